@@ -1,0 +1,53 @@
+# Everything runs in one virtual environment, made on first use and brought up to date when pyproject.toml changes.
+PYTHON ?= python3
+VENV ?= .venv
+
+# Installed before everything else, so that nothing pulls another build of it in. Linux wheels on PyPI bring CUDA
+# along (several GB); the small CPU build:  make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+
+EXTRAS ?= hf,train,sqlite,openai
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help demo test lint format type bench clean
+
+help:  ## What there is.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@echo "Setting up $(VENV): a few minutes, once."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -qq $(TORCH)
+	$(BIN)/python -m pip install -qq --editable ".[$(EXTRAS)]" --group dev
+	touch $@
+
+demo: $(READY)  ## The whole loop with the embedded model; LEAFE_DEMO=small for a run of a few minutes.
+	$(BIN)/leafe demo $(ARGS)
+
+test: $(READY)  ## The tests; ARGS="-k sokoban" for some of them.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## Rules and formatting, checked.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## Rules and formatting, put right.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy does not know that envs/ and finetune/ are leafe_graph.envs and leafe_graph.finetune: show it a tree where they are.
+type: $(READY)  ## Types, strictly.
+	rm -rf build/typed && mkdir -p build/typed/leafe_graph
+	ln -s $(CURDIR)/leafe_graph/* $(CURDIR)/envs $(CURDIR)/finetune build/typed/leafe_graph/
+	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p leafe_graph
+
+bench: $(READY)  ## Every benchmark.
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+clean:  ## Remove what was built, not what was run.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,144 @@
+"""Make the warm start: a small LoRA adapter with which the embedded model can play Sokoban, reflect, and follow advice.
+
+SmolLM2-135M plays no Sokoban untrained, so there would be nothing to learn from. This script has the solver play noisy
+episodes on training levels and writes three kinds of demonstrations:
+
+- what to do in a state (the policy's prompt without an experience),
+- a reflection on a failed episode (which step, why, what not to do there),
+- what to do in a state when an experience warns of a move.
+
+Then it trains the adapter on them. The levels are the training split's from number 1000 on, so an exploration of its
+first thousand sees levels that the warm start did not.
+
+    python examples/sokoban_warm_start.py --out runs/warm-start
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+from leafe_graph.envs import sokoban
+from leafe_graph.prompts import Prompts
+from leafe_graph.types import FORMAT_VERSION, EndReason, Example, Message, ModelMessage, Task, Turn
+
+INSTRUCTION = "Sokoban."  # short: on a CPU every prompt token counts
+FIRST_SEED = 500_000_000
+PROMPTS = Prompts()
+
+
+def main() -> None:
+    """Write the rows, then train unless told not to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the rows and the adapter")
+    parser.add_argument("--levels", type=int, default=900)
+    parser.add_argument("--act-rows", type=int, default=3600)
+    parser.add_argument("--reflect-rows", type=int, default=360)
+    parser.add_argument("--follow-rows", type=int, default=720)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows-only", action="store_true", help="do not train")
+    arguments = parser.parse_args()
+    rows = demonstrations(
+        arguments.levels, arguments.act_rows, arguments.reflect_rows, arguments.follow_rows, seed=arguments.seed
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data = arguments.out / "demonstrations.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    print(f"{len(rows)} rows in {data}")
+    if not arguments.rows_only:
+        from leafe_graph.finetune.train import main as train
+
+        train(
+            ["--objective", "demonstrations", "--model", "local:smollm2-135m", "--data", str(data)]
+            + ["--out", str(arguments.out / "adapter"), "--lora-r", "8", "--lora-alpha", "16", "--epochs", "1"]
+            + ["--learning-rate", "1e-3", "--batch-size", "16", "--adapter-dtype", "bfloat16"]
+        )
+
+
+def demonstrations(levels: int, act: int, reflect: int, follow: int, *, seed: int) -> list[Example]:
+    """Shuffled rows of the three kinds."""
+    rng = random.Random(seed)
+    tasks = sokoban.tasks("train", levels, start=FIRST_SEED, min_moves=2, max_moves=8, instruction=INSTRUCTION)
+    acts: list[Example] = []
+    follows: list[Example] = []
+    reflections: list[Example] = []
+    while len(acts) < act or len(follows) < follow or len(reflections) < reflect:
+        task = rng.choice(tasks)
+        turns, best, observation, end = episode(task, rng, noise=rng.choice([0.2, 0.4, 0.6]))
+        for turn, good in zip(turns, best, strict=True):
+            acts.append(row(task, PROMPTS.act_messages(task, [], turn["observation"]), rng.choice(good)))
+            if turn["action"] not in good:
+                prompt = PROMPTS.act_messages(task, [], turn["observation"], experience=advice(turn))
+                follows.append(row(task, prompt, rng.choice(good)))
+        if end != "success":
+            mistake = first_mistake(turns, best)
+            answer = json.dumps({"step": mistake, "experience": advice(turns[mistake])})
+            reflections.append(row(task, PROMPTS.reflect_messages(task, turns, observation, end), answer))
+    rows = rng.sample(acts, act) + rng.sample(follows, follow) + rng.sample(reflections, reflect)
+    rng.shuffle(rows)
+    return rows
+
+
+def episode(
+    task: Task, rng: random.Random, *, noise: float, max_turns: int = 12
+) -> tuple[list[Turn], list[list[str]], str, EndReason]:
+    """A noisy episode: its turns, the best moves at each, what is seen at its end, and how it ended."""
+    env = sokoban.SokobanEnv(end_on_deadlock=True, view="words")
+    observation, _ = env.reset(options=task["options"])
+    turns: list[Turn] = []
+    best: list[list[str]] = []
+    while len(turns) < max_turns:
+        best.append(sokoban.optimal_actions(env.state))
+        action = rng.choice(sokoban.ACTIONS if rng.random() < noise else best[-1])
+        seen, reward, terminated, truncated, info = env.step(action)
+        turns.append(
+            Turn(
+                observation=observation,
+                action=action,
+                message=ModelMessage(content=action),
+                feedback=info["feedback"],
+                reward=reward,
+                terminated=terminated,
+                truncated=truncated,
+                valid=info["valid"],
+                checkpoint_id=None,
+                env_state=None,
+            )
+        )
+        observation = seen
+        if terminated:
+            return turns, best, observation, "success" if info["success"] else "failure"
+    return turns, best, observation, "max_turns"
+
+
+def first_mistake(turns: list[Turn], best: list[list[str]]) -> int:
+    """The step to blame: the one that got a box stuck, else the first without effect, else the first that led away."""
+    bad = [t for t, turn in enumerate(turns) if turn["action"] not in best[t]]
+    stuck = [t for t in bad if turns[t]["feedback"].endswith("deadlock")]
+    useless = [t for t in bad if turns[t]["valid"] is False]
+    return (stuck or useless or bad)[0]
+
+
+def advice(turn: Turn) -> str:
+    """An experience: what happened, and what not to do again."""
+    return f"{turn['action']}: {turn['feedback']}. Do not go {turn['action']} here."
+
+
+def row(task: Task, prompt: list[Message], answer: str) -> Example:
+    """One demonstration."""
+    return Example(
+        version=FORMAT_VERSION,
+        kind="demonstration",
+        prompt=prompt,
+        completion=[Message(role="assistant", content=answer)],
+        task_id=task["id"],
+        branch_id="solver",
+        decision_point=0,
+        weight=1.0,
+        prompt_token_ids=None,
+        completion_token_ids=None,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The base model with a LoRA adapter on it, from PEFT or from Unsloth, and saving it again.
+
+Whatever builds the model, rows, masks and loss are the same. All imports of torch and above happen in the functions.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from leafe_graph.errors import ConfigError, MissingDependency
+
+from .config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def needs_train_extra() -> Iterator[None]:
+    """Turn a failing import into the error that names what to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependency(extra="train", needed_for="training") from error
+
+
+def model_folder(spec: str) -> str:
+    """What `from_pretrained` takes for a model spec: a folder where it names one, else a hub name."""
+    name = spec.removeprefix("local:")
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser().resolve())
+    if spec == "local:smollm2-135m":
+        from leafe_graph.embedded import embedded_model_path
+
+        return str(embedded_model_path())
+    if spec != name or name.startswith((".", "/", "~")):
+        raise ConfigError(f'no model folder at {name}; expected a Hugging Face folder or "local:smollm2-135m"')
+    return name
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The model's tokenizer, which must have a chat template."""
+    with needs_train_extra():
+        from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise ConfigError(f"the tokenizer of {folder} has no chat template: rows are chat messages and need one")
+    return tokenizer
+
+
+def stop_ids(folder: str, tokenizer: Any) -> set[int]:
+    """Ids that end a message: the tokenizer's eos, and those at which generation stops."""
+    from transformers import GenerationConfig
+
+    ids = {tokenizer.eos_token_id}
+    with suppress(OSError):  # a model without generation_config.json
+        eos = GenerationConfig.from_pretrained(folder).eos_token_id
+        ids |= {eos} if isinstance(eos, int) else set(eos or [])
+    return ids - {None}
+
+
+def load(config: TrainConfig, folder: str) -> tuple[Any, str]:
+    """The model in training mode with its trainable LoRA parameters, and the backend's name."""
+    if config.backend != "peft":
+        reason = _import_unsloth()
+        if reason is None:
+            return _unsloth(config, folder), "unsloth"
+        if config.backend == "unsloth":
+            raise MissingDependency(
+                f"Unsloth cannot be used: {reason}", extra="unsloth", needed_for='backend="unsloth"'
+            )
+        log.info("training with plain PEFT: %s", reason)
+    return _peft(config, folder), "peft"
+
+
+def start_unsloth_first(config: TrainConfig) -> None:
+    """Import Unsloth before transformers and PEFT are imported, if it is to be used: it patches them at import."""
+    if config.backend != "peft":
+        _import_unsloth()
+
+
+def _import_unsloth() -> str | None:
+    """None when Unsloth can run, else why not."""
+    if "unsloth" in sys.modules:
+        return None
+    from importlib.util import find_spec
+
+    if find_spec("unsloth") is None:
+        return 'it is not installed: pip install "leafe-graph[unsloth]"'
+    if early := [name for name in ("trl", "transformers", "peft") if name in sys.modules]:
+        return f"{', '.join(early)} was imported before it and would go unpatched: train in a fresh process"
+    os.environ.setdefault("UNSLOTH_RETURN_LOGITS", "1")  # the loss is ours, from logits
+    try:
+        import unsloth  # noqa: F401
+    except NotImplementedError as error:  # its way of saying that there is no accelerator it knows
+        return f"it does not run on this machine ({error})"
+    except Exception as error:
+        return f"its import failed ({type(error).__name__}: {error})"
+    return None
+
+
+def _dtype(config: TrainConfig) -> Any:
+    import torch
+
+    name = config.dtype if config.dtype != "auto" else "bfloat16" if torch.cuda.is_available() else "float32"
+    return getattr(torch, name)
+
+
+def _peft(config: TrainConfig, folder: str) -> Any:
+    with needs_train_extra():
+        import torch
+        from peft import LoraConfig, PeftModel, get_peft_model
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = _dtype(config)
+    quantised = {}
+    if config.load_in_4bit:
+        if not torch.cuda.is_available():
+            raise ConfigError("load_in_4bit needs a GPU: leave it off on a CPU")
+        quantised["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **quantised)
+    if torch.cuda.is_available() and not quantised:
+        model = model.to("cuda")
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    if config.adapter is not None:
+        return PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True).train()
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=_targets(config, model),
+        layers_to_transform=config.layers_to_transform,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora).train()
+
+
+def _targets(config: TrainConfig, model: Any) -> str | list[str]:
+    """PEFT takes "all-linear" only without `layers_to_transform`: then spell it out."""
+    import torch
+
+    if config.target_modules != "all-linear" or config.layers_to_transform is None:
+        return config.target_modules
+    head = model.get_output_embeddings()
+    linear = {n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head}
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+def _unsloth(config: TrainConfig, folder: str) -> Any:
+    import unsloth
+
+    checkpointing = "unsloth" if config.gradient_checkpointing else False
+    # A folder with an adapter is loaded together with the base that its adapter_config.json names.
+    model, _ = unsloth.FastLanguageModel.from_pretrained(
+        model_name=folder,
+        max_seq_length=config.max_length,
+        dtype=_dtype(config),
+        load_in_4bit=config.load_in_4bit,
+        use_gradient_checkpointing=checkpointing,
+    )
+    if config.adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True)
+        return unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=bool(checkpointing))
+    return unsloth.FastLanguageModel.get_peft_model(
+        model,
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=_targets(config, model),
+        layers_to_transform=config.layers_to_transform,
+        bias="none",
+        use_gradient_checkpointing=checkpointing,
+        random_state=config.seed,
+    ).train()
+
+
+def trainable(model: Any) -> dict[str, Any]:
+    """The parameters that train, by name: what a checkpoint holds."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
+    """Write adapter_model.safetensors and adapter_config.json as PEFT does; the weights are moved into place whole."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {k: v.detach().to("cpu", getattr(torch, dtype)).contiguous() for k, v in state.items()}
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, was_inference = folder, config.inference_mode
+    config.inference_mode = True
+    config.save_pretrained(str(out))
+    config.inference_mode = was_inference
+    save_file(tensors, out / "adapter_model.tmp", metadata={"format": "pt"})
+    os.replace(out / "adapter_model.tmp", out / "adapter_model.safetensors")
+
+
+def save_merged(out: Path, *, folder: str, tokenizer: Any, dtype: str) -> Path:
+    """Write ``out/merged``: base plus the adapter *as saved*, in one folder for plain transformers."""
+    import shutil
+
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    merged = PeftModel.from_pretrained(base, str(out)).merge_and_unload()
+    target, building = out / "merged", out / "merged.tmp"
+    shutil.rmtree(building, ignore_errors=True)
+    merged.save_pretrained(building)
+    tokenizer.save_pretrained(building)
+    shutil.rmtree(target, ignore_errors=True)
+    building.rename(target)
+    return target

@@ -1,0 +1,108 @@
+"""Checkpoints of a training run: one file each, written aside and moved into place, refused by another run."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from leafe_graph.errors import ConfigError
+
+from .config import TrainConfig
+from .data import TokenRow
+
+log = logging.getLogger(__name__)
+
+_MAY_CHANGE = {"out", "data", "eval_data", "model", "resume", "merge", "merged_dtype", "adapter_dtype"} | {
+    "micro_batch_size",
+    "save_steps",
+    "backend",
+    "gradient_checkpointing",
+}  # settings that a resumed run may have otherwise; model and files count by what they hold
+_KEPT = 2  # the last, and one before it in case the last is torn
+
+
+class State:
+    """What a resumed run needs besides its settings: counters, the best weights so far, and files to keep it in."""
+
+    def __init__(self, *, fingerprint: dict[str, Any]) -> None:
+        self.fingerprint = fingerprint
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.best: dict[str, Any] | None = None
+        self.stale = 0
+        """Evaluations in a row without a new lowest held-out loss."""
+
+    def judge(self, loss: float, weights: dict[str, Any]) -> None:
+        """Keep these weights if their held-out loss is the lowest so far."""
+        if self.best is None or loss < self.best["loss"]:
+            adapter = {name: p.detach().cpu().clone() for name, p in weights.items()}
+            self.best, self.stale = {"loss": loss, "step": self.step, "adapter": adapter}, 0
+        else:
+            self.stale += 1
+
+    def save(self, folder: Path, weights: dict[str, Any], optimizer: Any) -> None:
+        """Write ``folder/step-N.pt`` and remove all but the newest checkpoints."""
+        import torch
+
+        held = {
+            **self.__dict__,
+            "adapter": {name: p.detach() for name, p in weights.items()},
+            "optimizer": optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+        }
+        aside = folder / "writing.tmp"
+        with aside.open("wb") as file:
+            torch.save(held, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, folder / f"step-{self.step:07d}.pt")
+        for old in sorted(folder.glob("step-*.pt"))[:-_KEPT]:
+            old.unlink()
+
+    def resume(self, folder: Path, weights: dict[str, Any], optimizer: Any) -> int:
+        """Load the newest whole checkpoint, if there is one; the step at which it was taken, else 0."""
+        import torch
+
+        for path in sorted(folder.glob("step-*.pt"), reverse=True):
+            try:
+                held = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:
+                log.warning("%s cannot be read (%s): taking the one before it", path, type(error).__name__)
+                continue
+            theirs = held["fingerprint"]
+            if changed := sorted(
+                k for k in theirs.keys() | self.fingerprint if theirs.get(k) != self.fingerprint.get(k)
+            ):
+                raise ConfigError(
+                    f"{folder} holds checkpoints of a run with other settings or rows ({', '.join(changed)}): "
+                    "choose another out, or start anew with resume=False (--no-resume)"
+                )
+            with torch.no_grad():
+                for name, parameter in weights.items():
+                    parameter.copy_(held["adapter"][name])
+            optimizer.load_state_dict(held["optimizer"])
+            torch.set_rng_state(held["rng"])
+            if len(held["cuda_rng"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(held["cuda_rng"])
+            for name in self.__dict__:
+                setattr(self, name, held[name])
+            return self.step
+        return 0
+
+
+def fingerprint(
+    config: TrainConfig, folder: str, rows: Sequence[TokenRow], eval_rows: Sequence[TokenRow]
+) -> dict[str, Any]:
+    """What must be unchanged for checkpoints to be gone on from."""
+
+    def digest(rows: Sequence[TokenRow]) -> str:
+        held = hashlib.sha256()
+        for r in rows:
+            held.update(json.dumps([r.kind, r.prompt_ids, r.completion_ids, r.weight]).encode())
+        return held.hexdigest()
+
+    settings = config.model_dump(mode="json", exclude=_MAY_CHANGE)
+    return {**settings, "model": folder, "data": digest(rows), "eval_data": digest(eval_rows)}

@@ -1,0 +1,158 @@
+"""What a training run can be told. No heavy import, so that ``--help`` answers at once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainConfig(BaseModel):
+    """Train a LoRA adapter on exported rows: L = L_cf + beta * L_reh, loss on the action's tokens only."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+    model: str
+    """The base model: "local:smollm2-135m" (embedded), "local:PATH", a Hugging Face folder, or a hub name."""
+
+    data: list[Path] = Field(min_length=1)
+    """Example rows: JSONL or Parquet files, folders that hold them, or run folders."""
+
+    out: Path
+    """Folder for the adapter, merged/, checkpoints/, metrics.jsonl, loss.png and train_config.json."""
+
+    objective: Literal["leafe", "demonstrations"] = "leafe"
+    """"leafe": L_cf + beta * L_reh, two separate means. "demonstrations": one mean over all rows, for a warm start."""
+
+    beta: float = Field(default=1.0, ge=0)
+    """Weight of the rehearsal term, whatever the row counts. The paper's value is not known; 1 is the plain sum."""
+
+    adapter: Path | None = None
+    """Go on training this LoRA adapter of the same base model; its own rank, alpha and targets are kept."""
+
+    lora_r: int = Field(default=16, ge=1)
+    """LoRA rank. 16 is Unsloth's default."""
+
+    lora_alpha: float = Field(default=32, gt=0)
+    """LoRA scale, alpha/r. 32 at any rank follows Schulman et al., "LoRA Without Regret" (2025)."""
+
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the LoRA matrices. 0 is PEFT's and Unsloth's default."""
+
+    target_modules: str | list[str] = "all-linear"
+    """Which layers get LoRA. All linear ones: Dettmers et al., QLoRA (2023)."""
+
+    layers_to_transform: list[int] | None = None
+    """0-based transformer blocks that get LoRA; None: all. With only upper blocks, backward stops below them."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate of AdamW. 2e-4 is QLoRA's value for models up to 13B, and Unsloth's default."""
+
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course after the warm-up; linear and cosine end at 0. Linear is transformers' default."""
+
+    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
+    """Share of all steps over which the learning rate rises from 0. 0.03 is QLoRA's value."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's weight decay. 0 is transformers' default."""
+
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm. 1 is transformers' default."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the rows."""
+
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; overrides `epochs`."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Rows per optimiser step, of both kinds together."""
+
+    micro_batch_size: int = Field(default=8, ge=1)
+    """Rows per forward pass: memory and speed only, the result does not depend on it."""
+
+    max_length: int = Field(default=2048, ge=2)
+    """Longest row in tokens, completion included; a longer row is an error, never cut. 2048 is Unsloth's default."""
+
+    use_token_ids: bool = True
+    """Train on the token ids that the serving model gave, where rows carry them. Off: tokenise the text anew."""
+
+    eval_data: list[Path] | None = None
+    """Held-out rows for the same objective; the adapter with the lowest held-out loss is the one that is kept."""
+
+    eval_steps: int = Field(default=50, ge=1)
+    """Held-out loss is computed before training, every so many steps, and at the end."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many evaluations in a row without a new lowest held-out loss; None: never early."""
+
+    save_steps: int = Field(default=50, ge=1)
+    """A checkpoint every so many steps, and one at the end."""
+
+    resume: bool = True
+    """Go on from the last checkpoint in `out`. Off: checkpoints in `out` are deleted first."""
+
+    merge: bool = False
+    """Also save out/merged: base and adapter in one model that plain transformers loads."""
+
+    merged_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the merged model."""
+
+    adapter_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the saved adapter; the half-size ones lose a little precision."""
+
+    backend: Literal["auto", "peft", "unsloth"] = "auto"
+    """What builds the model. "auto": Unsloth where it is installed and runs, else PEFT. Rows and loss are the same."""
+
+    load_in_4bit: bool = False
+    """Load the base quantised to 4 bits (QLoRA); needs a GPU and bitsandbytes."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the base's weights. "auto": bfloat16 on a GPU, float32 on a CPU. LoRA itself is float32."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+
+    seed: int = 0
+    """Decides the LoRA matrices' start, the order of rows and dropout."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.patience is not None and self.eval_data is None:
+            raise ValueError("patience needs eval_data: there is no held-out loss to watch without it")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """Where everything lies, and how it went."""
+
+    adapter: Path
+    """Folder with adapter_model.safetensors and adapter_config.json."""
+    merged: Path | None
+    """Folder of the merged model, if asked for."""
+    backend: str
+    """"peft" or "unsloth"."""
+    steps: int
+    """Optimiser steps behind it, those before a resume included."""
+    resumed_from: int
+    """Step at which this call took over; 0 for a fresh start."""
+    rows: dict[str, int]
+    """Training rows by kind."""
+    loss: float | None
+    """Mean training loss over the last epoch's worth of steps."""
+    eval_loss: float | None
+    """Held-out loss of the kept adapter; None without `eval_data`."""
+    kept_step: int
+    """Step whose weights were saved: the last, or the one with the lowest held-out loss."""
+    tokens: int
+    """Tokens (prompt and completion) trained on, epochs counted."""
+    seconds: float
+    """Time spent in training steps."""
+    warnings: list[str] = field(default_factory=list)
+    """What was worth a warning, e.g. a tiny counterfactual set."""
+
+    def summary(self) -> dict[str, Any]:
+        """A flat JSON record."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in self.__dict__.items()}

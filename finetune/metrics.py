@@ -1,0 +1,90 @@
+"""What a run leaves to look at: metrics.jsonl, a progress bar, loss.png."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """metrics.jsonl: a line a step, and one an evaluation. Lines of steps that are done again are dropped first."""
+
+    def __init__(self, path: Path, *, upto: int) -> None:
+        self.path = path
+        kept = [m for m in self.read() if upto and m["step"] <= upto]
+        path.write_text("".join(json.dumps(m) + "\n" for m in kept))
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines."""
+        records = []
+        for line in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break  # a torn last line
+        return records
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class ProgressBar:
+    """A rich progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, total: int, done: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=total, completed=done, note="")
+
+    def __enter__(self) -> "ProgressBar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, loss: float, speed: float) -> None:
+        """One step further; ``speed`` in tokens a second."""
+        self.bar.update(self.task, advance=1, note=f"loss {loss:.4f}  {speed:.0f} tok/s")
+
+
+def plot(out: Path) -> Path | None:
+    """Draw ``out/loss.png`` from ``out/metrics.jsonl``; None (and a note) without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        log.info('no loss curve drawn: matplotlib is not installed (pip install "leafe-graph[train]")')
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for key, label in (
+        ("loss", "L (step)"),
+        ("l_cf", "counterfactual"),
+        ("l_reh", "rehearsal"),
+        ("eval_loss", "L (held out)"),
+    ):
+        if points := [(r["step"], r[key]) for r in records if key in r]:
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if key == "eval_loss" else None)
+    axes.set(xlabel="step", ylabel="negative log-likelihood of an action")
+    axes.legend()
+    figure.savefig(out / "loss.png", dpi=120)
+    pyplot.close(figure)
+    return out / "loss.png"

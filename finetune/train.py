@@ -1,0 +1,206 @@
+"""The trainer: one flat loop over steps, LoRA weights by AdamW, resumable to the bit.
+
+    leafe train --model local:smollm2-135m --data RUN --out RUN/adapter
+
+A checkpoint is one file (adapter, optimizer, random state, step), written aside and moved into place; the order of
+rows and the learning rate are functions of (seed, step). So a run that was killed and started again ends with the same
+weights as one that was not. The loop reads like those of thinking-machines-lab/tinker-cookbook.
+"""
+
+import json
+import logging
+import math
+import shutil
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from leafe_graph.errors import ConfigError
+
+from . import backends
+from .checkpoint import State, fingerprint
+from .config import TrainConfig, TrainResult
+from .data import TokenRow, read_examples, tokenize
+from .metrics import Metrics, ProgressBar, plot
+from .objective import coefficients, epoch_steps, micro_batches, objective_value, row_nll
+
+log = logging.getLogger(__name__)
+
+_SHORT = {"counterfactual": "l_cf", "rehearsal": "l_reh", "demonstration": "l_demo"}
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train, save the adapter to ``config.out``, and say where everything lies.
+
+    Raises `ConfigError` for settings that cannot be, `ExampleError` for rows that would train wrongly (before the model
+    is loaded), `MissingDependency` where an extra is missing.
+    """
+    backends.start_unsloth_first(config)
+    with backends.needs_train_extra():
+        import torch
+
+    folder = backends.model_folder(config.model)
+    tokenizer = backends.load_tokenizer(folder)
+    stops = backends.stop_ids(folder, tokenizer)
+
+    def rows_of(paths: Sequence[Path]) -> list[TokenRow]:
+        rows = tokenize(
+            read_examples(paths),
+            tokenizer,
+            stop_ids=stops,
+            max_length=config.max_length,
+            use_token_ids=config.use_token_ids,
+        )
+        if config.objective == "leafe" and config.beta == 0:
+            rows = [row for row in rows if row.kind != "rehearsal"]
+        if not any(row.weight for row in rows):
+            raise ConfigError("nothing to train on: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
+        return rows
+
+    rows = rows_of(config.data)
+    eval_rows = rows_of(config.eval_data) if config.eval_data else []
+    kinds = [row.kind for row in rows]
+    c, warnings = coefficients(kinds, objective=config.objective, beta=config.beta)
+    for warning in warnings:
+        log.warning(warning)
+    steps_per_epoch = -(-len(rows) // config.batch_size)
+    total = config.max_steps or math.ceil(config.epochs * steps_per_epoch)
+
+    out = config.out
+    checkpoints = out / "checkpoints"
+    if not config.resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(config.seed)
+    model, backend = backends.load(config, folder)
+    weights = backends.trainable(model)
+    optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    torch.manual_seed(config.seed)
+    state = State(fingerprint=fingerprint(config, folder, rows, eval_rows))
+    resumed_from = state.resume(checkpoints, weights, optimizer)
+    (out / "train_config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    metrics = Metrics(out / "metrics.jsonl", upto=resumed_from)
+    log.info(
+        "%s rows, %d steps, backend %s%s",
+        dict(Counter(kinds)),
+        total,
+        backend,
+        f", going on from step {resumed_from}" if resumed_from else "",
+    )
+
+    def evaluate() -> None:
+        value = objective_value(
+            model, eval_rows, objective=config.objective, beta=config.beta, micro_batch_size=config.micro_batch_size
+        )
+        metrics.write({"step": state.step, "eval_loss": value})
+        state.judge(value, weights)
+
+    if eval_rows and resumed_from == 0:
+        evaluate()
+    plan: tuple[int, list[list[int]]] = (-1, [])
+    with ProgressBar(total, resumed_from) as progress:
+        while state.step < total and not (config.patience and state.stale >= config.patience):
+            started = time.perf_counter()
+            epoch, place = divmod(state.step, steps_per_epoch)
+            if plan[0] != epoch:
+                plan = epoch, epoch_steps(kinds, config.batch_size, seed=config.seed, epoch=epoch)
+            step_rows = plan[1][place]
+            # Divided by the epoch's mean step size, not this step's: the mean over an epoch is then exactly L.
+            share = steps_per_epoch / len(rows)
+            loss, by_kind = 0.0, defaultdict[str, list[float]](list)
+            for batch in micro_batches(rows, step_rows, config.micro_batch_size):
+                nll_B = row_nll(model, [rows[i] for i in batch])
+                scale_B = torch.tensor([share * c[i] * rows[i].weight for i in batch], device=nll_B.device)
+                part = (scale_B * nll_B).sum()
+                part.backward()
+                loss += part.item()
+                for i, value in zip(batch, nll_B.tolist(), strict=True):
+                    by_kind[kinds[i]].append(rows[i].weight * value)
+            if not math.isfinite(loss):
+                raise ConfigError(f"the loss is {loss} at step {state.step + 1}: lower learning_rate, or use float32")
+            norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.max_grad_norm).item()
+            rate = learning_rate(config, state.step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            seconds, tokens = time.perf_counter() - started, sum(len(rows[i]) for i in step_rows)
+            state.step, state.tokens, state.seconds = state.step + 1, state.tokens + tokens, state.seconds + seconds
+            metrics.write(
+                {
+                    "step": state.step,
+                    "epoch": round(state.step / steps_per_epoch, 4),
+                    "loss": loss,
+                    **{_SHORT[kind]: sum(values) / len(values) for kind, values in sorted(by_kind.items())},
+                    "lr": rate,
+                    "grad_norm": norm,
+                    "tokens": tokens,
+                    "tokens_per_second": round(tokens / seconds, 1),
+                    "seconds": round(seconds, 4),
+                }
+            )
+            progress.advance(loss, tokens / seconds)
+            if eval_rows and (state.step % config.eval_steps == 0 or state.step == total):
+                evaluate()
+            if state.step % config.save_steps == 0:
+                state.save(checkpoints, weights, optimizer)
+    state.save(checkpoints, weights, optimizer)
+    if state.best and state.best["step"] != state.step:
+        with torch.no_grad():
+            for name, parameter in weights.items():
+                parameter.copy_(state.best["adapter"][name])
+        if state.best["step"] == 0:
+            warnings.append(
+                "held-out loss never fell below its value before training: the adapter is the untrained one"
+            )
+            log.warning(warnings[-1])
+    backends.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
+    merged = (
+        backends.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
+        if config.merge
+        else None
+    )
+    last = [m["loss"] for m in metrics.read() if "loss" in m][-steps_per_epoch:]
+    plot(out)
+    return TrainResult(
+        adapter=out,
+        merged=merged,
+        backend=backend,
+        steps=state.step,
+        resumed_from=resumed_from,
+        rows=dict(Counter(kinds)),
+        loss=sum(last) / len(last) if last else None,
+        eval_loss=state.best["loss"] if state.best else None,
+        kept_step=state.best["step"] if state.best else state.step,
+        tokens=state.tokens,
+        seconds=state.seconds,
+        warnings=warnings,
+    )
+
+
+def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """The learning rate of 0-based ``step`` out of ``total``."""
+    warmup = math.ceil(config.warmup_ratio * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    shape = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "constant": 1.0}
+    return config.learning_rate * shape[config.lr_schedule]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``leafe train`` and ``python -m leafe_graph.finetune.train``; the process's exit code."""
+    from pydantic_settings import CliApp
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    result = train(CliApp.run(TrainConfig, cli_args=None if argv is None else list(argv)))
+    print(json.dumps(result.summary(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

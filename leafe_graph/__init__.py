@@ -1,0 +1,122 @@
+"""LEAFE for LangGraph: agents that rewind to their mistakes, try again knowing better, and learn from it.
+
+``create_leafe_agent`` is the agent, ``explore`` grows experience trees, ``export`` turns them into training rows,
+`leafe_graph.finetune` trains on them and ``compare`` judges the result. Names are imported when they are first used, so
+``import leafe_graph`` costs nothing.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .budget import Budget, Ledger
+    from .env import EnvPool, SnapshotEnv, TextEnv
+    from .errors import (
+        BudgetExceeded,
+        ConfigError,
+        EnvError,
+        ExampleError,
+        LeafeError,
+        MissingDependency,
+        ModelError,
+        ReplayDivergence,
+        RunFolderError,
+    )
+    from .evaluate import Comparison, Result, compare, pass_at_k, result_from_branches
+    from .explore import aexplore, explore
+    from .export import Summary, export
+    from .graph import create_leafe_agent, create_leafe_graph
+    from .models import load_model
+    from .prompts import Prompts
+    from .state import Context, State
+    from .store import RunFolder
+    from .strategies import Limits
+    from .types import Branch, Cost, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
+
+__all__ = [
+    "Branch",
+    "Budget",
+    "BudgetExceeded",
+    "Comparison",
+    "ConfigError",
+    "Context",
+    "Cost",
+    "EndReason",
+    "EnvError",
+    "EnvPool",
+    "Example",
+    "ExampleError",
+    "LeafeError",
+    "Ledger",
+    "Limits",
+    "Message",
+    "MissingDependency",
+    "ModelError",
+    "ModelMessage",
+    "Prompts",
+    "Reflection",
+    "ReplayDivergence",
+    "Result",
+    "RunFolder",
+    "RunFolderError",
+    "SnapshotEnv",
+    "State",
+    "Summary",
+    "Task",
+    "TextEnv",
+    "Turn",
+    "aexplore",
+    "compare",
+    "create_leafe_agent",
+    "create_leafe_graph",
+    "explore",
+    "export",
+    "load_model",
+    "pass_at_k",
+    "result_from_branches",
+]
+
+_HOME = {
+    name: module
+    for module, names in {
+        "budget": "Budget Ledger",
+        "env": "EnvPool SnapshotEnv TextEnv",
+        "errors": "BudgetExceeded ConfigError EnvError ExampleError LeafeError MissingDependency ModelError "
+        "ReplayDivergence RunFolderError",
+        "evaluate": "Comparison Result compare pass_at_k result_from_branches",
+        "explore": "aexplore explore",
+        "export": "Summary export",
+        "graph": "create_leafe_agent create_leafe_graph",
+        "models": "load_model",
+        "prompts": "Prompts",
+        "state": "Context State",
+        "store": "RunFolder",
+        "strategies": "Limits",
+        "types": "Branch Cost EndReason Example Message ModelMessage Reflection Task Turn",
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps ``explore`` and ``export`` the functions: importing the modules of these names would replace them."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,92 @@
+"""Limits and what was spent: one kind of budget for every method that is compared.
+
+A charge is made *before* the spending and refused whole if it would go over any limit, here or in a parent ledger, so
+no limit is exceeded by even one step at any concurrency. What cannot be known beforehand (the tokens of an answer) is
+reserved at its upper bound and given back when known.
+"""
+
+import threading
+from dataclasses import asdict, dataclass
+
+from .errors import BudgetExceeded
+from .types import Cost
+
+_lock = threading.RLock()  # one for all ledgers: a charge touches a ledger and its parents together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Upper limits; None is no limit."""
+
+    env_steps: int | None = None
+    """Steps of the environment, replayed ones not counted."""
+    replayed_steps: int | None = None
+    """Steps taken again to bring an environment without snapshots back to a decision point."""
+    model_calls: int | None = None
+    """Calls of the policy and of the reflector."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reflections: int | None = None
+
+
+def no_cost() -> Cost:
+    """A cost of nothing."""
+    return Cost(
+        env_steps=0,
+        replayed_steps=0,
+        model_calls=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        reflections=0,
+        seconds=0.0,
+    )
+
+
+def add_costs(*costs: Cost) -> Cost:
+    """Field-wise sum."""
+    total = no_cost()
+    for cost in costs:
+        for field in total:
+            total[field] += cost[field]  # type: ignore[literal-required]
+    return total
+
+
+class Ledger:
+    """What was spent against a budget; ``parent`` is charged along and may refuse too."""
+
+    def __init__(
+        self, budget: Budget | None = None, *, spent: Cost | None = None, parent: "Ledger | None" = None
+    ) -> None:
+        self.budget = budget or Budget()
+        self.spent = add_costs(spent) if spent else no_cost()
+        self.parent = parent
+
+    def charge(self, **amounts: float) -> None:
+        """Spend, or spend nothing at all; a negative amount gives a reservation back.
+
+        Raises:
+            BudgetExceeded: an amount would go over a limit of this ledger or of a parent; nothing was spent.
+        """
+        with _lock:
+            limit = self.refuses(**amounts)
+            if limit is not None:
+                raise BudgetExceeded(f"the budget's {limit} do not allow {amounts[limit]} more", limit=limit)
+            self.record(**amounts)
+
+    def record(self, **amounts: float) -> None:
+        """Count what has been spent already, without asking."""
+        with _lock:
+            for field, amount in amounts.items():
+                self.spent[field] += amount  # type: ignore[literal-required]
+            if self.parent is not None:
+                self.parent.record(**amounts)
+
+    def refuses(self, **amounts: float) -> str | None:
+        """The field whose limit would be exceeded, or None: then `charge` would succeed now."""
+        with _lock:
+            limits = asdict(self.budget)
+            for field, amount in amounts.items():
+                limit = limits.get(field)
+                if limit is not None and amount > 0 and self.spent[field] + amount > limit:  # type: ignore[literal-required]
+                    return field
+            return self.parent.refuses(**amounts) if self.parent is not None else None

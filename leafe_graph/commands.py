@@ -1,0 +1,239 @@
+"""What the subcommands do, on top of the functions that anybody can call.
+
+Imported only once a command line has been understood.
+"""
+
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from rich.console import Console
+from rich.table import Table
+
+from .budget import Budget
+from .env import TextEnv
+from .errors import ConfigError, MissingDependency
+from .explore import explore
+from .models import load_model
+from .store import RunFolder
+from .strategies import Limits
+from .types import Task
+
+if TYPE_CHECKING:
+    from .cli import Compare, Demo, Eval, Explore, Export, Playing, Report
+    from .finetune.config import TrainConfig
+
+ENVIRONMENTS = {"sokoban": "leafe_graph.envs.sokoban:SokobanEnv"}
+"""Short names of environments: a class, in whose module ``tasks(split, n, start=…, **options)`` makes the tasks."""
+
+console = Console()
+
+
+def run_explore(config: "Explore") -> None:
+    """``leafe explore``."""
+    reflector = config.reflector
+    run = _play(
+        config,
+        strategy=config.strategy,
+        limits=Limits(**{field.name: getattr(config, field.name) for field in fields(Limits)}),
+        reflector=None if reflector is None else chat_model(reflector),
+        reflect_every=config.reflect_every,
+        experience_turns=config.experience_turns,
+        reflect_max_tokens=config.reflect_max_tokens,
+        extra={"reflector": reflector},
+    )
+    ends = Counter(branch["end"] for branch in run.branches)
+    solved = {branch["task"]["id"] for branch in run.branches if branch["end"] == "success"}
+    _show(
+        f"{config.strategy}: {run.folder}",
+        [
+            ("tasks", len(run.config["settings"]["tasks"])),
+            ("solved", len(solved)),
+            ("branches", len(run.branches)),
+            *((f"  ended by {end}", count) for end, count in ends.most_common()),
+            *run.cost.items(),
+        ],
+    )
+
+
+def run_export(config: "Export") -> None:
+    """``leafe export``."""
+    from .export import export
+
+    summary = export(config.run, keep=config.keep, out=config.out)
+    _show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
+    for note in summary.notes:
+        console.print(note)
+
+
+def run_train(config: "TrainConfig") -> None:
+    """``leafe train``."""
+    from .finetune.train import train
+
+    _show("training", train(config).summary().items())
+
+
+def run_eval(config: "Eval") -> None:
+    """``leafe eval``."""
+    from .evaluate import plot, result_from_branches, table
+
+    limits = Limits(max_branches=config.samples, stop_on_success=False)
+    run = _play(config, strategy="independent", limits=limits, label="evaluate")
+    settings = run.config["settings"]
+    result = result_from_branches(
+        run.branches,
+        policy=config.name or (config.adapter.name if config.adapter else config.model),
+        n=config.samples,
+        tasks=settings["tasks"],
+        settings=settings,
+        budget=settings["budget"],
+    )
+    file = result.save(_beside(run.folder, ".json"))
+    console.print(table([result]))
+    try:
+        plot([result], _beside(run.folder, ".png"))
+    except MissingDependency as error:
+        console.print(str(error), markup=False)
+    console.print(f"written to {file}, its samples to {run.folder}", markup=False)
+
+
+def run_compare(config: "Compare") -> None:
+    """``leafe compare``."""
+    from .evaluate import Result, compare
+
+    first, second = (Result.load(_result_file(path)) for path in (config.first, config.second))
+    comparison = compare(first, second, config.k)
+    console.print(comparison.table())
+    if config.out is not None:
+        comparison.save(config.out)
+
+
+def run_report(config: "Report") -> None:
+    """``leafe report``."""
+    from .report import write_report
+
+    if not RunFolder(config.run).config:
+        raise ConfigError(f"{config.run} is not a run folder (it has no config.json): give one that explore made")
+    console.print(f"written to {write_report(config.run, trees=config.trees)}", markup=False)
+
+
+def run_demo(config: "Demo") -> None:
+    """``leafe demo``."""
+    import_module("leafe_graph.demo").main(config)
+
+
+COMMANDS: dict[str, Callable[[Any], None]] = {
+    "explore": run_explore,
+    "export": run_export,
+    "train": run_train,
+    "eval": run_eval,
+    "compare": run_compare,
+    "report": run_report,
+    "demo": run_demo,
+}
+
+
+def chat_model(spec: str, **settings: Any) -> BaseChatModel:
+    """A model from a command line's spec: what `load_model` knows, or ``python:MODULE:ATTRIBUTE``."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if not spec.startswith("python:"):
+        return load_model(spec, **settings)
+    found = _attribute(spec.removeprefix("python:"), "model")
+    return load_model(found if isinstance(found, BaseChatModel) else found(), **settings)
+
+
+def environment(
+    name: str, *, split: str, n: int | None, start: int = 0, options: dict[str, Any], levels: Path | None = None
+) -> tuple[Callable[[], TextEnv], list[Task]]:
+    """What makes an environment, and its tasks; each option goes to whichever of the two names it.
+
+    Raises:
+        ConfigError: an unknown environment or option, or no task is left.
+    """
+    make = _attribute(ENVIRONMENTS.get(name, name), "env")
+    module = inspect.getmodule(make)
+    tasks, load_levels = getattr(module, "tasks", None), getattr(module, "load_levels", None)
+    if not callable(tasks):
+        raise ConfigError(f"environment {name!r}: its module {module} has no function tasks(split, n, start=…)")
+    for_env = inspect.signature(make).parameters.keys()
+    for_tasks = inspect.signature(tasks).parameters.keys() - {"split", "n", "start"}
+    if unknown := sorted(options.keys() - for_env - for_tasks):
+        raise ConfigError(f"environment {name!r} has no options {unknown}; it has {sorted({*for_env, *for_tasks})}")
+    if levels is None:
+        found = tasks(split, n or 50, start=start, **{key: options[key] for key in options.keys() & for_tasks})
+    elif callable(load_levels):
+        found = load_levels(levels)[start:][:n]
+    else:
+        raise ConfigError(f"environment {name!r} reads no level files: leave levels out")
+    if not found:
+        raise ConfigError(f"no task is left of {levels or split} after the first {start}")
+    kwargs = {key: options[key] for key in options.keys() & for_env}
+    return lambda: make(**kwargs), found
+
+
+def _attribute(path: str, what: str) -> Any:
+    if "" not in sys.path:
+        sys.path.append("")  # as `python -m` has it: modules of the folder one stands in
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{what} {path!r} cannot be found ({error}); expected MODULE:ATTRIBUTE") from error
+
+
+def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any) -> RunFolder:
+    """`explore` with the settings that exploring and judging share; those it cannot know are saved too."""
+    make, tasks = environment(
+        config.env,
+        split=config.split,
+        n=config.tasks,
+        start=config.start,
+        options=config.env_options,
+        levels=config.levels,
+    )
+    adapter = None if config.adapter is None else str(config.adapter)
+    limits = [field.name for field in fields(Budget)]
+    names = {"model", "adapter", "temperature", "top_p", "env", "env_options", "split", "start", "levels"}
+    return explore(
+        chat_model(config.model, adapter=adapter, temperature=config.temperature, top_p=config.top_p),
+        make,
+        tasks,
+        out=config.out,
+        budget=Budget(**{name: getattr(config, name) for name in limits}),
+        total_budget=Budget(**{name: getattr(config, f"total_{name}") for name in limits}),
+        max_turns=config.max_turns,
+        history=config.history,
+        max_tokens=config.max_tokens,
+        concurrency=config.concurrency,
+        seed=config.seed,
+        progress=True,
+        config=config.model_dump(mode="json", include=names) | (extra or {}),
+        **how,
+    )
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    """``eval/base.json`` for the samples in ``eval/base``: where `write_report` looks for it."""
+    return folder.with_name(folder.name + suffix)
+
+
+def _result_file(path: Path) -> Path:
+    file = _beside(path, ".json") if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"{file} does not exist; expected what leafe eval wrote beside its folder")
+    return file
+
+
+def _show(title: str, rows: Iterable[Sequence[Any]]) -> None:
+    table = Table(title=title, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for label, value in rows:
+        table.add_row(str(label), f"{value:,.1f}" if isinstance(value, float) else str(value))
+    console.print(table)

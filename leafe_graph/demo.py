@@ -1,0 +1,207 @@
+"""``leafe demo``: the whole loop on one machine, with the embedded model and Sokoban.
+
+Explore training levels with the warm-started policy, export the corrections, distil them into the adapter, and judge the
+policy before and after on held-out levels. Every phase is an ordinary command's function with its result in the demo's
+folder, so a demo that was stopped goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .budget import Budget
+from .env import TextEnv
+from .envs import sokoban
+from .evaluate import Result, compare, plot, result_from_branches, table
+from .explore import explore
+from .export import export
+from .models import load_model
+from .report import write_report
+from .store import RunFolder
+from .strategies import Limits
+
+if TYPE_CHECKING:
+    from .cli import Demo
+
+MODEL = "local:smollm2-135m"
+WARM_START = Path(sokoban.__file__).with_name("sokoban_warm_start")
+LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 2, "max_moves": 8, "instruction": "Sokoban."}
+MAX_TURNS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything."""
+
+    levels: int
+    """Training levels explored."""
+    env_steps: int
+    """Budget of each, in moves."""
+    held_out: int
+    """Test levels for the judgement."""
+    samples: int
+    """Episodes per test level and policy."""
+    epochs: float
+    """Passes over the exported rows."""
+
+
+SIZES = {
+    "full": Size(levels=120, env_steps=40, held_out=60, samples=8, epochs=2),
+    "small": Size(levels=8, env_steps=24, held_out=6, samples=2, epochs=1),
+}
+
+
+def main(config: "Demo") -> None:
+    """Run all phases and print what came of them."""
+    console, size, out = Console(), SIZES[config.size], config.out
+    costs: list[tuple[str, float, dict[str, Any]]] = []
+
+    def phase(title: str, work: Callable[[], Any]) -> Any:
+        console.rule(title, align="left")
+        started = time.monotonic()
+        result = work()
+        cost = dict(result.cost) if isinstance(result, RunFolder) else {}
+        costs.append((title, time.monotonic() - started, cost))
+        return result
+
+    phase("1 get the embedded model", lambda: load_model(MODEL))
+    run = phase("2 explore training levels", lambda: _explore(out / "run", size, config.seed))
+    summary = phase("3 export the corrections", lambda: export(run.folder))
+    console.print(str(summary), markup=False)
+    trained = phase("4 distil them into the adapter", lambda: _train(run.folder, size, config.seed))
+    results: list[Result] = []
+    for title, name, adapter in (
+        ("5 judge the policy as it was", "base", WARM_START),
+        ("6 judge the adapted policy", "adapted", trained.adapter),
+    ):
+        samples = phase(title, lambda: _samples(run.folder / "eval" / name, adapter, size, config.seed))  # noqa: B023
+        results.append(_result(samples, name, size))
+    comparison = compare(results[0], results[1])
+    comparison.save(run.folder / "eval" / "comparison.json")
+    plot(results, run.folder / "eval" / "pass_at_k.png")
+    write_report(run.folder)
+    console.rule("what it cost", align="left")
+    console.print(_cost_table(costs))
+    console.rule("held-out levels, no reflection, no rewind", align="left")
+    console.print(table(results))
+    console.print(comparison.table())
+    seconds = sum(spent for _, spent, _ in costs)
+    (out / "demo.json").write_text(
+        json.dumps(
+            {
+                "seed": config.seed,
+                "size": config.size,
+                "seconds": {title: round(spent, 1) for title, spent, _ in costs},
+                "rows": dict(summary.rows()),
+                "comparison": comparison.model_dump(),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    console.print(f"{seconds:.0f} seconds in all. In {run.folder}:")
+    for file, what in (
+        ("branches.jsonl", "every branch of every tree"),
+        ("examples/", "the training rows, with their card"),
+        ("adapter/adapter/", "the adapter (PEFT), its loss curve and metrics beside it"),
+        ("eval/", "all samples, Pass@k as JSON and as a plot, the comparison"),
+        ("report.html", "trees and tables to look at"),
+    ):
+        console.print(f"  {file:18} {what}", markup=False, highlight=False)
+
+
+def environment() -> TextEnv:
+    """The demo's Sokoban: in words, since the model is too small for grids; a stuck box ends the episode."""
+    return sokoban.SokobanEnv(view="words", end_on_deadlock=True)
+
+
+def policy(adapter: Path) -> Any:
+    """The embedded model with an adapter merged into it."""
+    return load_model(MODEL, adapter=str(adapter))
+
+
+def _explore(folder: Path, size: Size, seed: int) -> RunFolder:
+    return explore(
+        policy(WARM_START),
+        environment,
+        sokoban.tasks("train", size.levels, start=size.levels * 10 * seed, **LEVELS),
+        out=folder,
+        limits=Limits(max_branches=8, max_depth=4),
+        budget=Budget(env_steps=size.env_steps),
+        max_turns=MAX_TURNS,
+        history=0,
+        experience_turns=1,
+        max_tokens=4,
+        reflect_max_tokens=40,
+        concurrency=32,
+        seed=seed,
+        progress=True,
+    )
+
+
+def _train(folder: Path, size: Size, seed: int) -> Any:
+    from .finetune.config import TrainConfig
+    from .finetune.train import train
+
+    return train(
+        TrainConfig(
+            model=MODEL,
+            adapter=WARM_START,
+            data=[folder / "examples" / "examples.jsonl"],
+            out=folder / "adapter",
+            epochs=size.epochs,
+            beta=2.0,
+            learning_rate=5e-4,
+            batch_size=16,
+            micro_batch_size=16,
+            seed=seed,
+        )
+    )
+
+
+def _samples(folder: Path, adapter: Path, size: Size, seed: int) -> RunFolder:
+    return explore(
+        policy(adapter),
+        environment,
+        sokoban.tasks("test", size.held_out, **LEVELS),
+        out=folder,
+        strategy="independent",
+        limits=Limits(max_branches=size.samples, stop_on_success=False),
+        max_turns=MAX_TURNS,
+        history=0,
+        max_tokens=4,
+        concurrency=64,
+        seed=1000 + seed,
+        progress=True,
+        label=f"evaluate {folder.name}",
+    )
+
+
+def _result(samples: RunFolder, name: str, size: Size) -> Result:
+    settings = samples.config["settings"]
+    result = result_from_branches(
+        samples.branches,
+        policy=name,
+        n=size.samples,
+        tasks=settings["tasks"],
+        settings=settings,
+        budget=settings["budget"],
+    )
+    result.save(samples.folder.with_name(f"{name}.json"))
+    return result
+
+
+def _cost_table(costs: list[tuple[str, float, dict[str, Any]]]) -> Table:
+    columns = ("env_steps", "model_calls", "prompt_tokens", "completion_tokens", "reflections")
+    shown = Table()
+    for title in ("phase", "seconds", *columns):
+        shown.add_column(title.replace("_", " "), justify="left" if title == "phase" else "right")
+    for title, seconds, cost in costs:
+        shown.add_row(title, f"{seconds:.0f}", *(f"{cost[c]:,}" if c in cost else "" for c in columns))
+    return shown

@@ -1,0 +1,215 @@
+"""The environment's door: Gymnasium's words on text, exact rewinding, and a pool of live instances.
+
+An environment's *state* is data: a snapshot where it can give one, else the actions that led there. A live instance is
+only a cache of that. `EnvPool` hands out an instance that stands where it is wanted, restoring or replaying if it must;
+every replayed observation is compared with the recorded one.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from .errors import ConfigError, EnvError, ReplayDivergence
+from .types import Task, Turn
+
+
+class TextEnv(Protocol):
+    """What an environment must have: Gymnasium's ``reset``, ``step`` and ``close`` with text in and text out.
+
+    ``info["success"]: bool`` once terminated; ``info["valid"]: bool`` where the environment can tell that an action was
+    not understood or had no effect; ``info["feedback"]: str``, a short answer to the action, where the observation is
+    long; ``info["admissible"]: list[str]`` where the possible actions are known.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start a task; the observation and info."""
+        ...
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Observation, reward, terminated, truncated, info. A bad action is answered, not raised."""
+        ...
+
+    def close(self) -> None:
+        """Give resources back; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class SnapshotEnv(Protocol):
+    """An environment that can also be brought back exactly."""
+
+    def snapshot(self) -> bytes:
+        """Everything that decides what the following steps answer."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Bring back what `snapshot` saved; in any instance that was reset to the same task."""
+        ...
+
+
+def snapshot(env: TextEnv) -> bytes | None:
+    """The environment's snapshot, or None where it cannot give one."""
+    return env.snapshot() if isinstance(env, SnapshotEnv) else None
+
+
+def utf8(text: str) -> str:
+    """The text without what UTF-8 cannot say (half a surrogate pair), which files and checkpoints refuse or change."""
+    return text.encode(errors="replace").decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an episode stands: after ``turns`` of ``task``, with ``observation`` in sight."""
+
+    task: Task
+    turns: Sequence[Turn]
+    observation: str
+    env_state: bytes | None = None
+    """The snapshot of this place, where the environment gives one."""
+    owner: str = ""
+    """Whose episode it is, such as a branch's id. An instance that another one left here is not taken for it, so that
+    what must be replayed does not depend on timing."""
+
+
+class EnvPool:
+    """Live environments, leased by where they stand.
+
+    ``make`` builds an instance. At most ``size`` instances live at a time: past that, a lease takes over the instance
+    that was idle for longest, or waits for one. A lease is exclusive; thread-safe.
+    """
+
+    def __init__(self, make: Callable[[], TextEnv], *, size: int = 64) -> None:
+        if not callable(make):
+            raise ConfigError(
+                f"env is {type(make).__name__!r}, an instance; expected something that makes one, such as the class or "
+                "`lambda: MyEnv(…)`: rewinding and concurrent episodes need several instances"
+            )
+        if size < 1:
+            raise ConfigError(f"a pool of {size} environments could never lease one; expected size >= 1")
+        self.make = make
+        self.size = size
+        self._idle: list[tuple[Place | None, TextEnv]] = []
+        self._live = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def reset(self, task: Task) -> tuple[TextEnv, str, dict[str, Any]]:
+        """A leased instance at the task's start, its first observation and info."""
+        env, _ = self._take(None)
+        try:
+            observation, info = env.reset(seed=task.get("seed"), options=task.get("options"))
+            return env, utf8(observation), info
+        except BaseException:
+            self.discard(env)
+            raise
+
+    def lease(self, place: Place, *, before_replay: Callable[[int], None] = lambda steps: None) -> TextEnv:
+        """An instance that stands at ``place``.
+
+        An idle one that stands there costs nothing. Otherwise an instance is reset and ``env_state`` restored or,
+        without a snapshot, the turns' actions are replayed, once ``before_replay`` was called with their number.
+
+        Raises:
+            ReplayDivergence: a replayed observation is not the recorded one.
+        """
+        env, stands_there = self._take(place)
+        if stands_there:
+            return env
+        task, turns = place.task, place.turns
+        seen = [*(turn["observation"] for turn in turns), place.observation]
+        try:
+            actual, _ = env.reset(seed=task.get("seed"), options=task.get("options"))
+            _compare(task, 0, seen[0], actual)
+            if place.env_state is not None and isinstance(env, SnapshotEnv):
+                env.restore(place.env_state)
+                return env
+            if turns:
+                before_replay(len(turns))
+            for t, turn in enumerate(turns):
+                actual = env.step(turn["action"])[0]
+                _compare(task, t + 1, seen[t + 1], actual)
+        except BaseException:
+            self.discard(env)
+            raise
+        return env
+
+    def put_back(self, env: TextEnv, place: Place | None = None) -> None:
+        """Return a leased instance that stands at ``place``; None: nobody goes on from there."""
+        with self._changed:
+            if not self._closed:
+                self._idle.append((place, env))
+                self._changed.notify()
+                return
+        self.discard(env)
+
+    def release(self, place: Place) -> None:
+        """Say that nobody goes on from ``place``: an idle instance there is the next to be taken over."""
+        with self._changed:
+            for i, (stands_at, env) in enumerate(self._idle):
+                if stands_at == place:
+                    self._idle[i] = (None, env)
+                    return
+
+    def discard(self, env: TextEnv) -> None:
+        """Close a leased instance instead of putting it back."""
+        with self._changed:
+            self._live -= 1
+            self._changed.notify()
+        with contextlib.suppress(Exception):  # what is broken often cannot be closed either
+            env.close()
+
+    def close(self) -> None:
+        """Close every idle instance, and each leased one when it comes back."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._changed.notify_all()
+        for _, env in idle:
+            self.discard(env)
+
+    def __enter__(self) -> "EnvPool":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _take(self, place: Place | None) -> tuple[TextEnv, bool]:
+        """An exclusive instance, and whether it already stands at ``place``."""
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise EnvError(
+                        "the pool of environments is closed; make a new agent, or explore inside its lifetime"
+                    )
+                places = [stands_at for stands_at, _ in self._idle]
+                if place is not None and place in places:
+                    return self._idle.pop(places.index(place))[1], True
+                if None in places:
+                    return self._idle.pop(places.index(None))[1], False
+                if self._live < self.size:
+                    self._live += 1
+                    break
+                if self._idle:
+                    return self._idle.pop(0)[1], False
+                self._changed.wait()
+        try:
+            return self.make(), False
+        except BaseException:
+            with self._changed:
+                self._live -= 1
+                self._changed.notify()
+            raise
+
+
+def _compare(task: Task, turn: int, expected: str, actual: str) -> None:
+    actual = utf8(actual)
+    if actual != expected:
+        raise ReplayDivergence(
+            f"task {task['id']!r}: at decision point {turn} the replay shows {actual!r}, but {expected!r} was "
+            "recorded; the environment is not deterministic: seed it, or give it snapshot() and restore()",
+            turn=turn,
+            expected=expected,
+            actual=actual,
+        )

@@ -1,0 +1,80 @@
+"""Everything this package raises on purpose.
+
+::
+
+    LeafeError
+    ├── ConfigError (ValueError)           wrong arguments, an unreadable config, a run folder made by other settings
+    ├── MissingDependency (ImportError)    an extra is not installed
+    ├── EnvError (RuntimeError)            an environment raised or broke its contract
+    │   └── ReplayDivergence               a replay did not bring back what was recorded
+    ├── ModelError (RuntimeError)          a model call failed
+    ├── BudgetExceeded (RuntimeError)      the next step would go over a limit
+    ├── RunFolderError (OSError)           a run folder is locked, or holds what cannot be read
+    └── ExampleError (ValueError)          a training row that would train wrongly
+
+Every child also inherits the standard type it stands for, keeps its data as attributes, and can be pickled.
+"""
+
+from typing import Any
+
+
+class LeafeError(Exception):
+    """Root of all errors of this package; keyword arguments become attributes and survive pickling."""
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self.args[0]), dict(self.__dict__))
+
+
+def _rebuild(cls: type[LeafeError], message: str, data: dict[str, Any]) -> LeafeError:
+    return cls(message, **data)
+
+
+class ConfigError(LeafeError, ValueError):
+    """The caller asked for something that cannot be."""
+
+
+class MissingDependency(LeafeError, ImportError):
+    """An optional package is needed; ``extra`` names what to install."""
+
+    def __init__(self, message: str = "", *, extra: str = "", needed_for: str = "", **data: Any) -> None:
+        text = message or f'{needed_for} needs packages that are not installed: pip install "leafe-graph[{extra}]"'
+        super().__init__(text, extra=extra, needed_for=needed_for, **data)
+
+
+class EnvError(LeafeError, RuntimeError):
+    """An environment raised, or did not keep its contract."""
+
+
+class ReplayDivergence(EnvError):
+    """Replaying recorded actions gave another observation: the environment is not deterministic.
+
+    ``turn``: 0-based decision point whose observation differs. ``expected``/``actual``: the two texts.
+    """
+
+    turn: int
+    expected: str
+    actual: str
+
+
+class ModelError(LeafeError, RuntimeError):
+    """A model call failed or gave nothing that can be used."""
+
+
+class BudgetExceeded(LeafeError, RuntimeError):
+    """Raised before the step that would exceed it. ``limit``: the field's name."""
+
+    limit: str
+
+
+class RunFolderError(LeafeError, OSError):
+    """A run folder is in use by another process, or its files cannot be read."""
+
+
+class ExampleError(LeafeError, ValueError):
+    """A training row that would train wrongly. ``row``: its 0-based position."""
+
+    row: int

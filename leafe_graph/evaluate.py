@@ -1,0 +1,333 @@
+"""Judging a policy: unbiased Pass@k over independent samples, with intervals over tasks, and two policies paired.
+
+A sample is a root branch: a fresh attempt, no reflection, no rewind, within the budget. What did not end in success,
+errors and exhausted budgets included, counts as not solved. Intervals say how the mean would vary over *other tasks of
+the same kind* (percentile bootstrap over tasks); they are reproducible, the random numbers come from a fixed seed.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .bootstrap import bootstrap, dot, interval, sign_flip_p
+from .budget import add_costs, no_cost
+from .errors import ConfigError, MissingDependency
+from .export import UNFINISHED
+from .types import FORMAT_VERSION, Branch, Cost
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RESAMPLES = 10_000
+
+
+@lru_cache(maxsize=65536)
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Probability that at least one of ``k`` samples solves the task, estimated from ``c`` of ``n``.
+
+    The unbiased estimator 1 - C(n-c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374), computed in whole numbers:
+    correctly rounded for every n.
+
+    Raises:
+        ConfigError: not 0 <= c <= n, or not 1 <= k <= n.
+    """
+    if not 0 <= c <= n:
+        raise ConfigError(f"{c} solved samples of {n}; expected 0 <= c <= n")
+    if not 1 <= k <= n:
+        raise ConfigError(f"Pass@{k} of {n} samples a task; expected 1 <= k <= n: take more samples, or a smaller k")
+    total = math.comb(n, k)
+    return (total - math.comb(n - c, k)) / total
+
+
+class Estimate(NamedTuple):
+    """A mean over tasks with its 95% interval."""
+
+    k: int
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """In percent, for a table."""
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+class TaskResult(BaseModel):
+    """The samples of one task."""
+
+    task_id: str
+    n: int
+    """Samples."""
+    c: int
+    """Solved ones."""
+    errors: int = 0
+    """Samples that a budget or an error ended, or that were never started; they count as not solved."""
+    turns: float = 0.0
+    """Mean number of turns of the samples that were started."""
+    seconds: float = 0.0
+    """Sum over the samples; they ran side by side."""
+
+
+class Result(BaseModel):
+    """How one policy did on some tasks; saved as JSON."""
+
+    model_config = ConfigDict(extra="ignore")  # the saved curve is for readers; it follows from the counts
+
+    version: int = FORMAT_VERSION
+    policy: str
+    """A name for tables and plots."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Model, environment, split, turns and whatever else the samples depend on."""
+    n: int
+    """Samples a task."""
+    tasks: list[TaskResult]
+    budget: dict[str, int | None] = Field(default_factory=dict)
+    cost: Cost = Field(default_factory=no_cost)
+
+    @property
+    def errors(self) -> int:
+        """Samples that a budget or an error ended, or that were never started."""
+        return sum(task.errors for task in self.tasks)
+
+    def per_task(self, k: int) -> dict[str, float]:
+        """Pass@k of every task."""
+        return {task.task_id: pass_at_k(task.n, task.c, k) for task in self.tasks}
+
+    def pass_at(self, k: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+        """Mean Pass@k over the tasks with its interval."""
+        return self.curve([k], resamples=resamples, seed=seed)[0]
+
+    def curve(self, ks: Iterable[int] | None = None, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Estimate]:
+        """Pass@k for several k, all up to n unless given."""
+        ks = list(range(1, self.n + 1) if ks is None else ks)
+        values = [list(self.per_task(k).values()) for k in ks]
+        means = dot(bootstrap(len(self.tasks), resamples, seed), values)
+        return [Estimate(k, fmean(v), *interval(m)) for k, v, m in zip(ks, values, means, strict=True)]
+
+    def save(self, file: str | Path) -> Path:
+        """Write as JSON, the curve beside the counts; replaces the file whole."""
+        curve = [estimate._asdict() for estimate in self.curve()]
+        return _save(Path(file), {**self.model_dump(), "pass_at_k": curve})
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Result":
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: it is no result, or of another format version.
+        """
+        try:
+            result = cls.model_validate_json(Path(file).read_bytes())
+        except ValidationError as error:
+            raise ConfigError(f"{file} is not a saved evaluation: {error}") from error
+        if result.version != FORMAT_VERSION:
+            raise ConfigError(f"{file} has format version {result.version}; this release reads {FORMAT_VERSION}")
+        return result
+
+
+def result_from_branches(
+    branches: Iterable[Branch],
+    *,
+    policy: str,
+    n: int | None = None,
+    tasks: Iterable[str] | None = None,
+    settings: dict[str, Any] | None = None,
+    budget: dict[str, int | None] | None = None,
+) -> Result:
+    """Count independent samples.
+
+    Args:
+        branches: root branches, as ``explore(..., strategy="independent")`` makes them.
+        policy: a name for tables and plots.
+        n: samples that every task was meant to have; what is missing counts as not solved. None: the most that any has.
+        tasks: ids of the tasks that were meant to be played; None: those in ``branches``.
+        settings: what the samples depend on.
+        budget: what they were limited to.
+
+    Raises:
+        ConfigError: a branch is no independent sample, a task has more than n, or there is nothing to count.
+    """
+    samples: dict[str, list[Branch]] = {task_id: [] for task_id in tasks or ()}
+    costs = []
+    for branch in branches:
+        task_id = branch["task"]["id"]
+        if branch["parent"] is not None or branch["experience"] is not None:
+            raise ConfigError(
+                f"branch {branch['id']} of task {task_id} was forked or told an experience; Pass@k wants independent "
+                'samples: explore(..., strategy="independent")'
+            )
+        if tasks is not None and task_id not in samples:
+            raise ConfigError(f"task {task_id} was played but is not among the tasks to be judged")
+        samples.setdefault(task_id, []).append(branch)
+        costs.append(branch["cost"])
+    most = max(map(len, samples.values()), default=0)
+    n = most if n is None else n
+    if n < max(most, 1):
+        raise ConfigError(f"a task has {most} samples, expected up to n={n}: there is nothing to count or n is wrong")
+    return Result(
+        policy=policy,
+        settings=settings or {},
+        n=n,
+        tasks=[
+            TaskResult(
+                task_id=task_id,
+                n=n,
+                c=sum(sample["end"] == "success" for sample in played),
+                errors=n - len(played) + sum(sample["end"] in UNFINISHED for sample in played),
+                turns=fmean(len(sample["turns"]) for sample in played) if played else 0.0,
+                seconds=sum(sample["cost"]["seconds"] for sample in played),
+            )
+            for task_id, played in sorted(samples.items())
+        ],
+        budget=budget or {},
+        cost=add_costs(*costs),
+    )
+
+
+class Difference(BaseModel):
+    """How much higher the second policy's Pass@k is, paired over tasks."""
+
+    k: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    """Two-sided sign-flip test of no difference: exact where few tasks differ, else by random flips."""
+
+
+class Comparison(BaseModel):
+    """Two policies on the same tasks."""
+
+    version: int = FORMAT_VERSION
+    first: str
+    second: str
+    tasks: int
+    differences: list[Difference]
+
+    def save(self, file: str | Path) -> Path:
+        """Write as JSON; replaces the file whole."""
+        return _save(Path(file), self.model_dump())
+
+    def table(self) -> "Table":
+        """A table for the terminal: rich prints it."""
+        from rich.table import Table
+
+        table = Table(title=f"{self.second} against {self.first}, paired over {self.tasks} tasks")
+        for head in ("Pass@k, %", self.first, self.second, "difference [95% interval]", "p"):
+            table.add_column(head, justify="right")
+        for d in self.differences:
+            gain = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+            table.add_row(str(d.k), f"{100 * d.first:.1f}", f"{100 * d.second:.1f}", gain, f"{d.p:.4f}")
+        return table
+
+
+def compare(
+    first: Result, second: Result, ks: Iterable[int] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """The second policy against the first, task by task.
+
+    Args:
+        first: the baseline.
+        second: the policy in question; on the same tasks.
+        ks: None: the powers of two that both have samples for, and the largest k.
+        resamples: of tasks for the interval, and of signs for the test.
+        seed: of the random numbers.
+
+    Raises:
+        ConfigError: the tasks differ; the message names them.
+    """
+    ids, other = ({task.task_id for task in result.tasks} for result in (first, second))
+    if ids != other:
+        raise ConfigError(
+            f"only the same tasks can be compared; only {first.policy} has {_some(ids - other)}, only {second.policy} "
+            f"has {_some(other - ids)}: evaluate both on one list of tasks"
+        )
+    ks = powers_of_two(min(first.n, second.n)) if ks is None else list(ks)
+    order = sorted(ids)
+    baseline = [[first.per_task(k)[task] for task in order] for k in ks]
+    changed = [[second.per_task(k)[task] for task in order] for k in ks]
+    deltas = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(baseline, changed, strict=True)]
+    resampled = dot(bootstrap(len(order), resamples, seed), deltas)
+    flipped = [sign_flip_p(delta, resamples, seed) for delta in deltas]
+    differences = []
+    for i, k in enumerate(ks):
+        low, high = interval(resampled[i])
+        a, b = fmean(baseline[i]), fmean(changed[i])
+        differences.append(Difference(k=k, first=a, second=b, difference=b - a, low=low, high=high, p=flipped[i]))
+    return Comparison(first=first.policy, second=second.policy, tasks=len(order), differences=differences)
+
+
+def powers_of_two(n: int) -> list[int]:
+    """1, 2, 4, … up to n, and n itself."""
+    return sorted({2**i for i in range(n.bit_length())} | {n})
+
+
+def table(results: Sequence[Result], ks: Iterable[int] | None = None) -> "Table":
+    """Pass@k in % with 95% intervals, a column for each policy; rich prints it."""
+    from rich.table import Table
+
+    ks = powers_of_two(min(result.n for result in results)) if ks is None else list(ks)
+    out = Table(title="Pass@k in % [95% interval over tasks]")
+    out.add_column("k", justify="right")
+    for result in results:
+        out.add_column(result.policy, justify="right")
+    for estimates in zip(*(result.curve(ks) for result in results), strict=True):
+        out.add_row(str(estimates[0].k), *map(str, estimates))
+    out.add_section()
+    out.add_row("tasks x samples", *(f"{len(result.tasks)} x {result.n}" for result in results))
+    out.add_row("errors", *(str(result.errors) for result in results))
+    out.add_row("env steps", *(f"{result.cost['env_steps']:,}" for result in results))
+    return out
+
+
+def plot(results: Sequence[Result], file: str | Path) -> Path:
+    """Draw Pass@k over k with interval bands; the file's suffix says the format.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+    except ImportError as error:
+        raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for result in results:
+        ks = range(1, result.n + 1)
+        means, lows, highs = zip(*((100 * e.mean, 100 * e.low, 100 * e.high) for e in result.curve()), strict=True)
+        (line,) = axes.plot(ks, means, marker="o" if result.n <= 32 else None, markersize=3, label=result.policy)
+        axes.fill_between(ks, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("k")
+    axes.set_ylabel("Pass@k, %")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150)
+    return Path(file)
+
+
+def _some(ids: Iterable[str]) -> str:
+    names = sorted(ids)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
+
+
+def _save(file: Path, data: dict[str, Any]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
+    return file

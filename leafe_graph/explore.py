@@ -1,0 +1,255 @@
+"""Stage 1: grow an experience tree for every task (METHOD: rollout, reflection, rewind, branch).
+
+Tasks run side by side, the branches of one task one after the other, so which branches exist does not depend on
+timing. A branch is a LangGraph run that starts at a task's beginning or at a fork of a decision point's checkpoint. It
+is logged when it has ended; what a kill interrupts is forked again from the same decision point.
+"""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph.state import CompiledStateGraph
+
+from .budget import Budget, Ledger, add_costs, no_cost
+from .env import EnvPool, TextEnv
+from .errors import ConfigError, MissingDependency, RunFolderError
+from .graph import as_model, build_graph, recursion_limit
+from .nodes import as_task, branch_record, place
+from .progress import Progress
+from .prompts import Prompts
+from .state import AgentInput, BranchInfo, Context, Keep, Model, State, rewound
+from .store import RunFolder, path
+from .strategies import Limits, Request, StrategyName, next_request
+from .types import Branch, Task
+
+
+def explore(*args: Any, **kwargs: Any) -> RunFolder:
+    """`aexplore` for callers without an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(aexplore(*args, **kwargs))
+    raise ConfigError("explore() was called inside a running event loop; await aexplore() there")
+
+
+async def aexplore(
+    model: str | Model,
+    env: Callable[[], TextEnv],
+    tasks: Sequence[Task | str],
+    *,
+    out: str | Path,
+    strategy: StrategyName = "leafe",
+    limits: Limits | None = None,
+    budget: Budget | None = None,
+    total_budget: Budget | None = None,
+    reflector: str | Model | None = None,
+    prompts: Prompts | None = None,
+    max_turns: int = 30,
+    reflect_every: int | None = None,
+    history: int | None = None,
+    experience_turns: int | None = None,
+    max_tokens: int | None = None,
+    reflect_max_tokens: int | None = None,
+    concurrency: int = 32,
+    seed: int = 0,
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    progress: bool = False,
+    label: str = "explore",
+    config: dict[str, Any] | None = None,
+) -> RunFolder:
+    """Grow a tree of branches for every task; run again with the same arguments, it resumes.
+
+    Args:
+        model: the policy, as a chat model or a string for `leafe_graph.models.load_model`.
+        env: makes an environment.
+        tasks: with unique ids.
+        out: the run folder.
+        strategy: "leafe" (rewind and branch), "independent" (fresh samples) or "refine" (restart with the reflection).
+        limits: bounds of a task's tree.
+        budget: limits of each task.
+        total_budget: limits of the whole run; which task meets them first depends on timing.
+        reflector: another model for reflections; the policy if None.
+        prompts: the texts.
+        max_turns: horizon of a path, in decisions.
+        reflect_every: K, in turns; None reflects on failure only.
+        history: earlier turns shown in a prompt; None is all.
+        experience_turns: turns of a branch whose prompt shows the experience; None is all of them.
+        max_tokens: new tokens of an action, for models that take it.
+        reflect_max_tokens: new tokens of a reflection, for models that take it.
+        concurrency: tasks played at once.
+        seed: root of all sampling seeds, for models that take one.
+        checkpointer: where decision points are kept; by default SQLite in the run folder.
+        progress: show a progress bar.
+        label: the bar's name.
+        config: more settings to write to ``config.json``, for the caller's own use.
+
+    Returns:
+        The run folder, closed for writing.
+
+    Raises:
+        ConfigError: task ids are not unique, or the folder holds a run with other settings.
+        RunFolderError: another process writes to the folder.
+    """
+    work = [as_task(task) for task in tasks]
+    twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
+    if twice:
+        raise ConfigError(f"task ids must be unique within a run; more than one task is called {', '.join(twice[:5])}")
+    if concurrency < 1:
+        raise ConfigError(f"concurrency={concurrency}; expected 1 or more tasks at once")
+    limits, budget, total_budget = limits or Limits(), budget or Budget(), total_budget or Budget()
+    settings = {
+        "model": _name(model),
+        "reflector": _name(reflector),
+        "strategy": strategy,
+        "limits": asdict(limits),
+        "budget": asdict(budget),
+        "total_budget": asdict(total_budget),
+        "max_turns": max_turns,
+        "reflect_every": reflect_every,
+        "history": history,
+        "experience_turns": experience_turns,
+        "max_tokens": max_tokens,
+        "reflect_max_tokens": reflect_max_tokens,
+        "seed": seed,
+        "tasks": [task["id"] for task in work],
+        **(config or {}),
+    }
+    policy = as_model(model)
+    run = RunFolder(out)
+    async with AsyncExitStack() as stack:
+        stack.callback(run.close)
+        run.open({"kind": "explore", "settings": settings})
+        trees = run.trees
+        _same_tasks(run, work)
+        if checkpointer is None and strategy != "independent":
+            checkpointer = await stack.enter_async_context(_sqlite(run.folder / "checkpoints.sqlite"))
+        context = Context(
+            policy=policy,
+            reflector=policy if reflector is None else as_model(reflector),
+            envs=stack.enter_context(EnvPool(env, size=2 * concurrency)),
+            prompts=prompts or Prompts(),
+            max_turns=max_turns,
+            reflect_every=reflect_every,
+            reflect=strategy != "independent",
+            fork=True,
+            history=history,
+            experience_turns=experience_turns,
+            max_tokens=max_tokens,
+            reflect_max_tokens=reflect_max_tokens,
+            budget=budget,
+            seed=seed,
+        )
+        total = Ledger(total_budget, spent=run.cost)
+        agent = build_graph(context).compile(checkpointer=checkpointer)
+        bar = stack.enter_context(Progress(label, work, run.branches, total, shown=progress))
+        places = asyncio.Semaphore(concurrency)
+
+        async def grow(task: Task) -> None:
+            async with places:
+                branches = trees.get(task["id"], {})
+                ledger = Ledger(budget, spent=add_costs(*(b["cost"] for b in branches.values())), parent=total)
+                while not ledger.refuses(env_steps=1, model_calls=1):
+                    request = next_request(strategy, list(branches.values()), limits)
+                    if request is None:
+                        break
+                    branch = await _play(agent, replace(context, ledger=ledger), task, branches, request)
+                    run.append(branch)
+                    branches[branch["id"]] = branch
+                    bar.branch(branch)
+                bar.task_done()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for task in work:
+                    group.create_task(grow(task))
+        except ExceptionGroup as errors:  # the first one cancelled the others
+            raise errors.exceptions[0] from None
+    return run
+
+
+def _name(model: str | Model | None) -> str | None:
+    return model if model is None or isinstance(model, str) else type(model).__name__
+
+
+def _same_tasks(run: RunFolder, work: Sequence[Task]) -> None:
+    """Refuse to go on with a tree of another task of the same id."""
+    now = {task["id"]: json.loads(json.dumps(task)) for task in work}
+    for branch in run.branches:
+        task = branch["task"]
+        if task != now[task["id"]]:
+            raise ConfigError(
+                f"{run.folder} holds a run whose task {task['id']!r} is {task}, now it is {now[task['id']]}; give the "
+                "same tasks to resume it, or choose another folder"
+            )
+
+
+async def _play(
+    agent: CompiledStateGraph[State, Context, AgentInput, State],
+    context: Context,
+    task: Task,
+    branches: dict[str, Branch],
+    request: Request,
+) -> Branch:
+    """Play one branch to its end."""
+    info = BranchInfo(
+        id=str(len(branches)),
+        parent=request.parent,
+        decision_point=request.decision_point,
+        depth=0 if request.parent is None else branches[request.parent]["depth"] + 1,
+    )
+    start: AgentInput | None = None
+    if request.parent is None:
+        start = AgentInput(task=task)
+        config = _config(f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}")
+    else:
+        decision = path(branches, request.parent)[request.decision_point]
+        config = _config(branches[request.parent]["thread_id"], decision["checkpoint_id"])
+        update = await _fork_update(agent, config, request, info)
+        config = await agent.aupdate_state(config, update, as_node="rewind")
+    thread_id = config["configurable"]["thread_id"]
+    config["recursion_limit"] = recursion_limit(context.max_turns, 0)
+    state: Any = await agent.ainvoke(start, config, context=replace(context, branch=info))
+    context.envs.release(place(state))
+    return branch_record(state, thread_id=thread_id)
+
+
+async def _fork_update(
+    agent: CompiledStateGraph[State, Context, AgentInput, State],
+    config: RunnableConfig,
+    request: Request,
+    info: BranchInfo,
+) -> dict[str, Any]:
+    """What makes the checkpoint of a decision point a branch of its own, with its own account."""
+    state: Any = (await agent.aget_state(config)).values
+    if "turns" not in state:
+        raise RunFolderError(
+            f"the checkpoint of branch {request.parent}'s decision point {request.decision_point} is gone: the run was "
+            "started with another checkpointer, or its checkpoints were deleted; give that one, or choose another "
+            "folder"
+        )
+    update = rewound(state, request.decision_point, request.experience, info)
+    return update | {"reflections": Keep(keep=0), "cost": no_cost()}
+
+
+def _config(thread_id: str | None, checkpoint_id: str | None = None) -> RunnableConfig:
+    configurable = {"thread_id": thread_id, "checkpoint_ns": ""}
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
+
+
+def _sqlite(file: Path) -> Any:
+    try:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    except ImportError as error:
+        raise MissingDependency(extra="sqlite", needed_for="a run folder's checkpoints") from error
+    return AsyncSqliteSaver.from_conn_string(str(file))

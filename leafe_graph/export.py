@@ -1,0 +1,332 @@
+"""From experience trees to training rows: counterfactual and rehearsal examples.
+
+A counterfactual row is (h_τ, a'_τ) of a branching event that counts: the prompt *without* the experience, the action
+that was sampled with it. Rehearsal rows are all (h_t, a_t) of successful trajectories, branches included. Every row is
+checked against every experience of its task's tree (`leafe_graph.leaks`): one that leaks is dropped and counted.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from .errors import ConfigError, MissingDependency
+from .leaks import LeakCheck
+from .prompts import Prompts, said
+from .store import RunFolder, path
+from .types import FORMAT_VERSION, Branch, Example, ExampleKind, Message, Turn
+
+UNFINISHED = ("budget", "env_error", "model_error", "replay_divergence")
+"""Ends of branches that were not played to an end; no row is made of them."""
+
+Keep = Literal["success", "improved"]
+
+
+class Summary(BaseModel):
+    """What an export holds and what it left out."""
+
+    keep: Keep
+    """Which branching events counted."""
+    history: int | None
+    """Earlier turns shown in each prompt; None is all."""
+    branches: int = 0
+    tasks: int = 0
+    """Tasks that were explored."""
+    tasks_covered: int = 0
+    """Tasks with at least one row."""
+    counterfactual: int = 0
+    """Rows."""
+    rehearsal: int = 0
+    """Rows."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_are: Literal["token ids", "words"] = "words"
+    """Counted by token ids where every row has them, else by whitespace-separated words."""
+    completion_tokens_are: Literal["token ids", "words"] = "words"
+    duplicates: int = 0
+    """Rows left out: the same prompt and completion is there already, within the kind."""
+    leaked: int = 0
+    """Rows left out: text of an experience in them."""
+    empty: int = 0
+    """Rows left out: the model said nothing."""
+    unfinished: int = 0
+    """Branches left out: ended by a budget or an error."""
+    files: list[str] = Field(default_factory=list)
+    """Names of the written files."""
+    notes: list[str] = Field(default_factory=list)
+    """What the user should know."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The summary as label and value, for a table."""
+        return [
+            ("counterfactual rows", str(self.counterfactual)),
+            ("rehearsal rows", str(self.rehearsal)),
+            ("tasks covered", f"{self.tasks_covered} of {self.tasks}"),
+            (f"prompt tokens ({self.prompt_tokens_are})", str(self.prompt_tokens)),
+            (f"completion tokens ({self.completion_tokens_are})", str(self.completion_tokens)),
+            ("duplicates removed", str(self.duplicates)),
+            ("leaking rows removed", str(self.leaked)),
+            ("empty rows removed", str(self.empty)),
+            ("unfinished branches ignored", f"{self.unfinished} of {self.branches}"),
+        ]
+
+    def __str__(self) -> str:
+        """The table and the notes, for the terminal."""
+        width = max(len(label) for label, _ in self.rows())
+        return "\n".join([f"{label:<{width}}  {value}" for label, value in self.rows()] + self.notes)
+
+
+def examples(
+    branches: Iterable[Branch],
+    *,
+    keep: Keep = "success",
+    history: int | None = None,
+    prompts: Prompts | None = None,
+    prompt_ids: bool = True,
+) -> tuple[list[Example], Summary]:
+    """All clean rows of the trees, counterfactual ones first, in an order that does not depend on the branches' order.
+
+    Args:
+        branches: of any number of tasks, with all their ancestors.
+        keep: "success": a branching event counts when its branch ended in success; "improved": when its return is
+            higher than its parent's, unless it ended by a budget or an error.
+        history: earlier turns shown in a prompt; use what the policy was run with. None is all.
+        prompts: the texts that the policy was run with.
+        prompt_ids: keep the recorded token ids of prompts that held no experience. False where ``history`` is not what
+            the policy was run with.
+    """
+    if keep not in ("success", "improved"):
+        raise ConfigError(f'keep is {keep!r}; it must be "success" or "improved"')
+    if history is not None and history < 0:
+        raise ConfigError(f"history is {history}; it must be None (all turns), 0 (none) or a number of turns")
+    trees: dict[str, dict[str, Branch]] = {}
+    for branch in branches:
+        trees.setdefault(branch["task"]["id"], {})[branch["id"]] = branch
+    summary = Summary(keep=keep, history=history, tasks=len(trees), branches=sum(map(len, trees.values())))
+    rows: dict[tuple[str, bytes], Example] = {}
+    prompts = prompts or Prompts()
+    for task_id in sorted(trees):
+        tree = trees[task_id]
+        summary.unfinished += sum(branch["end"] in UNFINISHED for branch in tree.values())
+        leaks = LeakCheck(tree.values(), prompts)
+        for kind, branch, t, turns in _pairs(tree, keep):
+            row = _row(kind, tree, branch, t, turns, history, prompts, prompt_ids)
+            content = json.dumps([row["prompt"], row["completion"]]).encode()
+            key = (kind, hashlib.blake2b(content).digest())  # prompts share their texts; whole copies would fill memory
+            if not row["completion"][0]["content"].strip():
+                summary.empty += 1
+            elif leaks(row, turns[: t + 1]):
+                summary.leaked += 1
+            elif key in rows:
+                summary.duplicates += 1
+            else:
+                rows[key] = row
+    ordered = sorted(rows.values(), key=lambda row: row["kind"])
+    summary.counterfactual = sum(row["kind"] == "counterfactual" for row in ordered)
+    summary.rehearsal = len(ordered) - summary.counterfactual
+    summary.tasks_covered = len({row["task_id"] for row in ordered})
+    summary.prompt_tokens, summary.prompt_tokens_are = _count(ordered, "prompt")
+    summary.completion_tokens, summary.completion_tokens_are = _count(ordered, "completion")
+    return ordered, summary
+
+
+def _pairs(tree: dict[str, Branch], keep: Keep) -> Iterator[tuple[ExampleKind, Branch, int, list[Turn]]]:
+    """Kind, branch, decision point and root-to-leaf path of every row that the method asks for."""
+    for branch_id in sorted(tree, key=lambda name: (len(name), name)):
+        branch = tree[branch_id]
+        parent = tree[branch["parent"]] if branch["parent"] is not None else None
+        turns = path(tree, branch_id)
+        if parent is not None and branch["experience"] and branch["turns"] and branch["end"] not in UNFINISHED:
+            counts = branch["end"] == "success" if keep == "success" else branch["return_"] > parent["return_"]
+            if counts:
+                yield "counterfactual", branch, branch["decision_point"], turns
+        if branch["end"] == "success":
+            for t in range(len(turns)):
+                yield "rehearsal", branch, t, turns
+
+
+def _row(
+    kind: ExampleKind,
+    tree: dict[str, Branch],
+    branch: Branch,
+    t: int,
+    turns: list[Turn],
+    history: int | None,
+    prompts: Prompts,
+    prompt_ids: bool,
+) -> Example:
+    message = turns[t]["message"]
+    player = branch  # whose own turn this is
+    while t < player["decision_point"] and player["parent"] is not None:
+        player = tree[player["parent"]]
+    told = player["experience"] is not None  # then the recorded prompt's ids hold the experience
+    return Example(
+        version=FORMAT_VERSION,
+        kind=kind,
+        prompt=prompts.act_messages(branch["task"], turns[:t], turns[t]["observation"], history=history),
+        completion=[Message(role="assistant", content=said(message))],
+        task_id=branch["task"]["id"],
+        branch_id=branch["id"],
+        decision_point=t,
+        weight=1.0,
+        prompt_token_ids=message.get("prompt_token_ids") if prompt_ids and not told else None,
+        completion_token_ids=message.get("token_ids"),
+    )
+
+
+def _count(rows: list[Example], part: Literal["prompt", "completion"]) -> tuple[int, Literal["token ids", "words"]]:
+    ids = [row["prompt_token_ids"] if part == "prompt" else row["completion_token_ids"] for row in rows]
+    if rows and all(i is not None for i in ids):
+        return sum(len(i or ()) for i in ids), "token ids"
+    return sum(len(message["content"].split()) for row in rows for message in row[part]), "words"
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def export(
+    run: RunFolder | str | Path,
+    *,
+    keep: Keep = "success",
+    history: int | Literal["run"] | None = "run",
+    out: str | Path | None = None,
+    prompts: Prompts | None = None,
+    license: str = "unknown",
+) -> Summary:
+    """Write a run's examples as JSONL, Parquet and a dataset card; ``datasets.load_dataset(out)`` reads them.
+
+    Files are replaced whole, never half-written. Without pyarrow the JSONL is written alone and a note says so.
+
+    Args:
+        run: a run folder.
+        keep: which branching events count, see `examples`.
+        history: "run": as the policy was run.
+        out: folder to write to; None is ``examples`` in the run folder.
+        prompts: the texts that the policy was run with.
+        license: for the dataset card; a Hugging Face licence name.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    if not folder.config:
+        raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
+    settings = dict(folder.config.get("settings", {}))
+    ran = settings.get("history")
+    shown = ran if history == "run" else history
+    rows, summary = examples(folder.branches, keep=keep, history=shown, prompts=prompts, prompt_ids=shown == ran)
+    target = Path(out) if out is not None else folder.folder / "examples"
+    target.mkdir(parents=True, exist_ok=True)
+    _replace(target / "examples.jsonl", lambda file: write_jsonl(rows, file))
+    summary.files = ["examples.jsonl", "README.md"]
+    data = "examples.parquet"
+    try:
+        _replace(target / data, lambda file: write_parquet(rows, file))
+        summary.files.insert(1, data)
+    except MissingDependency as error:
+        (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
+        data = "examples.jsonl"
+        summary.notes.append(f"no Parquet file: {error}")
+    text = card(summary, settings, data=data, license=license)
+    _replace(target / "README.md", lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
+    return summary
+
+
+def write_jsonl(rows: list[Example], file: Path) -> None:
+    """Write one row a line."""
+    with open(file, "w", encoding="utf-8", newline="\n") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_parquet(rows: list[Example], file: Path) -> None:
+    """Write rows with a fixed schema, so that an export without token ids has the same columns as one with them.
+
+    Raises:
+        MissingDependency: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependency(extra="train", needed_for="Writing Parquet") from error
+    message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    types: dict[str, Any] = {
+        "version": pa.int32(),
+        "prompt": message,
+        "completion": message,
+        "decision_point": pa.int32(),
+        "weight": pa.float64(),
+        "prompt_token_ids": pa.list_(pa.int32()),
+        "completion_token_ids": pa.list_(pa.int32()),
+    }
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), file)
+
+
+def _replace(file: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the file, then put it in its place at once."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str) -> str:
+    """The dataset card: a README.md whose header tells ``load_dataset`` which file to read."""
+    rows = summary.counterfactual + summary.rehearsal
+    size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
+    table = "\n".join(f"| {label} | {value} |" for label, value in summary.rows())
+    counts = {
+        "success": "its branch ended in success",
+        "improved": "its branch had a higher return than its parent",
+    }[summary.keep]
+    shown = "all earlier turns" if summary.history is None else f"the latest {summary.history} turns"
+    return f"""---
+license: {license}
+task_categories:
+- text-generation
+tags:
+- agents
+- leafe
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: {data}
+---
+
+# Experience examples
+
+Training rows made by leafe-graph from trees of *failure, rewind, revised action, success*
+(LEAFE, [arXiv 2603.16843](https://arxiv.org/abs/2603.16843)).
+
+| | |
+|---|---|
+{table}
+
+## Columns
+
+- `kind`: `counterfactual`, the revised action at a decision point that was rewound to, for each branching event that
+  counts ({counts}); `rehearsal`, every action of the successful trajectories.
+- `prompt`: chat messages: the instruction, {shown} (observation and action) and the current observation. The
+  experience under which a revised action was sampled is left out, and no row holds its text.
+- `completion`: one assistant message: what the model said.
+- `task_id`, `branch_id`, `decision_point` (0-based): where in the exploration the row comes from.
+- `weight`: multiplies the row's loss within its kind.
+- `prompt_token_ids`, `completion_token_ids`: as sampled, where the model gave them; null elsewhere.
+- `version`: of this format.
+
+## Settings of the run
+
+```json
+{json.dumps(settings, indent=2, ensure_ascii=False, default=str)}
+```
+"""
+
+
+_SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]

@@ -1,0 +1,244 @@
+"""`LocalChatModel`: a Hugging Face folder as a LangChain chat model that gathers concurrent calls into batches.
+
+Works with any decoder-only model whose tokenizer has a chat template, own tiny ones included. Constructing checks the
+folders; the weights load at the first call, LoRA adapters merged into them. Models of the same folder, adapters and
+batch settings share weights, worker thread and memo within a process, so copies and bindings cost nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import PrivateAttr
+
+from .engine import Engine, shared_engine
+from .errors import ConfigError, MissingDependency, ModelError
+from .sampling import Answer, Ids, Sampling
+
+ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+
+
+class LocalChatModel(BaseChatModel):
+    """A causal language model in this process.
+
+    ``temperature``, ``top_p``, ``max_tokens``, ``stop``, ``seed`` and ``logprobs`` can be given to each call
+    (``model.invoke(messages, seed=3)``); calls of different settings share a batch. A message carries
+    ``usage_metadata`` and ``response_metadata`` with ``finish_reason`` ("stop" | "length") and ``model_name``.
+
+    Raises:
+        ConfigError: a folder that is not a model or not an adapter, a setting out of range, no chat template.
+        ModelError: a prompt longer than the model's context, or a forward that failed.
+    """
+
+    path: str
+    """Folder of the model and its tokenizer."""
+    adapter: str | list[str] | None = None
+    """PEFT folder, or several that are merged into the weights one after the other."""
+    temperature: float = 1.0
+    """0 takes the most probable token."""
+    top_p: float = 1.0
+    """Draw from the smallest set of most probable tokens whose probability reaches this."""
+    max_tokens: int = 64
+    """Most new tokens, the stop token included."""
+    stop: list[str] | None = None
+    """The answer ends before the first of these texts."""
+    seed: int | None = None
+    """Same seed and same prompt, same answer; None draws afresh."""
+    logprobs: bool = False
+    """Put ``prompt_token_ids``, ``token_ids`` (stop token included) and ``logprobs`` into ``response_metadata``.
+
+    The log-probabilities are those of the model itself, at temperature 1 and with nothing filtered, whatever the
+    settings of the draw."""
+    max_batch_size: int = 64
+    """Most sequences that are decoded together."""
+    batch_window: float = 0.005
+    """Seconds without a new call after which an idle worker starts with what it has."""
+    memo_bytes: int = 256 * 2**20
+    """Bound of the memo of next-token logits by exact token sequence; 0 turns it off."""
+
+    _engine: Engine | None = PrivateAttr(default=None)
+    _engine_key: Any = PrivateAttr(default=None)
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(**data)
+        self._sampling({})
+        _require(Path(self.path), "config.json", "a Hugging Face model folder")
+        for folder in self._adapters:
+            _require(Path(folder), "adapter_config.json", "a PEFT adapter folder")
+
+    @property
+    def _llm_type(self) -> str:
+        return "leafe-local"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        names = ("path", "adapter", "temperature", "top_p", "max_tokens", "stop", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def _adapters(self) -> tuple[str, ...]:
+        return (self.adapter,) if isinstance(self.adapter, str) else tuple(self.adapter or ())
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """What was computed so far, the sharing models' calls included: see `leafe_graph.batch.Stats`."""
+        return self._shared().stats
+
+    def count_prompt_tokens(self, messages: Sequence[BaseMessage]) -> int:
+        """Exact number of prompt tokens of a call with these messages."""
+        return len(self._encode(messages))
+
+    def get_num_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without special tokens around it."""
+        return len(self._shared().loaded()[1].encode(text, add_special_tokens=False))
+
+    def close(self) -> None:
+        """Stop the worker and free the weights; a later call starts and loads again."""
+        self._shared().close()
+
+    def __enter__(self) -> "LocalChatModel":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        engine, prompt, sampling, logprobs = self._prepare(messages, stop, kwargs)
+        return self._result(prompt, engine.submit(prompt, sampling).result(), logprobs)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if not self._shared().ready:  # seconds of loading must not hold up the event loop
+            await asyncio.to_thread(self._shared().loaded)
+        engine, prompt, sampling, logprobs = self._prepare(messages, stop, kwargs)
+        return self._result(prompt, await asyncio.wrap_future(engine.submit(prompt, sampling)), logprobs)
+
+    def _prepare(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> tuple[Engine, Ids, Sampling, bool]:
+        logprobs = kwargs.pop("logprobs", None)
+        sampling = self._sampling(kwargs if stop is None else kwargs | {"stop": stop})
+        engine, prompt = self._shared(), self._encode(messages)
+        if (limit := _context(engine.loaded()[0])) is not None:
+            if len(prompt) >= limit:
+                raise ModelError(
+                    f"the prompt has {len(prompt)} tokens; the context of {self.path} holds {limit} with the answer: "
+                    "shorten the prompt, e.g. by a smaller history"
+                )
+            if len(prompt) + sampling.max_tokens > limit:
+                sampling = replace(sampling, max_tokens=limit - len(prompt))
+        return engine, prompt, sampling, self.logprobs if logprobs is None else bool(logprobs)
+
+    def _sampling(self, overrides: dict[str, Any]) -> Sampling:
+        names = [setting.name for setting in fields(Sampling)]
+        if unknown := sorted(overrides.keys() - set(names)):
+            raise ConfigError(f"unknown arguments {unknown} for a local model; known are {[*names, 'logprobs']}")
+        wanted = {name: getattr(self, name) for name in names} | overrides
+        wanted["stop"] = (wanted["stop"],) if isinstance(wanted["stop"], str) else tuple(wanted["stop"] or ())
+        return Sampling(**wanted)
+
+    def _encode(self, messages: Sequence[BaseMessage]) -> Ids:
+        tokenizer = self._shared().loaded()[1]
+        ids = tokenizer.apply_chat_template(
+            [_chat_message(m) for m in messages], add_generation_prompt=True, return_dict=False
+        )
+        return tuple(ids)
+
+    def _result(self, prompt: Ids, answer: Answer, logprobs: bool) -> ChatResult:
+        metadata: dict[str, Any] = {"finish_reason": answer.finish_reason, "model_name": Path(self.path).name}
+        if logprobs:
+            metadata |= {"prompt_token_ids": [*prompt], "token_ids": answer.tokens, "logprobs": answer.logprobs}
+        usage = {"input_tokens": len(prompt), "output_tokens": len(answer.tokens)}
+        message = AIMessage(
+            content=answer.text,
+            response_metadata=metadata,
+            usage_metadata={**usage, "total_tokens": sum(usage.values())},
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _shared(self) -> Engine:
+        key = (self.path, self._adapters, self.max_batch_size, self.batch_window, self.memo_bytes)
+        if self._engine is None or key != self._engine_key:
+            # A folder that was written anew (the next round's adapter) is another model.
+            versions = tuple(_version(Path(folder)) for folder in (self.path, *self._adapters))
+            path, adapters = self.path, self._adapters
+            self._engine = shared_engine(
+                (key, versions),
+                lambda: Engine(
+                    lambda: _load(path, adapters),
+                    max_batch_size=self.max_batch_size,
+                    batch_window=self.batch_window,
+                    memo_bytes=self.memo_bytes,
+                ),
+            )
+            self._engine_key = key
+        return self._engine
+
+
+def _load(path: str, adapters: tuple[str, ...]) -> tuple[Any, Any]:
+    """Model in evaluation mode with its adapters merged, and tokenizer."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        if adapters:
+            from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependency(extra="hf", needed_for="a local model") from error
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            f"the tokenizer in {path} has no chat template, which turns messages into a prompt; "
+            "set tokenizer.chat_template and save it there"
+        )
+    cuda = torch.cuda.is_available()
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto" if cuda else torch.float32)
+    for folder in adapters:  # merged: twice as fast as an adapter beside the weights
+        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return model.to("cuda" if cuda else "cpu").eval(), tokenizer
+
+
+def _context(model: Any) -> int | None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def _require(folder: Path, name: str, what: str) -> None:
+    if not (folder / name).is_file():
+        seen = "the folder does not exist" if not folder.is_dir() else f"it has no {name}"
+        raise ConfigError(f"{folder} is not {what}: {seen}")
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(sorted(file.stat().st_mtime_ns for file in folder.iterdir() if file.is_file()))
+
+
+def _chat_message(message: BaseMessage) -> dict[str, Any]:
+    """A message in the form that Hugging Face chat templates read."""
+    role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type)
+    if role is None:
+        raise ConfigError(f"cannot put a message of type {message.type!r} into a chat template; known are {[*ROLES]}")
+    chat: dict[str, Any] = {"role": role, "content": str(message.text)}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        chat["tool_calls"] = [
+            {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
+            for call in message.tool_calls
+        ]
+    return chat

@@ -1,0 +1,81 @@
+"""A chat model from a string: local, any OpenAI-compatible server, or whatever LangChain knows."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from .errors import ConfigError, MissingDependency
+
+EMBEDDED = "smollm2-135m"
+KNOWN = (
+    f'"local:{EMBEDDED}" (embedded), "local:FOLDER" (Hugging Face folder, adapter=FOLDER), '
+    '"vllm:NAME@http://HOST:PORT/v1" (any OpenAI-compatible server; or "vllm:NAME" with base_url=…), "openai:NAME", '
+    'and, with the package langchain installed, what init_chat_model knows ("PROVIDER:NAME")'
+)
+
+
+def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
+    """A chat model from a spec; ``kwargs`` are its settings (``temperature``, ``max_tokens``, ``adapter``, …).
+
+    ===============================  =================================================================================
+    ``local:smollm2-135m``           SmolLM2-135M-Instruct in this process, fetched once and cached
+    ``local:FOLDER``                 a Hugging Face folder in this process, with ``adapter=`` merged in
+    ``vllm:NAME@URL``                a model behind an OpenAI-compatible address; ``vllm:NAME`` with ``base_url=``
+    ``openai:NAME``                  the same for OpenAI itself, or another ``base_url=``
+    ``PROVIDER:NAME``                anything else goes to ``langchain.chat_models.init_chat_model``
+    ===============================  =================================================================================
+
+    A chat model object is given back as it is, or as a copy with ``kwargs`` changed.
+
+    Raises:
+        ConfigError: a spec that nothing understands, or a setting the model does not have.
+        MissingDependency: the packages behind the spec are not installed.
+    """
+    if isinstance(spec, BaseChatModel):
+        if unknown := sorted(kwargs.keys() - type(spec).model_fields.keys()):
+            raise ConfigError(f"{type(spec).__name__} has no settings {unknown}")
+        return spec.model_copy(update=kwargs) if kwargs else spec
+    kind, _, name = spec.partition(":")
+    if not name:
+        raise ConfigError(f"unknown model {spec!r}; expected one of {KNOWN}")
+    if kind == "local":
+        from .local import LocalChatModel
+
+        if unknown := sorted(kwargs.keys() - LocalChatModel.model_fields.keys()):
+            raise ConfigError(f"a local model has no settings {unknown}")
+        if name == EMBEDDED:
+            from .embedded import embedded_model_path
+
+            name = str(embedded_model_path())
+        return LocalChatModel(path=name, **kwargs)
+    if kind in ("vllm", "openai"):
+        return _openai(kind, name, kwargs)
+    if find_spec("langchain") is None:
+        raise MissingDependency(
+            f"model {spec!r} needs langchain's init_chat_model: pip install langchain and the provider's package. "
+            f"Known without it: {KNOWN}",
+            needed_for=spec,
+        )
+    try:
+        model: BaseChatModel = import_module("langchain.chat_models").init_chat_model(spec, **kwargs)
+    except ValueError as error:
+        raise ConfigError(f"unknown model {spec!r}: {error}; expected one of {KNOWN}") from error
+    return model
+
+
+def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
+    try:
+        from langchain_openai import ChatOpenAI
+    except ImportError as error:
+        raise MissingDependency(extra="openai", needed_for=f"model {kind}:{name}") from error
+    if kind == "vllm":
+        name, _, url = name.partition("@")
+        kwargs = {"api_key": "EMPTY"} | kwargs | ({"base_url": url} if url else {})
+        if not kwargs.get("base_url"):
+            raise ConfigError(
+                f'model "vllm:{name}" has no address: write "vllm:{name}@http://HOST:PORT/v1" or give base_url='
+            )
+    model: BaseChatModel = ChatOpenAI(model=name, **kwargs)
+    return model

@@ -1,0 +1,431 @@
+"""The state machine's nodes: reset, act, step, reflect, rewind.
+
+Each takes the state and gives an update; what is live comes from the `Context`. Routing is in graph.py. A model or an
+environment that fails ends the branch with a typed reason, never the run.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import get_runtime
+
+from .budget import Ledger, add_costs, no_cost
+from .env import Place, TextEnv, snapshot, utf8
+from .errors import BudgetExceeded, ConfigError, ReplayDivergence
+from .prompts import parse_reflection
+from .state import AgentInput, Context, Model, State, call_seed, fresh_start, rewound, root
+from .types import FORMAT_VERSION, Branch, Cost, EndReason, Message, ModelMessage, Reflection, Task, Turn
+
+Update = dict[str, Any]
+
+
+def reset(state: AgentInput, ctx: Context) -> Update:
+    """Start the task and look around; whatever an earlier run left on this thread is gone."""
+    task = as_task(state["task"])
+    branch = ctx.branch or root()
+    env: TextEnv | None = None
+    try:
+        env, observation, _ = ctx.envs.reset(task)
+        env_state = snapshot(env)
+    except Exception as error:
+        if env is not None:
+            ctx.envs.discard(env)
+        return fresh_start(task, "", None, branch) | _failed("env_error", error)
+    update = fresh_start(task, observation, env_state, branch)
+    ctx.envs.put_back(env, place(cast(State, update | {"turns": []})))
+    return update
+
+
+def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
+    """Ask the policy for the next action. The experience goes into this prompt and nowhere else."""
+    ledger = ledger_of(state, ctx)
+    if ledger.refuses(env_steps=1):  # the answer could not be used
+        return {"end": "budget"}
+    branch, turns = state["branch"], state["turns"]
+    shown = ctx.experience_turns is None or len(turns) - branch["decision_point"] < ctx.experience_turns
+    call = Call(
+        model=ctx.policy,
+        messages=ctx.prompts.act_messages(
+            state["task"],
+            turns,
+            state["observation"],
+            experience=state["experience"] if shown else None,
+            history=ctx.history,
+        ),
+        max_tokens=ctx.max_tokens,
+        seed=_seed(ctx, state, "act"),
+    )
+    try:
+        answer, cost = yield from spend(call, ledger)
+    except BudgetExceeded:
+        return {"end": "budget"}
+    except CallFailed as failed:
+        return _failed("model_error", failed.error) | {"cost": add_costs(state["cost"], failed.cost)}
+    return {
+        "message": model_message(answer),
+        "decision_checkpoint": _checkpoint_id(),
+        "cost": add_costs(state["cost"], cost),
+    }
+
+
+def step(state: State, ctx: Context) -> Update:
+    """Put the action to the environment and write the turn down."""
+    turns, message = state["turns"], state["message"]
+    if message is None:
+        raise ConfigError("step was reached without an action; it must follow act")
+    ledger, cost, started = ledger_of(state, ctx), no_cost(), time.perf_counter()
+    here = place(state)
+
+    def charge(**amounts: int) -> None:
+        ledger.charge(**amounts)
+        for field, amount in amounts.items():
+            cost[field] += amount  # type: ignore[literal-required]
+
+    def ended(update: Update) -> Update:
+        cost["seconds"] = time.perf_counter() - started
+        ledger.record(seconds=cost["seconds"])
+        return {"message": None, "decision_checkpoint": None, "cost": add_costs(state["cost"], cost)} | update
+
+    try:
+        action = utf8(ctx.prompts.action(message))
+    except Exception as error:
+        return ended(_failed("model_error", error))
+    env: TextEnv | None = None
+    try:
+        env = ctx.envs.lease(here, before_replay=lambda steps: charge(replayed_steps=steps))
+        charge(env_steps=1)
+        observation, reward, terminated, truncated, info = env.step(action)
+        env_state, observation, valid = snapshot(env), utf8(observation), info.get("valid")
+        turn = Turn(
+            observation=state["observation"],
+            action=action,
+            message=message,
+            feedback=utf8(str(info.get("feedback", observation))),
+            reward=float(reward),
+            terminated=bool(terminated),
+            truncated=bool(truncated),
+            valid=None if valid is None else bool(valid),
+            checkpoint_id=state["decision_checkpoint"],
+            env_state=state["env_state"],
+        )
+    except BudgetExceeded:
+        if env is not None:
+            ctx.envs.put_back(env, here)
+        return ended({"end": "budget"})
+    except ReplayDivergence as error:
+        return ended(_failed("replay_divergence", error))
+    except Exception as error:
+        if env is not None:
+            ctx.envs.discard(env)
+        return ended(_failed("env_error", error))
+    end: EndReason | None = None
+    if terminated:
+        end = "success" if info.get("success") else "failure"
+    elif truncated:
+        end = "truncated"
+    elif len(turns) + 1 >= ctx.max_turns:
+        end = "max_turns"
+    there = replace(here, turns=[*turns, turn], observation=observation, env_state=env_state)
+    ctx.envs.put_back(env, None if end else there)
+    return ended({"turns": [turn], "observation": observation, "env_state": env_state, "end": end})
+
+
+def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
+    """Ask which decision went wrong and what to do instead. Nothing understood: recorded, and no rewind."""
+    ledger, turns = ledger_of(state, ctx), state["turns"]
+    call = Call(
+        model=ctx.reflector,
+        messages=ctx.prompts.reflect_messages(state["task"], turns, state["observation"], state["end"]),
+        max_tokens=ctx.reflect_max_tokens,
+        seed=_seed(ctx, state, "reflect"),
+        reflections=1,
+    )
+    try:
+        answer, cost = yield from spend(call, ledger)
+    except BudgetExceeded as refused:  # without reflections an episode can still go on
+        goes_on = state["end"] or refused.limit == "reflections"
+        return {"reflection": None} if goes_on else {"reflection": None, "end": "budget"}
+    except CallFailed as failed:
+        spent = {"reflection": None, "cost": add_costs(state["cost"], failed.cost), "error": repr(failed.error)}
+        return spent if state["end"] else spent | {"end": "model_error"}
+    raw = model_message(answer)["content"]
+    verdict, decision_point, experience = parse_reflection(raw, len(turns))
+    reflection = Reflection(
+        turn=len(turns), verdict=verdict, decision_point=decision_point, experience=experience, raw=raw
+    )
+    update: Update = {
+        "reflection": reflection,
+        "reflections": [reflection],
+        "cost": add_costs(state["cost"], cost),
+    }
+    if ctx.fork and verdict == "rewind" and not state["end"]:
+        update["end"] = "rewound"
+    return update
+
+
+def rewind(state: State, ctx: Context) -> Update:
+    """Go back to the decision point in place; the abandoned path is kept in ``abandoned``."""
+    reflection = state["reflection"]
+    if reflection is None or reflection["verdict"] != "rewind" or reflection["decision_point"] is None:
+        raise ConfigError(f"rewind was reached without a reflection that asks for it; the reflection is {reflection!r}")
+    old, tau, earlier = state["branch"], reflection["decision_point"], state["abandoned"]
+    new = replace_branch(old, str(int(old["id"]) + 1), tau)
+    before = add_costs(*(branch["cost"] for branch in earlier))
+    left_behind = branch_record(state, thread_id=None) | {
+        "reflections": state["reflections"][sum(len(branch["reflections"]) for branch in earlier) :],
+        "cost": {field: spent - before[field] for field, spent in state["cost"].items()},  # type: ignore[literal-required]
+    }
+    ctx.envs.release(place(state))
+    return rewound(state, tau, reflection["experience"], new) | {"abandoned": [left_behind]}
+
+
+# ---- what the nodes share
+
+
+def as_task(task: Task | str) -> Task:
+    """A task record; a plain text is its own id and instruction."""
+    if isinstance(task, str):
+        return Task(id=task, instruction=task)
+    missing = {"id", "instruction"} - set(task)
+    if missing:
+        raise ConfigError(f"a task needs id and instruction; {sorted(missing)} not in {sorted(task)}")
+    return task
+
+
+def replace_branch(parent: Any, branch_id: str, decision_point: int) -> Any:
+    """The child of a branch that starts at ``decision_point``."""
+    return {
+        "id": branch_id,
+        "parent": parent["id"],
+        "decision_point": decision_point,
+        "depth": parent["depth"] + 1,
+    }
+
+
+def branch_record(state: State, *, thread_id: str | None) -> Branch:
+    """What the run folder keeps of a branch that has ended."""
+    info, turns = state["branch"], state["turns"]
+    return Branch(
+        version=FORMAT_VERSION,
+        id=info["id"],
+        task=state["task"],
+        parent=info["parent"],
+        depth=info["depth"],
+        decision_point=info["decision_point"],
+        experience=state["experience"],
+        turns=[turn | {"env_state": None} for turn in turns[info["decision_point"] :]],
+        reflection=state["reflection"],
+        reflections=state["reflections"],
+        end=state["end"] or "rewound",
+        error=state["error"],
+        return_=sum(turn["reward"] for turn in turns),
+        cost=state["cost"],
+        thread_id=thread_id,
+    )
+
+
+def place(state: State) -> Place:
+    """Where the episode's environment stands."""
+    return Place(
+        task=state["task"],
+        turns=state["turns"],
+        observation=state["observation"],
+        env_state=state["env_state"],
+        owner=state["branch"]["id"],
+    )
+
+
+def ledger_of(state: State, ctx: Context) -> Ledger:
+    """The shared ledger, else one that holds the state's own cost against the budget."""
+    return ctx.ledger or Ledger(ctx.budget, spent=state["cost"])
+
+
+@dataclass(frozen=True)
+class Call:
+    """A model call that a node wants made, synchronously or not."""
+
+    model: Model
+    messages: Sequence[Message]
+    max_tokens: int | None
+    seed: int | None
+    reflections: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """Call keywords that the model takes."""
+        wanted = {"max_tokens": self.max_tokens, "seed": self.seed}
+        return {k: v for k, v in wanted.items() if v is not None and k in _fields(self.model)}
+
+
+class CallFailed(Exception):
+    """A model call raised; what it had cost by then."""
+
+    def __init__(self, error: Exception, cost: Cost) -> None:
+        super().__init__(str(error))
+        self.error, self.cost = error, cost
+
+
+def spend(call: Call, ledger: Ledger) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
+    """Have the call made within the budget: reserve, call, settle. The answer and its cost."""
+    cost, started = no_cost(), time.perf_counter()
+    cost["model_calls"], cost["reflections"] = 1, call.reflections
+    reserved = {"prompt_tokens": 0, "completion_tokens": 0}
+    if ledger_limits_tokens(ledger):
+        reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
+    ledger.charge(model_calls=1, reflections=call.reflections, **reserved)
+    error: Exception | None = None
+    answer = AIMessage("")
+    try:
+        answer = yield call
+    except GraphBubbleUp:  # an interrupt inside the model is not a failure: LangGraph asks again on resume
+        raise
+    except Exception as raised:
+        error = raised
+    if usage := answer.usage_metadata:
+        cost["prompt_tokens"], cost["completion_tokens"] = usage["input_tokens"], usage["output_tokens"]
+    elif error is None:  # the model does not count: the upper bound stands
+        cost["prompt_tokens"], cost["completion_tokens"] = reserved["prompt_tokens"], reserved["completion_tokens"]
+    cost["seconds"] = time.perf_counter() - started
+    ledger.record(
+        prompt_tokens=cost["prompt_tokens"] - reserved["prompt_tokens"],
+        completion_tokens=cost["completion_tokens"] - reserved["completion_tokens"],
+        seconds=cost["seconds"],
+    )
+    if error is not None:
+        raise CallFailed(error, cost)
+    return answer, cost
+
+
+def ledger_limits_tokens(ledger: Ledger | None) -> bool:
+    """Whether any ledger up the chain limits tokens."""
+    while ledger is not None:
+        if ledger.budget.prompt_tokens is not None or ledger.budget.completion_tokens is not None:
+            return True
+        ledger = ledger.parent
+    return False
+
+
+def _prompt_bound(call: Call) -> int:
+    """An upper bound of the prompt's tokens: exact where the model counts, else a token a byte.
+
+    A chat template's own words are given 16 a message and 64 in all.
+    """
+    count = getattr(_innermost(call.model), "count_prompt_tokens", None)
+    if count is not None:
+        return int(count([(m["role"], m["content"]) for m in call.messages]))
+    tools = getattr(call.model, "kwargs", {}).get("tools", [])
+    return 64 + len(repr(tools)) + sum(len(m["content"].encode()) + 16 for m in call.messages)
+
+
+def _completion_bound(call: Call) -> int:
+    given = getattr(call.model, "kwargs", {}) | call.settings()
+    limit = given.get("max_tokens") or getattr(_innermost(call.model), "max_tokens", None)
+    if limit is None:
+        raise ConfigError(
+            "the budget limits tokens, but the model has no max_tokens, so an answer's length cannot be bounded "
+            "beforehand: set max_tokens on the model or on the agent"
+        )
+    return int(limit)
+
+
+def _innermost(model: Any) -> Any:
+    while hasattr(model, "bound"):
+        model = model.bound
+    return model
+
+
+def _fields(model: Any) -> set[str]:
+    return set(getattr(type(_innermost(model)), "model_fields", ()))
+
+
+def model_message(answer: AIMessage) -> ModelMessage:
+    """A chat model's answer as a record."""
+    message = ModelMessage(content=utf8(answer.text))
+    if answer.tool_calls:
+        message["tool_calls"] = [dict(call) for call in answer.tool_calls]
+    for field in ("prompt_token_ids", "token_ids", "logprobs"):
+        if isinstance(answer.response_metadata.get(field), list):
+            message[field] = answer.response_metadata[field]
+    return message
+
+
+def _failed(end: EndReason, error: Exception) -> Update:
+    return {"end": end, "error": f"{type(error).__name__}: {error}"}
+
+
+def _seed(ctx: Context, state: State, purpose: str) -> int | None:
+    if ctx.seed is None:
+        return None
+    return call_seed(ctx.seed, state["task"]["id"], state["branch"]["id"], len(state["turns"]), purpose)
+
+
+def _checkpoint_id() -> str | None:
+    info = get_runtime().execution_info
+    return info.checkpoint_id if info is not None and info.thread_id is not None else None
+
+
+# ---- from node functions to what LangGraph runs
+
+
+def plain(node: Callable[[Any, Context], Update], default: Context) -> RunnableLambda[Any, Update]:
+    """A node without model calls; under asyncio LangGraph runs it in a thread."""
+
+    def run(state: Any) -> Update:
+        return node(state, context_of(default))
+
+    return RunnableLambda(run, name=node.__name__)
+
+
+def calling(
+    node: Callable[[State, Context], Generator[Call, AIMessage, Update]], default: Context
+) -> RunnableLambda[Any, Update]:
+    """A node that asks for model calls by yielding them: one text for the sync and the async way."""
+
+    def run(state: State) -> Update:
+        steps = node(state, context_of(default))
+        answer: Any = None
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = call.model.invoke(_chat(call), **call.settings())
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as done:
+            return _update(done)
+
+    async def arun(state: State) -> Update:
+        steps = node(state, context_of(default))
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer: Awaitable[AIMessage] | AIMessage = await call.model.ainvoke(_chat(call), **call.settings())
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)  # type: ignore[arg-type]
+        except StopIteration as done:
+            return _update(done)
+
+    return RunnableLambda(run, afunc=arun, name=node.__name__)
+
+
+def context_of(default: Context) -> Context:
+    """The run's own context if it was given one of ours, else the agent's."""
+    given = get_runtime().context
+    return given if isinstance(given, Context) else default
+
+
+def _chat(call: Call) -> list[dict[str, str]]:
+    return [dict(m) for m in call.messages]  # type: ignore[arg-type]
+
+
+def _update(done: StopIteration) -> Update:
+    return dict(done.value)

@@ -1,0 +1,75 @@
+"""The progress bar of a run: tasks done, wins, steps/s, tokens/s, time left."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from .budget import Ledger
+from .types import Branch, Task
+
+
+class Progress:
+    """Counts finished branches; draws only if ``shown``."""
+
+    def __init__(
+        self, label: str, tasks: Sequence[Task], done: Sequence[Branch], ledger: Ledger, *, shown: bool
+    ) -> None:
+        self.label, self.tasks, self.ledger, self.shown = label, tasks, ledger, shown
+        self.finished = 0
+        self.branches = len(done)
+        self.won = {branch["task"]["id"] for branch in done if branch["end"] == "success"}
+        self.started = time.monotonic()
+        self.before = dict(ledger.spent)
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if self.shown:
+            from rich import progress
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[counts]}"),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(),
+                refresh_per_second=2,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=len(self.tasks), counts=self.counts())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._draw()
+            self._bar.stop()
+
+    def branch(self, branch: Branch) -> None:
+        """A branch has ended."""
+        self.branches += 1
+        if branch["end"] == "success":
+            self.won.add(branch["task"]["id"])
+        self._draw()
+
+    def task_done(self) -> None:
+        """A task's tree is complete."""
+        self.finished += 1
+        self._draw()
+
+    def counts(self) -> str:
+        """Wins, branches, and speed since this process began."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        spent = {field: value - self.before[field] for field, value in self.ledger.spent.items()}  # type: ignore[operator]
+        tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+        return (
+            f"{len(self.won)} won, {self.branches} branches, "
+            f"{spent['env_steps'] / seconds:.1f} steps/s, {tokens / seconds:.0f} tokens/s"
+        )
+
+    def _draw(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.finished, counts=self.counts())

@@ -1,0 +1,295 @@
+"""Pictures of experience trees, and a run's report: one HTML file that needs nothing else.
+
+In a tree time runs to the right and every branch has a line of its own. A dashed arrow leads from where a branch was
+reflected upon back to the decision point; from there the next branch forks, with its experience written above it.
+"""
+
+import base64
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from .errors import ConfigError, MissingDependency
+from .evaluate import Result, plot, powers_of_two
+from .store import RunFolder
+from .types import Branch, EndReason
+
+ENDS: dict[EndReason, tuple[str, str, str]] = {
+    "success": ("good", "✓", "success"),
+    "failure": ("bad", "✕", "failure"),
+    "rewound": ("back", "↶", "rewound in the middle"),
+    "max_turns": ("bad", "▪", "turn limit"),
+    "truncated": ("bad", "▪", "truncated by the environment"),
+    "budget": ("off", "▪", "budget spent"),
+    "env_error": ("off", "!", "environment error"),
+    "model_error": ("off", "!", "model error"),
+    "replay_divergence": ("off", "!", "replay diverged"),
+}
+"""Style, mark and name of each end."""
+
+_LIGHT = {"card": "#ffffff", "edge": "#d0d7de", "ink": "#1f2328", "dim": "#656d76"}
+_LIGHT |= {"good": "#1a7f37", "bad": "#cf222e", "back": "#9a6700", "off": "#8c959f"}
+_DARK = {"card": "#151b23", "edge": "#3d444d", "ink": "#f0f6fc", "dim": "#9198a1"}
+_DARK |= {"good": "#3fb950", "bad": "#f85149", "back": "#d29922", "off": "#656c76"}
+
+
+def _colours(of: dict[str, str]) -> str:
+    """Plain rules, no CSS variables: not every SVG renderer knows those."""
+    rules = f".tree .card {{ fill: {of['card']}; stroke: {of['edge']} }} .tree .rewind {{ stroke: {of['dim']} }}"
+    rules += f".tree text {{ fill: {of['ink']}; stroke: {of['card']} }} .tree .dim, .tree .tip {{ fill: {of['dim']} }}"
+    for name in ("good", "bad", "back", "off"):
+        rules += f".tree .{name} {{ stroke: {of[name]} }} .tree .{name}.dot {{ fill: {of[name]} }}"
+    return rules + f".tree .mark {{ fill: {of['card']} }}"
+
+
+_STYLE = f"""
+.tree text {{ font: 12px -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; stroke-width: 4px;
+  stroke-linejoin: round; paint-order: stroke }}
+.tree .title {{ font-weight: 600; font-size: 14px }} .tree .dim {{ font-size: 11px }}
+.tree .told {{ font-style: italic }}
+.tree .line {{ stroke-width: 2.5; fill: none; stroke-linecap: round }}
+.tree .rewind {{ stroke-width: 1.3; stroke-dasharray: 4 3; fill: none }}
+.tree .mark {{ font-weight: 700; font-size: 13px; stroke-width: 0; text-anchor: middle }}
+{_colours(_LIGHT)}
+@media (prefers-color-scheme: dark) {{ {_colours(_DARK)} }}
+"""
+
+_WIDTH, _LEFT, _RIGHT, _TOP, _LANE = 960, 40, 32, 84, 66
+
+
+def tree_svg(branches: Sequence[Branch], *, max_branches: int = 14) -> str:
+    """One task's experience tree as a standalone SVG document.
+
+    Args:
+        branches: all of one task.
+        max_branches: branches to draw; successes and their ancestors come first, and a line says how many are missing.
+    """
+    tree = {branch["id"]: branch for branch in branches}
+    tasks = {branch["task"]["id"] for branch in branches}
+    if len(tasks) != 1:
+        raise ConfigError(f"a picture shows the branches of one task, got those of {len(tasks)}")
+    lanes = _lanes(tree, _drawn(tree, max_branches))
+    end_of = {name: tree[name]["decision_point"] + len(tree[name]["turns"]) for name in lanes}
+    step = min(64.0, (_WIDTH - _LEFT - _RIGHT) / max(1, *end_of.values()))
+    height = _TOP + _LANE * len(lanes) + 44
+
+    def x(t: int) -> float:
+        return round(_LEFT + step * t, 1)
+
+    def y(name: str) -> float:
+        return _TOP + _LANE * lanes[name] + 26
+
+    back, lines, labels = [], [], []
+    for name in lanes:
+        branch = tree[name]
+        style, mark, end = ENDS[branch["end"]]
+        start, stop, level = branch["decision_point"], end_of[name], y(name)
+        if branch["parent"] is not None:
+            trunk = _trunk(tree, branch)
+            lines.append(f'<path class="line {style}" d="M{x(start)} {y(trunk)}V{level - 10}q0 10 10 10"/>')
+            back.append(_arrow(x(end_of[branch["parent"]]), y(branch["parent"]), x(start), y(trunk)))
+            told = _short(branch["experience"] or "", int((_WIDTH - x(start) - 24) / 6.6))
+            hint = f"<title>{_xml(branch['experience'] or '')}</title>"
+            labels.append(f'<text class="told" x="{x(start) + 10}" y="{level - 12}">{_xml(told)}{hint}</text>')
+        begin = x(start) + (10 if branch["parent"] is not None else 0)
+        lines.append(f'<path class="line {style}" d="M{min(begin, x(stop))} {level}H{x(stop)}"/>')
+        for t, turn in enumerate(branch["turns"], start):
+            hint = f"{t}. {turn['action']} → {turn['feedback']}"
+            fill = "" if turn["valid"] is False else " dot"
+            if len(turn["action"]) * 6 <= step - 4:
+                words = f'<text class="dim" text-anchor="middle" x="{x(t) + step / 2:.1f}" y="{level + 15}">'
+                labels.append(f"{words}{_xml(turn['action'])}</text>")
+            lines.append(
+                f'<circle class="card {style}{fill}" cx="{x(t) if t > start else begin}" cy="{level}" '
+                f'r="{min(3.5, step / 3):.1f}"><title>{_xml(_short(hint, 300))}</title></circle>'
+            )
+        lines.append(f'<circle class="{style} dot" cx="{x(stop)}" cy="{level}" r="9"><title>{end}</title></circle>')
+        lines.append(f'<text class="mark" x="{x(stop)}" y="{level + 4.5}">{mark}</text>')
+    first = next(iter(tree.values()))
+    title = _short(f"Task {first['task']['id']}", 100)
+    missing = f" · {len(tree) - len(lanes)} more branches not shown" if len(lanes) < len(tree) else ""
+    about = f"{len(tree)} branches, {sum(b['end'] == 'success' for b in tree.values())} solved it{missing} · "
+    about += "turns run to the right, hollow dots are actions without effect"
+    every = max(1, next(n for n in (1, 2, 5, 10, 20, 50, 100, 10**9) if n * step >= 28))
+    ticks = "".join(
+        f'<text class="dim" text-anchor="middle" x="{x(t)}" y="{_TOP - 12}">{t}</text>'
+        for t in range(0, max(end_of.values()) + 1, every)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="tree" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'height="{height}" role="img"><title>Experience tree: {_xml(title)}</title><style>{_STYLE}</style>'
+        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>'
+        f'<text class="title" x="20" y="28">{_xml(title)}</text><text class="dim" x="20" y="48">{_xml(about)}</text>'
+        f"{ticks}{''.join(back)}{''.join(lines)}{''.join(labels)}{_legend(tree, lanes, height - 22)}</svg>\n"
+    )
+
+
+def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
+    """The branches of the run's most telling task: it failed, was rewound and then solved, in a small tree.
+
+    Raises:
+        ConfigError: the run has no branches.
+    """
+    ranked = _ranked(run)
+    if not ranked:
+        raise ConfigError("the run has no branches yet: nothing to draw")
+    return ranked[0]
+
+
+def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
+    """Write ``report.html`` into the run folder: summary, most telling trees, and evaluations if there are any."""
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    branches = folder.branches
+    ends = Counter(branch["end"] for branch in branches)
+    solved = {branch["task"]["id"] for branch in branches if branch["end"] == "success"}
+    facts = [
+        ("tasks solved", f"{len(solved)} of {len(folder.trees)}"),
+        ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
+        *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
+        *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
+    ]
+    body = [f"<h1>{escape(folder.folder.resolve().name)}</h1>", _table(facts), _evaluations(folder.folder / "eval")]
+    body += ["<h2>Experience trees</h2>"] if branches else ["<p>No branches yet.</p>"]
+    body += [
+        f"<p>{escape(tree[0]['task']['instruction'])}</p><div>{tree_svg(tree)}</div>"
+        for tree in _ranked(folder)[:trees]
+    ]
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<meta name="viewport" content="width=device-width"><title>leafe-graph report</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 980px; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ border: 1px solid #8884; padding: .25rem .7rem; }}
+th {{ text-align: left; font-weight: 500; }} div {{ overflow-x: auto; }} img {{ background: #fff; max-width: 100%; }}
+p {{ white-space: pre-wrap; }}
+</style></head><body>
+{"".join(body)}
+</body></html>
+"""
+    file = folder.folder / "report.html"
+    temporary = file.with_name(f".report.{os.getpid()}.tmp")
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, file)
+    return file
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _ranked(run: RunFolder | str | Path) -> list[list[Branch]]:
+    """All trees, the most telling first."""
+
+    def dullness(tree: list[Branch]) -> tuple[float, ...]:
+        by_id = {branch["id"]: branch for branch in tree}
+        wins = [branch for branch in tree if branch["end"] == "success"]
+        recovered = [branch for branch in wins if branch["parent"] is not None and branch["experience"]]
+        rewound = [branch for branch in recovered if branch["decision_point"] > 0]
+        failed = any(by_id[b["parent"] or ""]["end"] in ("failure", "truncated", "max_turns") for b in rewound)
+        size = abs(len(tree) - 4) + max(len(b["turns"]) for b in tree) / 20
+        return -bool(recovered), -bool(rewound), -failed, -bool(wins), size
+
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    return sorted((list(tree.values()) for tree in folder.trees.values()), key=dullness)
+
+
+def _drawn(tree: dict[str, Branch], limit: int) -> set[str]:
+    """Ids of the branches to draw: successes first, then in order; always with their ancestors."""
+    drawn: set[str] = set()
+    for branch in sorted(tree.values(), key=lambda b: b["end"] != "success"):
+        line: list[str] = []
+        name: str | None = branch["id"]
+        while name is not None:
+            line.append(name)
+            name = tree[name]["parent"]
+        if len(drawn.union(line)) <= max(limit, len(line) if not drawn else 0):
+            drawn.update(line)
+    return drawn
+
+
+def _trunk(tree: dict[str, Branch], branch: Branch) -> str:
+    """The branch on whose line the decision point lies: the parent, or its ancestor if the rewind went further back."""
+    trunk = tree[branch["parent"] or ""]
+    while trunk["parent"] is not None and branch["decision_point"] <= trunk["decision_point"]:
+        trunk = tree[trunk["parent"]]
+    return trunk["id"]
+
+
+def _lanes(tree: dict[str, Branch], drawn: set[str]) -> dict[str, int]:
+    """A row for every branch, below its trunk; later forks nearer to it, so that no fork crosses a line."""
+    order: list[str] = []
+    forks: dict[str | None, list[str]] = {}
+    for name in drawn:
+        forks.setdefault(None if tree[name]["parent"] is None else _trunk(tree, tree[name]), []).append(name)
+
+    def place(names: Iterable[str]) -> None:
+        for name in sorted(names, key=lambda n: (-tree[n]["decision_point"], len(n), n)):
+            order.append(name)
+            place(forks.get(name, ()))
+
+    place(forks.get(None, ()))
+    return {name: row for row, name in enumerate(order)}
+
+
+def _arrow(x0: float, y0: float, x1: float, y1: float) -> str:
+    """The rewind: from the end of the reflected branch back, above its line, to the decision point."""
+    rise = 31
+    tip = f'<path class="tip" d="M{x1} {y1 - 5}l-4 -7h8z"/>'
+    return f'<path class="rewind" d="M{x0} {y0 - 9}C{x0} {y0 - 9 - rise} {x1} {y0 - 9 - rise} {x1} {y1 - 10}"/>{tip}'
+
+
+def _legend(tree: dict[str, Branch], lanes: Iterable[str], level: float) -> str:
+    parts, left = [], 30.0
+    for end in [end for end in ENDS if any(tree[name]["end"] == end for name in lanes)]:
+        style, mark, name = ENDS[end]
+        parts.append(f'<circle class="{style} dot" cx="{left}" cy="{level}" r="8"/>')
+        parts.append(f'<text class="mark" x="{left}" y="{level + 4.5}">{mark}</text>')
+        parts.append(f'<text class="dim" x="{left + 14}" y="{level + 4}">{name}</text>')
+        left += 14 + 6.2 * len(name) + 26
+    if any(tree[name]["parent"] is not None for name in lanes):
+        parts.append(f'<path class="rewind" d="M{left - 8} {level}h26"/>')
+        rewinds = "reflection rewinds to the decision point"
+        parts.append(f'<text class="dim" x="{left + 26}" y="{level + 4}">{rewinds}</text>')
+    return "".join(parts)
+
+
+def _evaluations(folder: Path) -> str:
+    """Pass@k of every saved result, as a table and, with matplotlib, as curves."""
+    results = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            results.append(Result.load(file))
+        except ConfigError:
+            continue  # comparisons lie there too
+    if not results:
+        return ""
+    ks = powers_of_two(min(result.n for result in results))
+    rows = [("policy", *(f"Pass@{k}, %" for k in ks))]
+    rows += [(result.policy, *map(str, result.curve(ks))) for result in results]
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            picture = base64.b64encode(plot(results, Path(scratch) / "curve.svg").read_bytes()).decode()
+        curves = f'<img alt="Pass@k over k" src="data:image/svg+xml;base64,{picture}">'
+    except MissingDependency as error:
+        curves = f"<p>No curves: {escape(str(error))}</p>"
+    return f"<h2>Evaluations, with 95% intervals over tasks</h2><div>{_table(rows)}</div>{curves}"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    cells = (
+        f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        for row in rows
+    )
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _short(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: max(1, length - 1)].rstrip() + "…"
+
+
+def _xml(text: str) -> str:
+    """Escaped, and without the characters that XML cannot hold."""
+    return escape(re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text))

@@ -1,0 +1,188 @@
+"""What a checkpoint holds (`State`, plain JSON and bytes) and what it never holds (`Context`, live objects).
+
+A checkpoint whose next node is ``act`` is a *decision point*. It carries everything needed to go on from there, the
+environment included, so rewinding is forking that checkpoint. Both ways of rewinding, in place and by a fork, go
+through `rewound`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable
+from langgraph.channels import DeltaChannel
+from typing_extensions import TypedDict
+
+from .budget import Budget, Ledger, no_cost
+from .env import EnvPool
+from .errors import ConfigError
+from .prompts import Prompts
+from .types import Branch, Cost, EndReason, ModelMessage, Reflection, Task, Turn
+
+Model = Runnable[LanguageModelInput, AIMessage]
+"""A chat model, also one with tools bound to it."""
+
+
+class Keep(TypedDict):
+    """A write to an append-only channel that drops everything from position ``keep`` on."""
+
+    keep: int
+
+
+def append(values: list[Any], writes: Sequence[list[Any] | Keep]) -> list[Any]:
+    """Reducer of the append-only channels: a list is appended, a `Keep` truncates.
+
+    Folding writes one by one or all at once gives the same, as DeltaChannel asks.
+    """
+    values = list(values)
+    for write in writes:
+        if isinstance(write, dict):
+            del values[write["keep"] :]
+        else:
+            values.extend(write)
+    return values
+
+
+class BranchInfo(TypedDict):
+    """Which node of the experience tree is being played."""
+
+    id: str
+    parent: str | None
+    decision_point: int
+    """Where it left its parent."""
+    depth: int
+
+
+class AgentInput(TypedDict):
+    """What the agent is invoked with."""
+
+    task: Task | str
+    """A task record, or its instruction."""
+
+
+class State(TypedDict):
+    """The checkpointed state; survives ``LANGGRAPH_STRICT_MSGPACK=true``."""
+
+    task: Task
+    turns: Annotated[list[Turn], DeltaChannel(append)]
+    """The current path from the task's start; written once a turn, so an episode costs O(T)."""
+    observation: str
+    """What is seen now."""
+    env_state: bytes | None
+    """The environment's snapshot now; None where it has none: then ``turns`` are replayed."""
+    message: ModelMessage | None
+    """What the policy just said, between ``act`` and ``step``."""
+    decision_checkpoint: str | None
+    """The decision point at which it was said."""
+    experience: str | None
+    """What this branch's prompts are told; put in at call time only."""
+    branch: BranchInfo
+    reflection: Reflection | None
+    """The latest reflection of this branch."""
+    reflections: Annotated[list[Reflection], DeltaChannel(append)]
+    """All reflections, in order; a fork starts with none."""
+    abandoned: Annotated[list[Branch], DeltaChannel(append)]
+    """The paths left behind by rewinding in place, oldest first."""
+    cost: Cost
+    end: EndReason | None
+    """None while the episode goes on."""
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The live objects and settings of a run; never checkpointed."""
+
+    policy: Model
+    reflector: Model
+    envs: EnvPool
+    prompts: Prompts = field(default_factory=Prompts)
+    max_turns: int = 30
+    """Horizon: decisions on a path before the episode ends as a failure."""
+    reflect_every: int | None = None
+    """K: reflect after every K turns of a branch as well as on failure; None is on failure only."""
+    reflect: bool = True
+    """False: never reflect (independent sampling, evaluation)."""
+    max_rewinds: int = 3
+    """How often the agent may rewind in place."""
+    fork: bool = False
+    """True: a reflection that asks for a rewind ends the run, for the explorer to fork (see explore.py)."""
+    history: int | None = None
+    """How many earlier turns a prompt shows; None is all of them, 0 none."""
+    experience_turns: int | None = None
+    """For how many turns of a branch its experience stays in the prompt; None is to the branch's end."""
+    max_tokens: int | None = None
+    """New tokens an action may take, given to models that take ``max_tokens``; None leaves the model's own limit."""
+    reflect_max_tokens: int | None = None
+    """The same for a reflection."""
+    budget: Budget = field(default_factory=Budget)
+    ledger: Ledger | None = None
+    """Shared by concurrent runs; None: the state's own cost is held against ``budget``."""
+    branch: BranchInfo | None = None
+    """What a root is called; None is "0"."""
+    seed: int | None = None
+    """Root of all sampling seeds, given to models that take ``seed``; None lets every call be drawn afresh."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("max_turns", 1), ("reflect_every", 1), ("max_rewinds", 0), ("history", 0)):
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise ConfigError(f"{name}={value}; expected {lowest} or more")
+
+
+def root() -> BranchInfo:
+    """A tree's first branch."""
+    return BranchInfo(id="0", parent=None, decision_point=0, depth=0)
+
+
+def rewound(state: State, decision_point: int, experience: str | None, branch: BranchInfo) -> dict[str, Any]:
+    """The update that brings ``state`` back to a decision point of its own path and starts ``branch`` there.
+
+    ``state`` may stand anywhere at or after the decision point.
+    """
+    update: dict[str, Any] = {
+        "experience": experience,
+        "branch": branch,
+        "message": None,
+        "decision_checkpoint": None,
+        "reflection": None,
+        "end": None,
+        "error": None,
+    }
+    if decision_point < len(state["turns"]):
+        turn = state["turns"][decision_point]
+        update |= {
+            "turns": Keep(keep=decision_point),
+            "observation": turn["observation"],
+            "env_state": turn["env_state"],
+        }
+    return update
+
+
+def fresh_start(task: Task, observation: str, env_state: bytes | None, branch: BranchInfo) -> dict[str, Any]:
+    """The update that starts a task: nothing of an earlier run on the same thread is left."""
+    return {
+        "task": task,
+        "turns": Keep(keep=0),
+        "observation": observation,
+        "env_state": env_state,
+        "message": None,
+        "decision_checkpoint": None,
+        "experience": None,
+        "branch": branch,
+        "reflection": None,
+        "reflections": Keep(keep=0),
+        "abandoned": Keep(keep=0),
+        "cost": no_cost(),
+        "end": None,
+        "error": None,
+    }
+
+
+def call_seed(seed: int, *where: object) -> int:
+    """A 31-bit sampling seed that depends on the run's seed and on the place in the run alone."""
+    digest = hashlib.sha256("\x1f".join(map(str, (seed, *where))).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

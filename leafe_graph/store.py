@@ -1,0 +1,181 @@
+"""The run folder: settings, an append-only log of finished branches, and a lock.
+
+::
+
+    config.json         what the run was started with; the same command resumes it, another one is refused
+    branches.jsonl      one finished branch a line, fsynced; a torn last line is dropped and that branch done again
+    checkpoints.sqlite  LangGraph's checkpoints: where the next branches fork
+    examples/ adapter/ eval/ report.html   made by the later commands
+
+Everything that a resumed run needs to know follows from the log, so a kill at any moment loses at most the branches
+that were being played.
+"""
+
+import fcntl
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from .budget import add_costs
+from .errors import ConfigError, RunFolderError
+from .types import FORMAT_VERSION, Branch, Cost, Turn
+
+
+class RunFolder:
+    """A run on disk. Opened for reading unless `lock` is used; then this process is its only writer."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.branches: list[Branch] = []
+        self._log: IO[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+        self._read(repair=False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What ``config.json`` says; empty for a new folder."""
+        file = self.folder / "config.json"
+        if not file.exists():
+            return {}
+        try:
+            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(f"{file} is not JSON: {error}; restore it, or choose another folder") from error
+        if config.get("version") != FORMAT_VERSION:
+            raise RunFolderError(
+                f"{file} has format version {config.get('version')!r}; this release reads version {FORMAT_VERSION}"
+            )
+        return config
+
+    @property
+    def cost(self) -> Cost:
+        """What all logged branches cost together."""
+        return add_costs(*(branch["cost"] for branch in self.branches))
+
+    @property
+    def trees(self) -> dict[str, dict[str, Branch]]:
+        """Branches by task id and branch id, in the order of the log."""
+        trees: dict[str, dict[str, Branch]] = defaultdict(dict)
+        for branch in self.branches:
+            trees[branch["task"]["id"]][branch["id"]] = branch
+        return dict(trees)
+
+    def open(self, config: Mapping[str, Any]) -> "RunFolder":
+        """Become the folder's only writer; resumes if it holds a run with the same settings.
+
+        Raises:
+            RunFolderError: another process writes to it.
+            ConfigError: it holds a run with other settings; the message names them.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = open(self.folder / ".lock", "a+b")  # noqa: SIM115  held until close()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().decode() or "?"
+            lock.close()
+            raise RunFolderError(
+                f"{self.folder} is being written by process {owner}; wait for it, stop it, or choose another folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
+        self._lock = lock
+        try:
+            self._claim(json.loads(json.dumps({"version": FORMAT_VERSION, **config})))
+            self._read(repair=True)
+            self._log = open(self.folder / "branches.jsonl", "ab")  # noqa: SIM115
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def append(self, branch: Branch) -> None:
+        """Log a finished branch; on disk when this returns."""
+        if self._log is None:
+            raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
+        self._log.write(json.dumps(branch, ensure_ascii=False).encode() + b"\n")
+        self._log.flush()
+        os.fsync(self._log.fileno())
+        self.branches.append(branch)
+
+    def close(self) -> None:
+        """Stop writing and give the lock back."""
+        for file in (self._log, self._lock):
+            if file is not None:
+                file.close()
+        self._log = self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _claim(self, config: dict[str, Any]) -> None:
+        known = self.config
+        if not known:
+            temporary = self.folder / "config.json.tmp"
+            temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(temporary, self.folder / "config.json")
+            return
+        changes = ", ".join(_differences(known, config))
+        if changes:
+            raise ConfigError(
+                f"{self.folder} holds a run with other settings ({changes}); give the same ones to resume it, or "
+                "choose another folder"
+            )
+
+    def _read(self, *, repair: bool) -> None:
+        """Load the log. A last line without its newline was torn by a kill: it is left out, and cut off on repair."""
+        file = self.folder / "branches.jsonl"
+        self.branches = []
+        if not file.exists():
+            return
+        data = file.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                branch: Branch = json.loads(line)
+                if not isinstance(branch, dict):
+                    raise ValueError(f"it holds {line[:40]!r}")
+            except ValueError as error:
+                raise RunFolderError(
+                    f"{file}:{number} is not a branch record: {error}; only a torn last line is repaired: restore this "
+                    "line, or delete it and all lines that follow to have their branches done again"
+                ) from error
+            if branch.get("version") != FORMAT_VERSION:
+                raise RunFolderError(
+                    f"{file}:{number} has format version {branch.get('version')!r}; this release reads {FORMAT_VERSION}"
+                )
+            self.branches.append(branch)
+        if repair and len(whole) < len(data):
+            with open(file, "r+b") as log:
+                log.truncate(len(whole))
+
+
+def _differences(known: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """What two configurations do not share, by dotted name."""
+    for key in sorted({*known, *now}):
+        a, b = known.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}: {_short(a)} there, {_short(b)} now"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def path(branches: Mapping[str, Branch], branch_id: str) -> list[Turn]:
+    """All turns from the task's start to this branch's end: its parent's up to the decision point, then its own."""
+    branch = branches[branch_id]
+    if branch["parent"] is None or branch["decision_point"] == 0:
+        return branch["turns"]
+    return path(branches, branch["parent"])[: branch["decision_point"]] + branch["turns"]

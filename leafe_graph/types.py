@@ -1,0 +1,163 @@
+"""What is saved: plain JSON records, described as TypedDicts.
+
+Everything here crosses a file, a checkpoint or a process boundary, so it holds only JSON values (and bytes in
+`Turn.env_state`, which never leaves the checkpoint). Decision points and turns are 0-based: decision point ``t`` is the
+moment before turn ``t``, with ``turns[:t]`` behind it.
+"""
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+FORMAT_VERSION = 1
+"""Version of the saved records; a reader refuses what it does not know."""
+
+EndReason = Literal[
+    "success",
+    "failure",
+    "truncated",
+    "max_turns",
+    "rewound",
+    "budget",
+    "env_error",
+    "model_error",
+    "replay_divergence",
+]
+"""Why a branch ended.
+
+``success``/``failure``: the environment terminated with or without success. ``truncated``: the environment's own
+horizon. ``max_turns``: ours. ``rewound``: a reflection in the middle of the branch asked for an earlier decision point.
+``budget``: a limit would have been exceeded. ``env_error``, ``model_error``: the call raised. ``replay_divergence``: a
+replay did not bring back the recorded observations.
+"""
+
+Verdict = Literal["on_track", "rewind", "unparsed", "out_of_range"]
+"""How a reflection was understood; only ``rewind`` has consequences."""
+
+ExampleKind = Literal["counterfactual", "rehearsal", "demonstration"]
+
+
+class Task(TypedDict):
+    """One problem of an environment."""
+
+    id: str
+    """Unique within a run."""
+    instruction: str
+    """What the agent is told to do; may be empty where the observation says it all."""
+    seed: NotRequired[int | None]
+    """Given to ``env.reset(seed=…)``."""
+    options: NotRequired[dict[str, Any] | None]
+    """Given to ``env.reset(options=…)``; JSON."""
+
+
+class Message(TypedDict):
+    """A chat message in the ``role``/``content`` form that Hugging Face chat templates read."""
+
+    role: str
+    content: str
+
+
+class ModelMessage(TypedDict):
+    """What the model said, as it came."""
+
+    content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    prompt_token_ids: NotRequired[list[int]]
+    """Token ids of the prompt, where the model gave them."""
+    token_ids: NotRequired[list[int]]
+    """Sampled token ids, the stop token included, where the model gave them."""
+    logprobs: NotRequired[list[float]]
+    """Natural-log probability of each of ``token_ids``."""
+
+
+class Turn(TypedDict):
+    """One decision and the environment's answer."""
+
+    observation: str
+    """What was seen *before* the action."""
+    action: str
+    """The text at the environment's door."""
+    message: ModelMessage
+    feedback: str
+    """The environment's short answer to the action: ``info["feedback"]``, else the next observation."""
+    reward: float
+    terminated: bool
+    truncated: bool
+    valid: bool | None
+    """False where the environment did not understand the action or it had no effect; None where it cannot tell."""
+    checkpoint_id: str | None
+    """The checkpoint of this turn's decision point: where a fork starts. None without a checkpointer."""
+    env_state: bytes | None
+    """The environment's snapshot at this decision point; None where it has no snapshots. Not written to run folders."""
+
+
+class Reflection(TypedDict):
+    """What the reflector answered and how it was understood."""
+
+    turn: int
+    """Number of turns behind it when it was asked."""
+    verdict: Verdict
+    decision_point: int | None
+    experience: str | None
+    raw: str
+    """The model's words."""
+
+
+class Cost(TypedDict):
+    """What was spent; the fields of `leafe_graph.budget.Budget` plus wall time."""
+
+    env_steps: int
+    replayed_steps: int
+    model_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    reflections: int
+    seconds: float
+
+
+class Branch(TypedDict):
+    """A node of the experience tree: the part of a root-to-leaf path that this branch played itself."""
+
+    version: int
+    id: str
+    """Unique within the task: "0", "1", … in the order in which branches were started."""
+    task: Task
+    parent: str | None
+    """None for a root."""
+    depth: int
+    """Number of rewinds between the root and this branch."""
+    decision_point: int
+    """Where it leaves its parent; 0 for a root. ``turns[0]`` is decision ``decision_point``."""
+    experience: str | None
+    """What its prompts were told; None for a root."""
+    turns: list[Turn]
+    """Its own turns only; `leafe_graph.store.path` puts the parents' in front."""
+    reflection: Reflection | None
+    """The reflection that ended it, if one did or if its end was reflected upon."""
+    reflections: list[Reflection]
+    """Every reflection made on this branch, in order."""
+    end: EndReason
+    error: str | None
+    """What was raised, for the error ends."""
+    return_: float
+    """Sum of rewards from the task's start, parents' turns included."""
+    cost: Cost
+    thread_id: str | None
+    """The LangGraph thread that holds its checkpoints."""
+
+
+class Example(TypedDict):
+    """One training row, in TRL's conversational prompt-completion format. It never holds an experience."""
+
+    version: int
+    kind: ExampleKind
+    prompt: list[Message]
+    completion: list[Message]
+    """Exactly one assistant message; only its tokens (and the stop token) carry loss."""
+    task_id: str
+    branch_id: str
+    decision_point: int
+    weight: float
+    """Multiplies this row's negative log-likelihood within its kind's expectation; 1 unless changed by hand."""
+    prompt_token_ids: list[int] | None
+    completion_token_ids: list[int] | None

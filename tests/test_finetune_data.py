@@ -1,0 +1,158 @@
+"""Rows that would train wrongly are errors that name them; the others carry loss on the action alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rows import row, write
+
+from leafe_graph.errors import ConfigError, ExampleError
+from leafe_graph.finetune.data import IGNORED, TokenRow, example_files, read_examples, tokenize
+
+pytest.importorskip("transformers", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_path: Path) -> Any:
+    """The tiny model's tokenizer: one token a word."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model_path)
+
+
+def tokenized(tmp_path: Path, tokenizer: Any, *rows: Any, **options: Any) -> list[TokenRow]:
+    """Rows through a file and the tokenizer."""
+    options = {"stop_ids": {tokenizer.eos_token_id}, "max_length": 64} | options
+    return tokenize(read_examples([write(tmp_path / "rows.jsonl", list(rows))]), tokenizer, **options)
+
+
+def test_only_the_action_and_its_stop_token_carry_loss(tmp_path: Path, tokenizer: Any) -> None:
+    """Prompt labels are masked, the completion ends right after the first stop token."""
+    (got,) = tokenized(tmp_path, tokenizer, row("a b", "up left", kind="counterfactual", weight=0.5))
+    assert tokenizer.decode(got.prompt_ids) == "<s> user a b </s> <s> assistant"
+    assert tokenizer.decode(got.completion_ids) == "up left </s>"
+    assert got.labels == [IGNORED] * len(got.prompt_ids) + got.completion_ids
+    assert (got.kind, got.weight, len(got)) == ("counterfactual", 0.5, 10)
+
+
+def test_what_follows_the_stop_token_is_dropped(tmp_path: Path, tokenizer: Any, monkeypatch: Any) -> None:
+    """A template that writes padding or a newline after the end of a message does not lengthen the target."""
+    monkeypatch.setattr(tokenizer, "chat_template", tokenizer.chat_template.replace("</s> ", "</s> <pad> "))
+    monkeypatch.setattr(tokenizer, "decode", lambda ids: " ".join("" if i == 0 else "x" for i in ids))
+    (got,) = tokenized(tmp_path, tokenizer, row())
+    assert got.completion_ids == [tokenizer.convert_tokens_to_ids("up"), tokenizer.eos_token_id]
+
+
+def test_token_ids_of_the_server_are_used_as_they_are(tmp_path: Path, tokenizer: Any) -> None:
+    """Sampled ids need not be what the text tokenises to."""
+    (plain,) = tokenized(tmp_path, tokenizer, row())
+    odd = [tokenizer.unk_token_id, *plain.completion_ids]
+    sampled = row(prompt_token_ids=plain.prompt_ids, completion_token_ids=odd)
+    (got,) = tokenized(tmp_path, tokenizer, sampled)
+    assert got.completion_ids == odd
+    (got,) = tokenized(tmp_path, tokenizer, sampled, use_token_ids=False)
+    assert got == plain
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"version": 2}, "version is 2, this trainer reads 1"),
+        ({"kind": "other"}, "kind: Input should be"),
+        ({"prompt": [{"role": "user"}]}, r"prompt.0.content: Field required"),
+        ({"prompt": []}, "prompt is empty"),
+        ({"completion": [{"role": "user", "content": "up"}]}, "expected exactly one assistant message"),
+        ({"completion": []}, "expected exactly one assistant message"),
+        ({"weight": -1.0}, "weight is -1.0"),
+        ({"weight": float("nan")}, "weight is nan"),
+    ],
+)
+def test_a_malformed_row_is_named(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
+    """The error says file, row and field."""
+    path = write(tmp_path / "rows.jsonl", [row(), row() | bad])
+    with pytest.raises(ExampleError, match=message) as error:
+        read_examples([path])
+    assert error.value.row == 1 and "rows.jsonl, row 1:" in str(error.value)
+
+
+def test_a_missing_field_and_a_torn_line_are_named(tmp_path: Path) -> None:
+    """All bad rows are collected before anything is raised."""
+    short = {k: v for k, v in row().items() if k != "task_id"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join([json.dumps(row()), json.dumps(short), "[1]", '{"version": 1, "ki']))
+    with pytest.raises(ExampleError, match="3 row") as error:
+        read_examples([path])
+    for text in ("row 1: task_id: Field required", "row 2: expected a JSON object", "row 3: not JSON"):
+        assert text in str(error.value)
+
+
+def test_a_row_that_would_lose_its_target_is_an_error(tmp_path: Path, tokenizer: Any) -> None:
+    """Nothing is truncated silently."""
+    with pytest.raises(ExampleError, match=r"row 1: 25 prompt . 2 completion tokens, more than max_length=20"):
+        tokenized(tmp_path, tokenizer, row(), row("a " * 20), max_length=20)
+
+
+@pytest.mark.parametrize("action", ["", "  "])
+def test_an_all_masked_row_is_an_error(tmp_path: Path, tokenizer: Any, action: str) -> None:
+    """An empty action leaves nothing to learn."""
+    with pytest.raises(ExampleError, match="the action itself is masked"):
+        tokenized(tmp_path, tokenizer, row(action=action))
+    with pytest.raises(ExampleError, match="all labels are masked"):
+        tokenized(tmp_path, tokenizer, row(action=action, completion_token_ids=[]))
+
+
+def test_a_prompt_that_is_not_a_prefix_is_an_error(tmp_path: Path, tokenizer: Any, monkeypatch: Any) -> None:
+    """The error shows where prompt and prompt + completion part."""
+    monkeypatch.setattr(tokenizer, "chat_template", tokenizer.chat_template.replace("<s> assistant", "<s> assistant z"))
+    with pytest.raises(ExampleError, match=r"not a prefix of prompt . completion .at token 8: 'z' against 'up </s>'"):
+        tokenized(tmp_path, tokenizer, row())
+
+
+def test_a_missing_stop_token_is_an_error(tmp_path: Path, tokenizer: Any, monkeypatch: Any) -> None:
+    """Both in the template's text and in sampled ids that were cut short."""
+    (good,) = tokenized(tmp_path, tokenizer, row())
+    with pytest.raises(ExampleError, match=r"no stop token .* the reply was cut short; use_token_ids=False"):
+        tokenized(tmp_path, tokenizer, row(completion_token_ids=good.completion_ids[:-1]))
+    monkeypatch.setattr(tokenizer, "chat_template", tokenizer.chat_template.replace("</s>", "."))
+    with pytest.raises(ExampleError, match=r"no stop token .* the chat template must end a message"):
+        tokenized(tmp_path, tokenizer, row())
+
+
+def test_an_action_that_holds_the_stop_token_is_an_error(tmp_path: Path, tokenizer: Any) -> None:
+    """What follows an early stop token would be lost."""
+    with pytest.raises(ExampleError, match=r"text follows the completion's first stop token .* 'down </s>'"):
+        tokenized(tmp_path, tokenizer, row(action="up </s> down"))
+
+
+def test_prompt_ids_of_another_prompt_are_an_error(tmp_path: Path, tokenizer: Any) -> None:
+    """Ids of a prompt that held an experience, or of another model's tokenizer, do not pass."""
+    (good,) = tokenized(tmp_path, tokenizer, row())
+    other = [*good.prompt_ids[:-1], tokenizer.unk_token_id]
+    with pytest.raises(ExampleError, match=r"prompt_token_ids are not this prompt .*at token 7"):
+        tokenized(tmp_path, tokenizer, row(prompt_token_ids=other, completion_token_ids=good.completion_ids))
+
+
+def test_at_most_ten_bad_rows_are_shown(tmp_path: Path, tokenizer: Any) -> None:
+    """The rest is counted, and all are kept in the error's data."""
+    with pytest.raises(ExampleError, match=r"(?s)13 row.*\.\.\. and 3 more") as error:
+        tokenized(tmp_path, tokenizer, row(), *[row(action="")] * 13)
+    assert [position for _, position in error.value.__dict__["rows"]] == list(range(1, 14))
+
+
+def test_folders_and_parquet(tmp_path: Path) -> None:
+    """A folder's two formats are the same rows; a run folder's are in examples/; Parquet reads like JSONL."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    folder = tmp_path / "run" / "examples"
+    folder.mkdir(parents=True)
+    rows = [row(), row("d", "left", kind="counterfactual", completion_token_ids=[4, 2])]
+    parquet.write_table(pyarrow.Table.from_pylist([dict(r) for r in rows]), folder / "examples.parquet")
+    assert [r.example for r in read_examples([folder])] == rows
+    write(folder / "examples.jsonl", rows)
+    assert example_files(folder) == example_files(tmp_path / "run") == [folder / "examples.jsonl"]
+    with pytest.raises(ConfigError, match="no example rows at"):
+        read_examples([tmp_path])
+    with pytest.raises(ConfigError, match="the files are empty"):
+        read_examples([write(tmp_path / "rows.jsonl", [])])

@@ -1,0 +1,432 @@
+"""`LocalChatModel`: what is drawn, what it reports, and how concurrent calls share the work."""
+
+import asyncio
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+
+from leafe_graph.errors import ConfigError, MissingDependency, ModelError
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from leafe_graph import engine as engine_module  # noqa: E402
+from leafe_graph import kv  # noqa: E402
+from leafe_graph.batch import Batch, Stats  # noqa: E402
+from leafe_graph.local import LocalChatModel  # noqa: E402
+from leafe_graph.sampling import Memo, Request, Sampling  # noqa: E402
+
+PROMPT = [SystemMessage("a b c"), HumanMessage("up # _ P X")]
+LONG = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
+
+
+def prompts(n: int) -> list[list[HumanMessage]]:
+    """Distinct prompts of different lengths."""
+    return [[HumanMessage(f"{LONG[: 2 * (i % 7)]} {i // 10} {i % 10}")] for i in range(n)]
+
+
+@pytest.fixture
+def model(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalChatModel]:
+    """A fresh engine for each test, so that counts start at 0; the memo is off."""
+    monkeypatch.setattr(engine_module, "_engines", {})
+    with LocalChatModel(path=str(tiny_model_path), max_tokens=8, logprobs=True, memo_bytes=0) as model:
+        yield model
+
+
+def patient(model: LocalChatModel) -> LocalChatModel:
+    """The model with a window that gathers all concurrent calls into one batch, however busy the machine is."""
+    return model.model_copy(update={"batch_window": 0.3})
+
+
+def facts(message: Any) -> tuple[list[int], str]:
+    """What a draw decides."""
+    return message.response_metadata["token_ids"], message.response_metadata["finish_reason"]
+
+
+def reference(path: Path) -> tuple[Any, Any]:
+    """The same model without any of this package."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(path)
+
+
+def test_greedy_is_what_transformers_generates(model: LocalChatModel, tiny_model_path: Path) -> None:
+    """Temperature 0 gives the same tokens as `generate`, alone and in a padded batch."""
+    plain, tokenizer = reference(tiny_model_path)
+    batched = model.batch(prompts(12), temperature=0)
+    for messages, answer in zip(prompts(12), batched, strict=True):
+        chat = [{"role": "user", "content": messages[0].content}]
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        out = plain.generate(**ids, do_sample=False, max_new_tokens=8, pad_token_id=0)
+        expected = out[0, ids["input_ids"].shape[1] :].tolist()
+        assert answer.response_metadata["token_ids"] == expected
+        assert facts(model.invoke(messages, temperature=0))[0] == expected
+
+
+def test_same_seed_same_answer_whoever_shares_the_batch(model: LocalChatModel) -> None:
+    """An answer drawn in company equals the one drawn alone, settings mixed."""
+    settings = [{"seed": i, "temperature": 0.5 + i % 3, "top_p": 1 - 0.2 * (i % 2)} for i in range(30)]
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(
+            *(model.ainvoke(p, **s) for p, s in zip(prompts(30), settings, strict=True))  # type: ignore[arg-type]
+        )
+
+    for messages, setting, answer in zip(prompts(30), settings, asyncio.run(together()), strict=True):
+        alone = model.invoke(messages, **setting)  # type: ignore[arg-type]
+        assert facts(alone) == facts(answer)
+        assert alone.response_metadata["logprobs"] == pytest.approx(answer.response_metadata["logprobs"], abs=1e-4)
+
+
+def test_seed_none_draws_afresh(model: LocalChatModel) -> None:
+    """Without a seed the same prompt gives different answers; with one, always the same."""
+    assert len({tuple(facts(m)[0]) for m in model.batch([PROMPT] * 10)}) > 1
+    assert len({tuple(facts(m)[0]) for m in model.batch([PROMPT] * 10, seed=5)}) == 1
+
+
+def test_logprobs_are_the_models_own(model: LocalChatModel, tiny_model_path: Path) -> None:
+    """They equal a direct forward's log-softmax, whatever temperature and top_p drew the tokens."""
+    answer = model.invoke(PROMPT, seed=1, temperature=2.0, top_p=0.9)
+    meta = answer.response_metadata
+    plain, _ = reference(tiny_model_path)
+    ids = torch.tensor([meta["prompt_token_ids"] + meta["token_ids"]])
+    with torch.no_grad():
+        logprobs = plain(ids).logits[0].log_softmax(-1)
+    start = len(meta["prompt_token_ids"]) - 1
+    expected = [float(logprobs[start + i, token]) for i, token in enumerate(meta["token_ids"])]
+    assert meta["logprobs"] == pytest.approx(expected, abs=1e-4)
+    assert "logprobs" not in model.invoke(PROMPT, logprobs=False).response_metadata
+
+
+def test_usage_counts_prompt_and_sampled_tokens(model: LocalChatModel) -> None:
+    """usage_metadata is exact and agrees with count_prompt_tokens."""
+    answer = model.invoke(PROMPT, seed=1)
+    meta = answer.response_metadata
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["input_tokens"] == len(meta["prompt_token_ids"]) == model.count_prompt_tokens(PROMPT)
+    assert answer.usage_metadata["output_tokens"] == len(meta["token_ids"])
+    assert model.get_num_tokens("up down") == 2
+    assert meta["model_name"] == "tiny"
+
+
+def test_max_tokens_ends_with_length(model: LocalChatModel) -> None:
+    """An answer is cut at max_tokens and says so; a stop token ends it before and is not in the text."""
+    seen = Counter()
+    for answer in model.batch(prompts(60), seed=3, max_tokens=20):
+        tokens, reason = facts(answer)
+        seen[reason] += 1
+        assert (len(tokens) == 20) if reason == "length" else (tokens[-1] == 2 and len(tokens) <= 20)
+        assert "</s>" not in answer.content
+    assert set(seen) == {"stop", "length"}
+
+
+def test_stop_texts_cut_the_answer(model: LocalChatModel) -> None:
+    """The answer ends before the first stop text; the tokens stay as sampled."""
+    whole = model.invoke(PROMPT, temperature=0).text.split()
+    answer = model.invoke(PROMPT, temperature=0, stop=["nowhere", whole[2]])
+    assert answer.text.split() == whole[:2]
+    tokens, reason = facts(answer)
+    assert (len(tokens), reason) == (3, "stop")
+
+
+def draws(logits: list[float], n: int = 4000, **settings: Any) -> Counter[int]:
+    """How often each token is drawn from a row of logits."""
+    row = torch.tensor(logits)
+    request = Request((1,), Sampling(seed=0, **settings))
+    for _ in range(n):
+        request.draw(row)
+    return Counter(request.tokens)
+
+
+def test_draws_follow_the_distribution() -> None:
+    """Frequencies are the softmax at the asked temperature."""
+    logits = [0.0, 1.0, 2.0, -1.0]
+    for temperature in (0.5, 1.0, 2.0):
+        expected = torch.softmax(torch.tensor(logits) / temperature, -1).tolist()
+        seen = draws(logits, temperature=temperature)
+        assert [seen[i] / 4000 for i in range(4)] == pytest.approx(expected, abs=0.03)
+
+
+def test_top_p_keeps_the_smallest_sufficient_set() -> None:
+    """The token that crosses top_p is in, the next is not, the best always is; tiny temperatures do not overflow."""
+    logits = [math.log(p) for p in (0.15, 0.5, 0.05, 0.3)]
+    assert set(draws(logits, top_p=0.49)) == {1}
+    assert set(draws(logits, top_p=0.6)) == {1, 3}
+    assert set(draws(logits, top_p=0.81)) == {0, 1, 3}
+    assert set(draws(logits, top_p=1e-9)) == {1}
+    assert set(draws(logits, temperature=1e-30)) == {1}
+    assert draws([-math.inf, 0.0, -math.inf])[1] == 4000
+
+
+def test_concurrent_calls_share_forwards(model: LocalChatModel) -> None:
+    """50 concurrent calls of 8 tokens take a few forwards, not 400."""
+    model = patient(model)
+
+    async def together() -> None:
+        await asyncio.gather(*(model.ainvoke(p) for p in prompts(50)))
+
+    asyncio.run(together())
+    stats = model.stats
+    assert stats["requests"] == 50
+    assert stats["forwards"] < 30
+
+
+def test_equal_prompts_are_computed_once(model: LocalChatModel) -> None:
+    """Equal prompts in a batch are prefilled together, and still part where their samples do."""
+    gathering = patient(model)
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(gathering.ainvoke(PROMPT, seed=i) for i in range(40)))
+
+    answers = asyncio.run(together())
+    assert gathering.stats["prefill_tokens"] == model.count_prompt_tokens(PROMPT)
+    assert len({tuple(facts(a)[0]) for a in answers}) > 10
+    assert all(facts(model.invoke(PROMPT, seed=i)) == facts(a) for i, a in enumerate(answers[:10]))
+
+
+def test_shared_prefix_is_computed_once_and_changes_nothing(
+    model: LocalChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts that begin alike save prefill tokens, in one batch and one after the other."""
+    asked: list[Any] = [[SystemMessage(LONG), HumanMessage(f"{i} {LONG[: 2 * i]}")] for i in range(9)]
+    with monkeypatch.context() as without:
+        without.setattr(kv, "MIN_PREFIX", 10**9)
+        expected = [facts(model.invoke(prompt, seed=7)) for prompt in asked]
+    total = model.stats["prefill_tokens"]
+    assert total == sum(model.count_prompt_tokens(prompt) for prompt in asked)
+    assert [facts(model.invoke(prompt, seed=7)) for prompt in asked] == expected
+    one_by_one = model.stats["prefill_tokens"] - total
+    assert [facts(message) for message in model.batch(asked, seed=7)] == expected
+    assert one_by_one < 0.6 * total
+    assert model.stats["prefill_tokens"] - total - one_by_one < 0.5 * total
+
+
+def test_memo_saves_forwards_and_keeps_the_distribution(tiny_model_path: Path) -> None:
+    """A known state costs no forward; its answers are the same as without the memo, and as varied."""
+    bare = LocalChatModel(path=str(tiny_model_path), max_tokens=2, logprobs=True, memo_bytes=0)
+    memo = LocalChatModel(path=str(tiny_model_path), max_tokens=2, logprobs=True, memo_bytes=10**7)
+    expected = [facts(bare.invoke(PROMPT, seed=i)) for i in range(200)]
+    assert [facts(memo.invoke(PROMPT, seed=i)) for i in range(200)] == expected
+    forwards = memo.stats["forwards"]
+    assert forwards < 120 < bare.stats["forwards"]
+    assert [facts(memo.invoke(PROMPT, seed=i)) for i in range(200)] == expected
+    assert memo.stats["forwards"] == forwards
+    assert memo.stats["memo_hits"] >= 400
+    assert len({tokens[0] for tokens, _ in expected}) > 5
+
+
+def test_answers_longer_than_the_memo_are_the_same(tiny_model_path: Path) -> None:
+    """An answer that walks through the memo and then leaves it goes on exactly as without it."""
+    bare = LocalChatModel(path=str(tiny_model_path), max_tokens=30, logprobs=True, memo_bytes=0)
+    memo = bare.model_copy(update={"memo_bytes": 10**7})
+    expected = [facts(bare.invoke(PROMPT, temperature=0)), facts(bare.invoke(PROMPT, seed=1))]
+    for _ in range(3):
+        assert [facts(memo.invoke(PROMPT, temperature=0)), facts(memo.invoke(PROMPT, seed=1))] == expected
+
+
+def test_memo_is_bounded() -> None:
+    """The least recently used rows go when the limit is reached."""
+    row = torch.zeros(100)
+    memo = Memo(3 * 450)
+    for i in range(3):
+        memo.put((i,), row)
+    assert memo.get((0,)) is not None
+    memo.put((3,), row)
+    assert memo.get((1,)) is None and memo.get((0,)) is not None
+    assert memo.size <= memo.limit
+    Memo(0).put((1,), row)
+
+
+def test_chunks_waste_little_padding() -> None:
+    """Sequences that have about as much to compute go together."""
+    sequences = [(i, *range(n)) for i, n in enumerate([40, 41, 100, 42, 300, 101, 40])]
+    found = Batch(None, Stats()).plan(sequences)
+    assert [[len(ids) - 1 for ids in chunk] for chunk in found] == [[40, 40, 41, 42], [100, 101], [300]]
+
+
+def test_kept_prefixes_are_bounded() -> None:
+    """Prompts that were not used for longest go first; the longest known beginning is found; never a whole prompt."""
+
+    def block(rows: int, width: int) -> kv.Block:
+        return kv.Block([(torch.zeros(rows, 1, width, 1),) * 2], torch.ones(rows, width, dtype=torch.long))
+
+    a, b, c = ((i, *range(100, 139)) for i in range(3))
+    kept = kv.Prefixes(2 * block(1, 40).bytes(40))
+    kept.put([a, b], block(2, 40))
+    assert kept.match(a) == (39, a)
+    assert kept.match((*b[:30], 5, 6)) == (30, b)
+    assert kept.match((*b[:10], 5, 6)) == (0, ())
+    gathered = kept.gather([kept.match(a), (0, ())])
+    assert gathered is not None and gathered.mask.sum(1).tolist() == [39, 0]
+    kept.put([c], block(1, 40))
+    assert (kept.match(a)[0], kept.match(b)[0], kept.match(c)[0]) == (39, 0, 39)
+
+
+def test_a_failing_batch_fails_its_calls_only(model: LocalChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in a forward becomes a ModelError of these calls, and the worker goes on."""
+    expected = facts(model.invoke(PROMPT, seed=1))
+    with monkeypatch.context() as broken:
+        broken.setattr(Batch, "_call", lambda *args: 1 / 0)
+        for error in model.batch(prompts(4), return_exceptions=True):
+            assert isinstance(error, ModelError) and "ZeroDivisionError" in str(error)
+    with monkeypatch.context() as broken:
+        broken.setattr(Batch, "decode", lambda self: 1 / 0)
+        with pytest.raises(ModelError):
+            asyncio.run(model.ainvoke(PROMPT))
+    assert facts(model.invoke(PROMPT, seed=1)) == expected
+
+
+def test_cancelled_calls_leave_the_batch(model: LocalChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled call stops decoding, and others do not notice."""
+    expected = facts(model.invoke(PROMPT, seed=1))
+    decode = Batch.decode
+
+    def slow(self: Batch) -> Any:
+        time.sleep(0.01)
+        return decode(self)
+
+    monkeypatch.setattr(Batch, "decode", slow)
+
+    async def main() -> tuple[list[int], str]:
+        endless = asyncio.create_task(model.ainvoke(PROMPT, max_tokens=200, temperature=5.0, seed=2))
+        await asyncio.sleep(0.02)
+        endless.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await endless
+        return facts(await model.ainvoke(PROMPT, seed=1))
+
+    assert asyncio.run(main()) == expected
+    assert model.stats["decode_tokens"] < 150
+
+
+def test_more_calls_than_the_batch_holds(tiny_model_path: Path) -> None:
+    """Calls over max_batch_size wait for room and all are answered."""
+    model = LocalChatModel(path=str(tiny_model_path), max_tokens=3, max_batch_size=4)
+    assert len(model.batch(prompts(30), seed=1)) == 30
+
+
+def test_close_and_use_again(model: LocalChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close may be called twice, a later call works, and an idle worker ends by itself and comes back."""
+    expected = facts(model.invoke(PROMPT, seed=1))
+    model.close()
+    model.close()
+    assert facts(model.invoke(PROMPT, seed=1)) == expected
+    model.close()
+    monkeypatch.setattr(engine_module, "IDLE_SECONDS", 0.01)
+    assert facts(model.invoke(PROMPT, seed=1)) == expected
+    worker = model._shared()._thread
+    if worker is not None:
+        worker.join(5)
+    assert model._shared()._thread is None
+    assert facts(model.invoke(PROMPT, seed=1)) == expected
+
+
+def test_copies_and_bindings_share_the_engine(model: LocalChatModel) -> None:
+    """A copy with other sampling settings, and an equal model, use the same weights and worker."""
+    engine = model._shared()
+    assert model.model_copy(update={"temperature": 0.0})._shared() is engine
+    assert LocalChatModel(**model.model_dump())._shared() is engine
+    assert model.model_copy(update={"max_batch_size": 2})._shared() is not engine
+    model.bind(seed=1).invoke(PROMPT)
+    assert engine.stats["requests"] == 1
+
+
+@pytest.fixture
+def adapter_path(tiny_model_path: Path, tmp_path: Path) -> Path:
+    """A LoRA adapter with random weights."""
+    peft = pytest.importorskip("peft")
+    plain, _ = reference(tiny_model_path)
+    torch.manual_seed(1)
+    config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    peft.get_peft_model(plain, config).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_adapter_is_merged_and_equals_peft(model: LocalChatModel, tiny_model_path: Path, adapter_path: Path) -> None:
+    """Log-probabilities with the merged adapter are those of PEFT without merging, and not the base's."""
+    from peft import PeftModel
+
+    answer = model.model_copy(update={"adapter": [str(adapter_path)]}).invoke(PROMPT, seed=1)
+    meta = answer.response_metadata
+    plain, _ = reference(tiny_model_path)
+    with torch.no_grad():
+        ids = torch.tensor([meta["prompt_token_ids"] + meta["token_ids"]])
+        base = plain(ids).logits[0].log_softmax(-1)
+        adapted = PeftModel.from_pretrained(plain, adapter_path).eval()(ids).logits[0].log_softmax(-1)
+    start = len(meta["prompt_token_ids"]) - 1
+    rows = range(start, start + len(meta["token_ids"]))
+    expected = [float(adapted[row, token]) for row, token in zip(rows, meta["token_ids"], strict=True)]
+    assert meta["logprobs"] == pytest.approx(expected, abs=1e-3)
+    assert not torch.allclose(base[start], adapted[start], atol=1e-2)
+
+
+def test_an_adapter_written_anew_is_loaded_anew(tiny_model_path: Path, adapter_path: Path) -> None:
+    """The next round's adapter in the same folder does not meet the former round's weights."""
+    first = LocalChatModel(path=str(tiny_model_path), adapter=str(adapter_path))
+    same = LocalChatModel(path=str(tiny_model_path), adapter=str(adapter_path))
+    assert first._shared() is same._shared()
+    os.utime(adapter_path / "adapter_model.safetensors", (1, 1))
+    assert LocalChatModel(path=str(tiny_model_path), adapter=str(adapter_path))._shared() is not first._shared()
+
+
+def test_messages_become_roles(model: LocalChatModel) -> None:
+    """System, human, AI, tool and chat messages reach the template under its names."""
+    messages = [SystemMessage("a"), HumanMessage("b"), AIMessage("c"), ToolMessage("d", tool_call_id="1")]
+    ids = model.invoke([*messages, ChatMessage("e", role="user")]).response_metadata["prompt_token_ids"]
+    _, tokenizer = model._shared().loaded()
+    assert tokenizer.decode(ids) == (
+        "<s> system a </s> <s> user b </s> <s> assistant c </s> <s> tool d </s> <s> user e </s> <s> assistant"
+    )
+
+
+def test_prompt_longer_than_the_context(model: LocalChatModel) -> None:
+    """It is a ModelError that says both lengths; an answer that would go over the context ends there."""
+    with pytest.raises(ModelError, match=r"tokens; the context of .* holds 256"):
+        model.invoke(" ".join(["a"] * 300))
+    answer = model.invoke(" ".join(["a"] * 245), temperature=1.0, max_tokens=100, seed=1)
+    assert answer.usage_metadata is not None and answer.usage_metadata["total_tokens"] <= 256
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"max_tokens": 0}, {"top_k": 5}]
+)
+def test_wrong_settings_are_named(model: LocalChatModel, settings: dict[str, Any]) -> None:
+    """Settings out of range or unknown raise a ConfigError that names them."""
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        model.invoke(PROMPT, **settings)
+
+
+def test_wrong_folders_are_named(tiny_model_path: Path, tmp_path: Path) -> None:
+    """A folder that is no model, or no adapter, is refused when the model is made."""
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        LocalChatModel(path=str(tmp_path))
+    with pytest.raises(ConfigError, match="does not exist"):
+        LocalChatModel(path=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"adapter_config\.json"):
+        LocalChatModel(path=str(tiny_model_path), adapter=str(tmp_path))
+
+
+def test_no_chat_template(tiny_model_path: Path, tmp_path: Path) -> None:
+    """A tokenizer without a chat template is a ConfigError that says what to do."""
+    plain, tokenizer = reference(tiny_model_path)
+    tokenizer.chat_template = None
+    plain.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="chat template"):
+        LocalChatModel(path=str(tmp_path)).invoke("a")
+
+
+def test_missing_packages_name_the_extra(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transformers the error says what to install."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingDependency, match=r"leafe-graph\[hf\]"):
+        LocalChatModel(path=str(tiny_model_path), batch_window=0.123).invoke("a")

