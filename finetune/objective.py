@@ -99,9 +99,13 @@ def row_nll(model: Any, rows: Sequence[TokenRow], *, pad_id: int = 0) -> "torch.
 
 
 def micro_batches(rows: Sequence[TokenRow], indices: Sequence[int], size: int) -> list[list[int]]:
-    """Cut a step into forward passes of similar lengths, so that little is padding."""
-    order = sorted(indices, key=lambda i: (len(rows[i]), len(rows[i].prompt_ids), i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    """Cut a step into forward passes of at most ``size`` rows and of similar lengths: a fifth at most is padding."""
+    batches: list[list[int]] = []
+    for i in sorted(indices, key=lambda i: (len(rows[i]), len(rows[i].prompt_ids), i)):
+        if not batches or len(batches[-1]) == size or len(rows[i]) > 1.25 * len(rows[batches[-1][0]]):
+            batches.append([])
+        batches[-1].append(i)
+    return batches
 
 
 def objective_value(

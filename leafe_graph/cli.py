@@ -57,7 +57,7 @@ class Playing(Command):
     tasks: int | None = Field(default=None, ge=1)
     """How many of them; 50 unless given, or all of --levels."""
     start: int = Field(default=0, ge=0)
-    """Leave so many out first."""
+    """Where in the split, or in --levels, to begin: 0 is at the start. Starts far apart give other tasks."""
     levels: FilePath | None = None
     """Play the levels of this file instead of generated ones."""
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MODEL = "local:smollm2-135m"
 WARM_START = Path(sokoban.__file__).with_name("sokoban_warm_start")
-LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 2, "max_moves": 8, "instruction": "Sokoban."}
-MAX_TURNS = 12
+LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 5, "max_moves": 12, "instruction": "Sokoban."}
+MAX_TURNS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class Size:
 
 
 SIZES = {
-    "full": Size(levels=120, env_steps=40, held_out=60, samples=8, epochs=2),
-    "small": Size(levels=8, env_steps=24, held_out=6, samples=2, epochs=1),
+    "full": Size(levels=90, env_steps=40, held_out=50, samples=6, epochs=2),
+    "small": Size(levels=8, env_steps=32, held_out=6, samples=2, epochs=1),
 }
 
 
@@ -109,7 +109,7 @@ def main(config: "Demo") -> None:
     for file, what in (
         ("branches.jsonl", "every branch of every tree"),
         ("examples/", "the training rows, with their card"),
-        ("adapter/adapter/", "the adapter (PEFT), its loss curve and metrics beside it"),
+        ("adapter/", "the adapter (PEFT), with its loss curve and metrics"),
         ("eval/", "all samples, Pass@k as JSON and as a plot, the comparison"),
         ("report.html", "trees and tables to look at"),
     ):
@@ -156,7 +156,7 @@ def _train(folder: Path, size: Size, seed: int) -> Any:
             data=[folder / "examples" / "examples.jsonl"],
             out=folder / "adapter",
             epochs=size.epochs,
-            beta=2.0,
+            beta=4.0,
             learning_rate=5e-4,
             batch_size=16,
             micro_batch_size=16,

@@ -1,6 +1,7 @@
-"""Trees of branches: the same for every timing, within the budget to the last step, and resumed as if nothing happened."""
+"""Trees of branches: the same for every timing, within the budget to the last step, resumed as if nothing happened."""
 
 import asyncio
+import importlib
 import threading
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,6 @@ from worlds import (
     wandering_reply,
 )
 
-from leafe_graph import explore as explore_module
 from leafe_graph.budget import Budget, Ledger
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.explore import aexplore, explore
@@ -83,7 +83,8 @@ def test_reflection_in_the_middle_ends_the_branch_as_rewound(tmp_path: Path) -> 
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_decision_point_can_be_forked_again(world: Any, tmp_path: Path) -> None:
     """After a whole search each turn's checkpoint still holds exactly the path that led there."""
-    run = wander(tmp_path, world, tasks=3, limits=Limits(max_branches=12, max_depth=5))
+    blame = ScriptedModel(reply=['{"step": 1, "experience": "think"}'])
+    run = wander(tmp_path, world, tasks=3, limits=Limits(max_branches=6, max_depth=5, max_roots=1), reflector=blame)
     assert max(branch["depth"] for branch in run.branches) >= 3
     with SqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver:
         agent = create_leafe_graph(WANDERER, env=world).compile(checkpointer=saver)
@@ -143,11 +144,11 @@ def test_branches_do_not_depend_on_concurrency(strategy: StrategyName, world: An
             await asyncio.sleep(len(messages[-1].text) % 7 / 1000)
             return await super()._agenerate(messages, *args, **kwargs)
 
-    settings: Any = {"strategy": strategy, "tasks": 20, "reflect_every": 3, "checkpointer": InMemorySaver()}
+    settings: Any = {"strategy": strategy, "tasks": 10, "reflect_every": 3, "checkpointer": InMemorySaver()}
     alone = wander(tmp_path / "1", world, concurrency=1, **settings)
     together = wander(tmp_path / "16", world, concurrency=16, model=Slow(reply=wandering_reply), **settings)
     assert forest(alone.branches) == forest(together.branches)
-    assert len(alone.branches) > 40
+    assert len(alone.branches) > 20
 
 
 def test_another_seed_gives_other_branches(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def ledgers(monkeypatch: pytest.MonkeyPatch) -> list[Ledger]:
                 limit = getattr(self.budget, field)
                 assert limit is None or self.spent[field] <= limit, field  # type: ignore[literal-required]
 
-    monkeypatch.setattr(explore_module, "Ledger", Watched)
+    monkeypatch.setattr(importlib.import_module("leafe_graph.explore"), "Ledger", Watched)
     return made
 
 
@@ -245,12 +246,13 @@ def test_no_limit_is_exceeded_by_one(
 ) -> None:
     """Of a task or of the whole run: what happened, what the ledger says and what the branches say is the same."""
     meter = Metered()
-    scale = 4 if of == "total_budget" else 1
+    scale = 3 if of == "total_budget" else 1
     budget = Budget(**{field: limit * scale for field, limit in limits.items()})
     run = wander(
         tmp_path,
         meter.world,
         model=meter.model,
+        tasks=6,
         concurrency=concurrency,
         reflect_every=3,
         checkpointer=InMemorySaver(),
@@ -264,7 +266,7 @@ def test_no_limit_is_exceeded_by_one(
             assert of == "total_budget" or sum(b["cost"][field] for b in tree.values()) <= limit  # type: ignore[literal-required]
     assert [total.spent[field] for field in FIELDS] == [run.cost[field] for field in FIELDS]  # type: ignore[literal-required]
     assert total.spent["seconds"] == pytest.approx(run.cost["seconds"])
-    assert len(per_task) == 8
+    assert len(per_task) == 6
     cost = run.cost
     assert meter.counts["steps"] == cost["env_steps"] + cost["replayed_steps"]
     assert meter.counts["actions"] + meter.counts["reflections"] == cost["model_calls"]
@@ -319,7 +321,7 @@ def test_stopped_run_resumes_to_the_same_branches(strategy: StrategyName, world:
     settings: Any = {"strategy": strategy, "tasks": 4, "concurrency": 3, "budget": Budget(env_steps=25)}
     undisturbed = wander(tmp_path / "whole", world, model=Recorder(wandering_reply).model, **settings)
     lives = 0
-    for killed_at in (1, 12, 30, 31, 45, 10_000):
+    for killed_at in (1, 12, 25, 26, 27, 10_000):
         model = Recorder(wandering_reply, killed_at=killed_at).model
         try:
             wander(tmp_path / "killed", world, model=model, **settings)
@@ -357,7 +359,7 @@ def test_corrupt_line_is_refused_before_anything_is_played(tmp_path: Path) -> No
     log = tmp_path / "branches.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join([lines[0], lines[1][:50] + b"\n", *lines[2:]]))
-    with pytest.raises(RunFolderError, match="branches.jsonl:2 is not a branch record"):
+    with pytest.raises(RunFolderError, match=r"branches\.jsonl:2 is not a branch record"):
         wander(tmp_path, tasks=1)
 
 
@@ -399,17 +401,14 @@ def test_other_task_under_the_same_id_is_refused(tmp_path: Path) -> None:
 
 def test_lost_checkpoints_are_named(tmp_path: Path) -> None:
     """A run whose checkpoints were kept in memory cannot be forked by the next process, which says so."""
-    settings: Any = {"tasks": 1, "max_turns": 4}
-    model = Recorder(wandering_reply, killed_at=7).model
+    blame = ScriptedModel(reply=["Step 1 was the mistake."])
+    settings: Any = {"tasks": 1, "max_turns": 4, "reflector": blame}
+    model = Recorder(lambda messages, seed: "jump", killed_at=6).model
     with pytest.raises(BaseExceptionGroup):
-        wander(
-            tmp_path, model=model, checkpointer=InMemorySaver(), reflector=ScriptedModel(reply=["step 1"]), **settings
-        )
+        wander(tmp_path, model=model, checkpointer=InMemorySaver(), **settings)
     assert len(RunFolder(tmp_path).branches) == 1
-    with pytest.raises(RunFolderError, match="checkpoint of branch 0's decision point 1 is gone"):
-        wander(
-            tmp_path, model=model, checkpointer=InMemorySaver(), reflector=ScriptedModel(reply=["step 1"]), **settings
-        )
+    with pytest.raises(RunFolderError, match=r"checkpoint of branch 0's decision point 1 is gone"):
+        wander(tmp_path, model=model, checkpointer=InMemorySaver(), **settings)
 
 
 def test_two_tasks_of_one_id_are_refused(tmp_path: Path) -> None:

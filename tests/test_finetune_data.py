@@ -133,6 +133,12 @@ def test_prompt_ids_of_another_prompt_are_an_error(tmp_path: Path, tokenizer: An
         tokenized(tmp_path, tokenizer, row(prompt_token_ids=other, completion_token_ids=good.completion_ids))
 
 
+def test_completion_ids_outside_the_vocabulary_are_an_error(tmp_path: Path, tokenizer: Any) -> None:
+    """Another model's ids fail here and not in the embedding."""
+    with pytest.raises(ExampleError, match="completion_token_ids go up to 4488"):
+        tokenized(tmp_path, tokenizer, row(completion_token_ids=[4488, 2]))
+
+
 def test_at_most_ten_bad_rows_are_shown(tmp_path: Path, tokenizer: Any) -> None:
     """The rest is counted, and all are kept in the error's data."""
     with pytest.raises(ExampleError, match=r"(?s)13 row.*\.\.\. and 3 more") as error:

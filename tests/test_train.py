@@ -277,7 +277,7 @@ def test_unsloth_trains_on_the_same_rows_and_loss(config: TrainConfig) -> None:
         "unsloth",
     ]
     command = [sys.executable, "-m", "leafe_graph.finetune.train", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     theirs = lines(Path(str(config.out) + "-unsloth"))
     assert theirs[0]["loss"] == pytest.approx(lines(config.out)[0]["loss"], rel=1e-3)

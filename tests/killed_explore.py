@@ -1,0 +1,69 @@
+"""The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY``.
+
+With ``--serve`` as well it starts the command anew, in a process of its own, for every line that it reads: what a fresh
+start costs in imports is paid once. It prints the new process's id, and how it ended.
+"""
+
+import os
+import sys
+import traceback
+
+from worlds import wandering_reply
+
+from leafe_graph.budget import Budget
+from leafe_graph.explore import explore
+from leafe_graph.store import RunFolder
+from leafe_graph.strategies import Limits
+from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
+
+TASKS = 24
+
+
+class World(GridWorld):
+    """Large enough that most walks are lost."""
+
+    def __init__(self) -> None:
+        super().__init__(size=6, pits=6)
+
+
+class SnapshotWorld(SnapshotGridWorld):
+    """The same, with snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__(size=6, pits=6)
+
+
+def run(out: str, world: str, delay: float) -> RunFolder:
+    """Grow the trees, each within its budget."""
+    return explore(
+        ScriptedModel(reply=wandering_reply, delay=delay),
+        {"GridWorld": World, "SnapshotGridWorld": SnapshotWorld}[world],
+        grid_tasks(TASKS),
+        out=out,
+        limits=Limits(max_branches=5, max_depth=3, branches_per_reflection=2, max_roots=2),
+        budget=Budget(env_steps=22, reflections=5),
+        max_turns=6,
+        reflect_every=3,
+        concurrency=6,
+        seed=7,
+    )
+
+
+def serve(out: str, world: str, delay: float) -> None:
+    """One life after another; each is a process that knows only what is on disk."""
+    for _ in sys.stdin:
+        life = os.fork()
+        if life == 0:
+            try:
+                run(out, world, delay)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        print(life, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    (serve if "--serve" in sys.argv else run)(sys.argv[1], sys.argv[2], float(sys.argv[3]))

@@ -1,0 +1,46 @@
+"""The example scripts run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(script: str, *arguments: str) -> str:
+    """An example's output; fails with its error."""
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+
+
+def test_tiny_policy_is_made_from_scratch_and_plays(tmp_path: Path) -> None:
+    """A few seconds of teaching give a folder that plays Sokoban as ``local:FOLDER``."""
+    from leafe_graph import create_leafe_agent, load_model
+    from leafe_graph.envs import sokoban
+
+    said = run("tiny_policy.py", "--out", str(tmp_path), "--levels", "20", "--seconds", "3")
+    parameters = int(said.split()[0].replace(",", ""))
+    assert parameters < 1_000_000
+    agent = create_leafe_agent(
+        load_model(f"local:{tmp_path}"), env=sokoban.SokobanEnv, max_turns=5, max_rewinds=0, history=0, max_tokens=2
+    )
+    (task,) = sokoban.tasks("test", 1, size=7, boxes=2, max_moves=22)
+    state = agent.invoke({"task": task})
+    assert state["end"] in ("success", "max_turns")
+    assert any(turn["action"] in sokoban.ACTIONS for turn in state["turns"])
+
+
+def test_warm_start_rows_are_ones_the_trainer_takes(tmp_path: Path) -> None:
+    """The warm start's demonstrations hold moves, reflections that can be parsed, and followed advice."""
+    from leafe_graph.prompts import parse_reflection
+
+    numbers = ("--act-rows", "20", "--follow-rows", "5", "--reflect-rows", "5", "--levels", "20")
+    run("sokoban_warm_start.py", "--out", str(tmp_path), "--rows-only", *numbers)
+    rows = [json.loads(line) for line in (tmp_path / "demonstrations.jsonl").read_text().splitlines()]
+    assert len(rows) == 30
+    answers = [row["completion"][0]["content"] for row in rows]
+    reflections = [answer for answer in answers if answer.startswith("{")]
+    assert len(reflections) == 5
+    assert all(parse_reflection(answer, 12)[0] == "rewind" for answer in reflections)
+    assert sum("Experience" in row["prompt"][-1]["content"] for row in rows) == 5

@@ -1,0 +1,102 @@
+"""`explore` killed with SIGKILL at twenty random moments has in the end exactly what an undisturbed run has."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import killed_explore
+import pytest
+from worlds import forest
+
+from leafe_graph.store import RunFolder
+
+KILLS = 20
+COMMAND = [sys.executable, str(Path(killed_explore.__file__))]
+
+
+class Lives:
+    """Starts the command again and again, and kills it."""
+
+    def __init__(self, out: Path, world: str, delay: float) -> None:
+        self.server = subprocess.Popen(
+            [*COMMAND, str(out), world, str(delay), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> "Lives":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.communicate(timeout=60)
+
+    def start(self) -> int:
+        """The process id of a new life."""
+        assert self.server.stdin is not None
+        self.server.stdin.write("go\n")
+        self.server.stdin.flush()
+        return int(self.hear())
+
+    def hear(self) -> str:
+        """A line from the server."""
+        assert self.server.stdout is not None
+        return self.server.stdout.readline().strip()
+
+    def end(self) -> int:
+        """How the life ended: minus the signal's number, or 0 if it came to the run's end."""
+        return int(self.hear())
+
+
+@pytest.mark.parametrize("world", ["GridWorld", "SnapshotGridWorld"])
+def test_run_killed_twenty_times_ends_as_the_undisturbed_one(world: str, tmp_path: Path) -> None:
+    """No branch is lost, none is there twice, and the totals of the budget are equal: with replays or snapshots."""
+    out, moments = tmp_path / "killed", random.Random(f"moments of {world}")
+    undisturbed = killed_explore.run(str(tmp_path / "whole"), world, 0)
+    kills, logged = 0, []
+    with Lives(out, world, 0.012) as lives:
+        while kills < KILLS:
+            before, life = size(out), lives.start()
+            if kills % 4:  # in the middle of its work, with something done; every fourth perhaps before it has begun
+                wait_for(lambda before=before: size(out) > before)
+            time.sleep(moments.uniform(0, 0.12))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(life, signal.SIGKILL)
+            assert lives.end() == -signal.SIGKILL, "the run came to its end before it was killed often enough"
+            kills += 1
+            logged.append(len(RunFolder(out).branches))
+    assert kills == KILLS
+    assert logged == sorted(logged)
+    assert logged[-1] < len(undisturbed.branches)
+    # the last life is a fresh start of the very command
+    subprocess.run([*COMMAND, str(out), world, "0"], check=True)
+    run = RunFolder(out)
+    names = Counter((branch["task"]["id"], branch["id"]) for branch in run.branches)
+    assert set(names.values()) == {1}
+    assert forest(run.branches) == forest(undisturbed.branches)
+    assert totals(run) == totals(undisturbed)
+    assert (run.cost["replayed_steps"] > 0) == (world == "GridWorld")
+
+
+def size(out: Path) -> int:
+    """How much has been logged."""
+    log = out / "branches.jsonl"
+    return log.stat().st_size if log.exists() else 0
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Look every two milliseconds."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.002)
+
+
+def totals(run: RunFolder) -> dict[str, Any]:
+    """What the run has spent, but for the time it took."""
+    return {field: amount for field, amount in run.cost.items() if field != "seconds"}
