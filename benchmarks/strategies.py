@@ -1,13 +1,13 @@
 """The three strategies of stage 1 with the same budget on the same levels: solved levels and what they cost.
 
-    python benchmarks/strategies.py --out runs/strategies
+python benchmarks/strategies.py --out runs/strategies
 """
 
 import argparse
 from pathlib import Path
 
 from leafe_graph import Budget, Limits, explore
-from leafe_graph.demo import LEVELS, MAX_TURNS, WARM_START, environment, policy
+from leafe_graph.demo import LEVELS, MAX_TURNS, PROMPTS, WARM_START, environment, policy
 from leafe_graph.envs import sokoban
 from leafe_graph.strategies import STRATEGIES
 
@@ -35,10 +35,11 @@ def main() -> None:
             strategy=strategy,
             limits=Limits(max_branches=40, max_depth=8),
             budget=Budget(env_steps=arguments.env_steps),
+            prompts=PROMPTS,
             max_turns=MAX_TURNS,
             history=0,
             experience_turns=None if strategy == "refine" else 1,
-            max_tokens=4,
+            max_tokens=1,
             reflect_max_tokens=40,
             seed=arguments.seed,
         )

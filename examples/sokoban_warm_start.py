@@ -18,13 +18,12 @@ import json
 import random
 from pathlib import Path
 
+from leafe_graph.demo import PROMPTS
 from leafe_graph.envs import sokoban
-from leafe_graph.prompts import Prompts
 from leafe_graph.types import FORMAT_VERSION, EndReason, Example, Message, ModelMessage, Task, Turn
 
 INSTRUCTION = "Sokoban."  # short: on a CPU every prompt token counts
 FIRST_SEED = 500_000_000
-PROMPTS = Prompts()
 
 
 def main() -> None:
@@ -33,9 +32,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the rows and the adapter")
     parser.add_argument("--levels", type=int, default=600)
     parser.add_argument("--act-rows", type=int, default=1800)
-    parser.add_argument("--reflect-rows", type=int, default=160)
+    parser.add_argument("--reflect-rows", type=int, default=300)
     parser.add_argument("--follow-rows", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--adapter", help="go on with this adapter instead of a new one")
+    parser.add_argument("--learning-rate", default="1e-3")
     parser.add_argument("--rows-only", action="store_true", help="do not train")
     arguments = parser.parse_args()
     rows = demonstrations(
@@ -50,8 +51,18 @@ def main() -> None:
 
         blocks = [str(block) for block in range(10, 30)]  # the upper two thirds: a third less work in the backward pass
         options = ["--objective", "demonstrations", "--model", "local:smollm2-135m", "--data", str(data)]
-        options += ["--out", str(arguments.out), "--lora-r", "8", "--lora-alpha", "16", "--learning-rate", "1e-3"]
+        options += [
+            "--out",
+            str(arguments.out),
+            "--lora-r",
+            "8",
+            "--lora-alpha",
+            "16",
+            "--learning-rate",
+            arguments.learning_rate,
+        ]
         options += ["--layers-to-transform", ",".join(blocks), "--batch-size", "16", "--micro-batch-size", "16"]
+        options += ["--adapter", arguments.adapter] if arguments.adapter else []
         train([*options, "--adapter-dtype", "bfloat16", "--backend", "peft"])
 
 
@@ -70,9 +81,11 @@ def demonstrations(levels: int, act: int, reflect: int, follow: int, *, seed: in
             if turn["action"] not in good:
                 prompt = PROMPTS.act_messages(task, [], turn["observation"], experience=advice(turn))
                 follows.append(row(task, prompt, rng.choice(good)))
-        if end != "success":
+        if end == "failure" or (
+            end == "max_turns" and rng.random() < 0.1
+        ):  # as the policy fails: mostly by a stuck box
             mistake = first_mistake(turns, best)
-            answer = json.dumps({"step": mistake, "experience": advice(turns[mistake])})
+            answer = json.dumps({"experience": advice(turns[mistake]), "step": mistake})
             reflections.append(row(task, PROMPTS.reflect_messages(task, turns, observation, end), answer))
     rows = rng.sample(acts, act) + rng.sample(follows, follow) + rng.sample(reflections, reflect)
     rng.shuffle(rows)
@@ -124,7 +137,7 @@ def first_mistake(turns: list[Turn], best: list[list[str]]) -> int:
 
 def advice(turn: Turn) -> str:
     """An experience: what happened, and what not to do again."""
-    return f"{turn['action']}: {turn['feedback']}. Do not go {turn['action']} here."
+    return f"{turn['action']} -> {turn['feedback']}. Do not go {turn['action']} here."
 
 
 def row(task: Task, prompt: list[Message], answer: str) -> Example:

@@ -26,7 +26,9 @@ TEMPLATE = (
 )
 SPECIAL = ["<pad>", "<end>", "<unk>", "<user>", "<assistant>"]
 WORDS = [*"#_O√XPS", *sokoban.ACTIONS]
-FEEDBACK = "moved pushed blocked by wall: box against wall two boxes in a row on off target stuck corner at deadlock solved"
+FEEDBACK = (
+    "moved pushed blocked by wall: box against wall two boxes in a row on off target stuck corner at deadlock solved"
+)
 
 
 def main() -> None:
@@ -46,7 +48,9 @@ def main() -> None:
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(f"{parameters:,} parameters, {len(rows)} states, agrees with the solver on {accuracy:.0%} of the last batches")
+    print(
+        f"{parameters:,} parameters, {len(rows)} states, agrees with the solver on {accuracy:.0%} of the last batches"
+    )
 
 
 def new_policy() -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:

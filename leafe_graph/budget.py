@@ -6,7 +6,7 @@ reserved at its upper bound and given back when known.
 """
 
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from .errors import BudgetExceeded
 from .types import Cost
@@ -84,9 +84,8 @@ class Ledger:
     def refuses(self, **amounts: float) -> str | None:
         """The field whose limit would be exceeded, or None: then `charge` would succeed now."""
         with _lock:
-            limits = asdict(self.budget)
             for field, amount in amounts.items():
-                limit = limits.get(field)
+                limit = getattr(self.budget, field, None)
                 if limit is not None and amount > 0 and self.spent[field] + amount > limit:  # type: ignore[literal-required]
                     return field
             return self.parent.refuses(**amounts) if self.parent is not None else None

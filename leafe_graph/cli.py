@@ -73,6 +73,8 @@ class Playing(Command):
     """Earlier turns shown in a prompt; all unless given, 0 is none."""
     max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of an action."""
+    prompts: str | None = None
+    """The texts, as MODULE:ATTRIBUTE of a Prompts object; "leafe_graph.demo:PROMPTS" are those of the warm start."""
     concurrency: int = Field(default=32, ge=1)
     """Tasks played at once."""
     seed: int = 0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from rich.console import Console
@@ -21,6 +21,7 @@ from .env import TextEnv
 from .errors import ConfigError, MissingDependency
 from .explore import explore
 from .models import load_model
+from .prompts import Prompts
 from .store import RunFolder
 from .strategies import Limits
 from .types import Task
@@ -66,7 +67,8 @@ def run_export(config: "Export") -> None:
     """``leafe export``."""
     from .export import export
 
-    summary = export(config.run, keep=config.keep, out=config.out)
+    prompts = RunFolder(config.run).config.get("settings", {}).get("prompts")
+    summary = export(config.run, keep=config.keep, out=config.out, prompts=_prompts(prompts))
     _show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
     for note in summary.notes:
         console.print(note)
@@ -177,6 +179,10 @@ def environment(
     return lambda: make(**kwargs), found
 
 
+def _prompts(path: str | None) -> Prompts | None:
+    return None if path is None else cast(Prompts, _attribute(path, "prompts"))
+
+
 def _attribute(path: str, what: str) -> Any:
     if "" not in sys.path:
         sys.path.append("")  # as `python -m` has it: modules of the folder one stands in
@@ -199,7 +205,7 @@ def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any)
     )
     adapter = None if config.adapter is None else str(config.adapter)
     limits = [field.name for field in fields(Budget)]
-    names = {"model", "adapter", "temperature", "top_p", "env", "env_options", "split", "start", "levels"}
+    names = {"model", "adapter", "temperature", "top_p", "env", "env_options", "split", "start", "levels", "prompts"}
     return explore(
         chat_model(config.model, adapter=adapter, temperature=config.temperature, top_p=config.top_p),
         make,
@@ -209,6 +215,7 @@ def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any)
         total_budget=Budget(**{name: getattr(config, f"total_{name}") for name in limits}),
         max_turns=config.max_turns,
         history=config.history,
+        prompts=_prompts(config.prompts),
         max_tokens=config.max_tokens,
         concurrency=config.concurrency,
         seed=config.seed,

@@ -1,8 +1,8 @@
 """``leafe demo``: the whole loop on one machine, with the embedded model and Sokoban.
 
-Explore training levels with the warm-started policy, export the corrections, distil them into the adapter, and judge the
-policy before and after on held-out levels. Every phase is an ordinary command's function with its result in the demo's
-folder, so a demo that was stopped goes on where it was.
+Explore training levels with the warm-started policy, export the corrections, distil them into the adapter, and judge
+the policy before and after on held-out levels. Every phase is an ordinary command's function with its result in the
+demo's folder, so a demo that was stopped goes on where it was.
 """
 
 import json
@@ -22,6 +22,7 @@ from .evaluate import Result, compare, plot, result_from_branches, table
 from .explore import explore
 from .export import export
 from .models import load_model
+from .prompts import Prompts
 from .report import write_report
 from .store import RunFolder
 from .strategies import Limits
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 
 MODEL = "local:smollm2-135m"
 WARM_START = Path(sokoban.__file__).with_name("sokoban_warm_start")
-LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 5, "max_moves": 12, "instruction": "Sokoban."}
-MAX_TURNS = 16
+PROMPTS = Prompts(
+    reflect="{steps}\n{status} What was the mistake? Answer with JSON.", step="{action} -> {feedback} (step {number})"
+)
+"""Short, and with the step's number where a small model finds it: it copies forward. The warm start learned these."""
+LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 3, "max_moves": 9, "instruction": "Sokoban."}
+MAX_TURNS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +57,8 @@ class Size:
 
 
 SIZES = {
-    "full": Size(levels=90, env_steps=40, held_out=50, samples=6, epochs=2),
-    "small": Size(levels=8, env_steps=32, held_out=6, samples=2, epochs=1),
+    "full": Size(levels=100, env_steps=30, held_out=50, samples=8, epochs=1.5),
+    "small": Size(levels=8, env_steps=24, held_out=6, samples=2, epochs=1),
 }
 
 
@@ -72,7 +77,7 @@ def main(config: "Demo") -> None:
 
     phase("1 get the embedded model", lambda: load_model(MODEL))
     run = phase("2 explore training levels", lambda: _explore(out / "run", size, config.seed))
-    summary = phase("3 export the corrections", lambda: export(run.folder))
+    summary = phase("3 export the corrections", lambda: export(run.folder, prompts=PROMPTS))
     console.print(str(summary), markup=False)
     trained = phase("4 distil them into the adapter", lambda: _train(run.folder, size, config.seed))
     results: list[Result] = []
@@ -134,12 +139,13 @@ def _explore(folder: Path, size: Size, seed: int) -> RunFolder:
         out=folder,
         limits=Limits(max_branches=8, max_depth=4),
         budget=Budget(env_steps=size.env_steps),
+        prompts=PROMPTS,
         max_turns=MAX_TURNS,
         history=0,
         experience_turns=1,
-        max_tokens=4,
+        max_tokens=1,  # each of the four actions is one token
         reflect_max_tokens=40,
-        concurrency=32,
+        concurrency=128,
         seed=seed,
         progress=True,
     )
@@ -173,10 +179,11 @@ def _samples(folder: Path, adapter: Path, size: Size, seed: int) -> RunFolder:
         out=folder,
         strategy="independent",
         limits=Limits(max_branches=size.samples, stop_on_success=False),
+        prompts=PROMPTS,
         max_turns=MAX_TURNS,
         history=0,
-        max_tokens=4,
-        concurrency=64,
+        max_tokens=1,  # each of the four actions is one token
+        concurrency=128,
         seed=1000 + seed,
         progress=True,
         label=f"evaluate {folder.name}",

@@ -71,6 +71,7 @@ def test_run_killed_twenty_times_ends_as_the_undisturbed_one(world: str, tmp_pat
             kills += 1
             logged.append(len(RunFolder(out).branches))
     assert kills == KILLS
+    print(logged, len(undisturbed.branches))
     assert logged == sorted(logged)
     assert logged[-1] < len(undisturbed.branches)
     # the last life is a fresh start of the very command

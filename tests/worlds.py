@@ -67,6 +67,7 @@ class Recorder:
     def __init__(self, reply: Reply = pit_reply, *, killed_at: int | None = None) -> None:
         self.reply, self.killed_at = reply, killed_at
         self.prompts: list[list[tuple[str, str]]] = []
+        self.calls = 0
 
     def __call__(self, messages: list[BaseMessage], seed: int | None = None) -> str:
         """Write down, then answer."""
@@ -80,7 +81,8 @@ class Recorder:
 
     def may_die(self, prompt: Any) -> None:
         """Die, if this call is the one."""
-        if len(self.prompts) + 1 == self.killed_at:
+        self.calls += 1
+        if self.calls == self.killed_at:
             self(convert_to_messages(prompt))
             raise Killed
 
