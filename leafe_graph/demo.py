@@ -57,7 +57,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(levels=100, env_steps=30, held_out=50, samples=8, epochs=1.5),
+    "full": Size(levels=90, env_steps=30, held_out=40, samples=8, epochs=2),
     "small": Size(levels=8, env_steps=24, held_out=6, samples=2, epochs=1),
 }
 
@@ -137,7 +137,7 @@ def _explore(folder: Path, size: Size, seed: int) -> RunFolder:
         environment,
         sokoban.tasks("train", size.levels, start=size.levels * 10 * seed, **LEVELS),
         out=folder,
-        limits=Limits(max_branches=8, max_depth=4),
+        limits=Limits(max_branches=4, max_depth=3),
         budget=Budget(env_steps=size.env_steps),
         prompts=PROMPTS,
         max_turns=MAX_TURNS,
