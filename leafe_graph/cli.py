@@ -191,8 +191,8 @@ class Report(Command):
 class Demo(Command):
     """The whole loop on this machine: explore, export, train, evaluate, compare."""
 
-    out: Path = Path("runs/demo")
-    """Where everything goes."""
+    out: Path | None = None
+    """Where everything goes; runs/demo-SIZE-SEED unless given."""
     seed: int = 0
     """Root of all random numbers."""
     size: Literal["small", "full"] = Field(default=os.environ.get("LEAFE_DEMO", "full"), validate_default=True)

@@ -61,6 +61,9 @@ def run_explore(config: "Explore") -> None:
             *run.cost.items(),
         ],
     )
+    errors = Counter(branch["error"] for branch in run.branches if branch["error"])
+    for error, count in errors.most_common(3):
+        console.print(f"{count} times: {error}", markup=False)
 
 
 def run_export(config: "Export") -> None:
@@ -71,7 +74,7 @@ def run_export(config: "Export") -> None:
     summary = export(config.run, keep=config.keep, out=config.out, prompts=_prompts(prompts))
     _show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
     for note in summary.notes:
-        console.print(note)
+        console.print(note, markup=False)
 
 
 def run_train(config: "TrainConfig") -> None:

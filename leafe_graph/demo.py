@@ -64,7 +64,8 @@ SIZES = {
 
 def main(config: "Demo") -> None:
     """Run all phases and print what came of them."""
-    console, size, out = Console(), SIZES[config.size], config.out
+    console, size = Console(), SIZES[config.size]
+    out = config.out or Path(f"runs/demo-{config.size}-{config.seed}")
     costs: list[tuple[str, float, dict[str, Any]]] = []
 
     def phase(title: str, work: Callable[[], Any]) -> Any:

@@ -1,8 +1,9 @@
 """Stage 1: grow an experience tree for every task (METHOD: rollout, reflection, rewind, branch).
 
 Tasks run side by side, the branches of one task one after the other, so which branches exist does not depend on
-timing. A branch is a LangGraph run that starts at a task's beginning or at a fork of a decision point's checkpoint. It
-is logged when it has ended; what a kill interrupts is forked again from the same decision point.
+timing (unless tasks compete for a total budget). A branch is a LangGraph run that starts at a task's beginning or at a
+fork of a decision point's checkpoint. It is logged when it has ended; what a kill interrupts is forked again from the
+same decision point.
 """
 
 import asyncio
@@ -10,11 +11,13 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
@@ -28,7 +31,7 @@ from .progress import Progress
 from .prompts import Prompts
 from .state import AgentInput, BranchInfo, Context, Keep, Model, State, rewound
 from .store import RunFolder, path
-from .strategies import Limits, Request, StrategyName, next_request
+from .strategies import Limits, Request, StrategyName, may_follow, next_request
 from .types import Branch, Task
 
 
@@ -37,8 +40,14 @@ def explore(*args: Any, **kwargs: Any) -> RunFolder:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(aexplore(*args, **kwargs))
+        return asyncio.run(_with_threads(*args, **kwargs))
     raise ConfigError("explore() was called inside a running event loop; await aexplore() there")
+
+
+async def _with_threads(*args: Any, **kwargs: Any) -> RunFolder:
+    """With a thread for each task that is played at once: environments step in threads."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(1, kwargs.get("concurrency", 32))))
+    return await aexplore(*args, **kwargs)
 
 
 async def aexplore(
@@ -106,9 +115,11 @@ async def aexplore(
     if concurrency < 1:
         raise ConfigError(f"concurrency={concurrency}; expected 1 or more tasks at once")
     limits, budget, total_budget = limits or Limits(), budget or Budget(), total_budget or Budget()
+    policy = as_model(model)
     settings = {
-        "model": _name(model),
-        "reflector": _name(reflector),
+        "model": _identity(policy),
+        "reflector": None if reflector is None else _identity(as_model(reflector)),
+        "texts": {name: text for name, text in vars(prompts or Prompts()).items() if isinstance(text, str)},
         "strategy": strategy,
         "limits": asdict(limits),
         "budget": asdict(budget),
@@ -123,7 +134,6 @@ async def aexplore(
         "tasks": [task["id"] for task in work],
         **(config or {}),
     }
-    policy = as_model(model)
     run = RunFolder(out)
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
@@ -161,7 +171,10 @@ async def aexplore(
                     request = next_request(strategy, list(branches.values()), limits)
                     if request is None:
                         break
-                    branch = await _play(agent, replace(context, ledger=ledger), task, branches, request)
+                    # Where no branch can follow, no reflection is paid for.
+                    reflect = context.reflect and may_follow(strategy, list(branches.values()), request, limits)
+                    own = replace(context, ledger=ledger, reflect=reflect)
+                    branch = await _play(agent, own, task, branches, request)
                     run.append(branch)
                     branches[branch["id"]] = branch
                     bar.branch(branch)
@@ -176,8 +189,10 @@ async def aexplore(
     return run
 
 
-def _name(model: str | Model | None) -> str | None:
-    return model if model is None or isinstance(model, str) else type(model).__name__
+def _identity(model: Model) -> dict[str, Any]:
+    """What tells one model from another when a run is resumed: of a chat model its settings."""
+    settings = model._identifying_params if isinstance(model, BaseChatModel) else {}
+    return {"class": type(model).__name__, **json.loads(json.dumps(dict(settings), default=str))}
 
 
 def _same_tasks(run: RunFolder, work: Sequence[Task]) -> None:

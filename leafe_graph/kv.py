@@ -71,7 +71,7 @@ class Prefixes:
         for row, ids in enumerate(sequences):
             if ids in self._kept:
                 continue
-            self._kept[ids] = block, row
+            self._kept[ids] = block.select([row]), 0  # a copy: a view would hold the whole block in memory
             self._sorted.insert(bisect_left(self._sorted, ids), ids)
             self._size += block.bytes(len(ids))
         while self._size > self._limit:

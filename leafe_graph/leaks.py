@@ -33,7 +33,7 @@ class LeakCheck:
 
     1. A whole experience must occur nowhere in the row. Two things are no leak: an experience of one word that is the
        executed action; and an observation or instruction that says what the environment also says in the tree's root
-       branches, which no experience can have influenced.
+       branches, which no experience can have influenced. An observation that echoes `LEAK_RUN` words of one is a leak.
     2. In what the *model* wrote, no `LEAK_RUN` words of an experience (or of the sentence that carried it into the
        prompt) may follow each other, the executed action not counted: doing what was recommended is following it. Not
        excused is talk in an action's place: what the environment did not take as valid, or what is more than twice as
@@ -49,6 +49,7 @@ class LeakCheck:
         own |= {words(branch["task"]["instruction"]) for branch in roots}
         self.whole = [words(text) for text in texts if words(text)]
         self.foreign = [phrase for phrase in self.whole if not any(_contains(text, phrase) for text in own)]
+        self.own_runs = {text[i : i + LEAK_RUN] for text in own for i in range(len(text) - LEAK_RUN + 1)}
         self.symbols = ["".join(text.split()) for text in texts if text.strip() and not words(text)]
         told = [words(prompts.experience.format(experience=text)) for text in texts]
         self.runs = {tuple(phrase[i : i + LEAK_RUN]) for phrase in told for i in range(len(phrase) - LEAK_RUN + 1)}
@@ -71,7 +72,9 @@ class LeakCheck:
     def in_shown(self, text: str) -> bool:
         """Whether an instruction or observation leaks."""
         if text not in self._seen:
-            self._seen[text] = any(_contains(words(text), phrase) for phrase in self.foreign)
+            heard = words(text)
+            echoed = {heard[i : i + LEAK_RUN] for i in range(len(heard) - LEAK_RUN + 1)} & self.runs - self.own_runs
+            self._seen[text] = bool(echoed) or any(_contains(heard, phrase) for phrase in self.foreign)
         return self._seen[text]
 
     def in_written(self, text: str, turn: Turn) -> bool:

@@ -6,6 +6,7 @@ batch settings share weights, worker thread and memo within a process, so copies
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class LocalChatModel(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         names = ("path", "adapter", "temperature", "top_p", "max_tokens", "stop", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"weights": [_digest(a) for a in self._adapters]}
 
     @property
     def _adapters(self) -> tuple[str, ...]:
@@ -224,6 +225,12 @@ def _require(folder: Path, name: str, what: str) -> None:
     if not (folder / name).is_file():
         seen = "the folder does not exist" if not folder.is_dir() else f"it has no {name}"
         raise ConfigError(f"{folder} is not {what}: {seen}")
+
+
+def _digest(adapter: str) -> str:
+    """What tells an adapter's weights from those of another training run in the same folder."""
+    files = sorted(Path(adapter).glob("adapter_model.*"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _version(folder: Path) -> tuple[int, ...]:

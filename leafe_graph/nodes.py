@@ -9,19 +9,22 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.runnables import RunnableLambda
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import get_runtime
 
 from .budget import Ledger, add_costs, no_cost
 from .env import Place, TextEnv, snapshot, utf8
-from .errors import BudgetExceeded, ConfigError, ReplayDivergence
+from .errors import BudgetExceeded, ConfigError, MissingDependency, ReplayDivergence
 from .prompts import parse_reflection
 from .state import AgentInput, Context, Model, State, call_seed, fresh_start, rewound, root
 from .types import FORMAT_VERSION, Branch, Cost, EndReason, Message, ModelMessage, Reflection, Task, Turn
 
 Update = dict[str, Any]
+
+MISUSE = (ConfigError, MissingDependency)
+"""Errors of the caller's: they are raised, where a failure in the middle of a rollout ends its branch."""
 
 
 def reset(state: AgentInput, ctx: Context) -> Update:
@@ -35,6 +38,8 @@ def reset(state: AgentInput, ctx: Context) -> Update:
     except Exception as error:
         if env is not None:
             ctx.envs.discard(env)
+        if isinstance(error, MISUSE):
+            raise
         return fresh_start(task, "", None, branch) | _failed("env_error", error)
     update = fresh_start(task, observation, env_state, branch)
     ctx.envs.put_back(env, place(cast(State, update | {"turns": []})))
@@ -66,8 +71,11 @@ def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
         return {"end": "budget"}
     except CallFailed as failed:
         return _failed("model_error", failed.error) | {"cost": add_costs(state["cost"], failed.cost)}
+    said = model_message(answer)
+    if shown and state["experience"] is not None:
+        said.pop("prompt_token_ids", None)  # they spell the experience, which is no part of the history
     return {
-        "message": model_message(answer),
+        "message": said,
         "decision_checkpoint": _checkpoint_id(),
         "cost": add_costs(state["cost"], cost),
     }
@@ -122,6 +130,8 @@ def step(state: State, ctx: Context) -> Update:
     except Exception as error:
         if env is not None:
             ctx.envs.discard(env)
+        if isinstance(error, MISUSE):
+            raise
         return ended(_failed("env_error", error))
     end: EndReason | None = None
     if terminated:
@@ -281,7 +291,8 @@ def spend(call: Call, ledger: Ledger) -> Generator[Call, AIMessage, tuple[AIMess
     answer = AIMessage("")
     try:
         answer = yield call
-    except GraphBubbleUp:  # an interrupt inside the model is not a failure: LangGraph asks again on resume
+    except (GraphBubbleUp, *MISUSE):  # an interrupt inside the model is no failure: LangGraph asks again on resume
+        ledger.record(model_calls=-1, reflections=-call.reflections, **{k: -v for k, v in reserved.items()})
         raise
     except Exception as raised:
         error = raised
@@ -316,7 +327,7 @@ def _prompt_bound(call: Call) -> int:
     """
     count = getattr(_innermost(call.model), "count_prompt_tokens", None)
     if count is not None:
-        return int(count([(m["role"], m["content"]) for m in call.messages]))
+        return int(count(convert_to_messages(_chat(call))))
     tools = getattr(call.model, "kwargs", {}).get("tools", [])
     return 64 + len(repr(tools)) + sum(len(m["content"].encode()) + 16 for m in call.messages)
 

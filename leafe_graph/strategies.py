@@ -81,6 +81,13 @@ def next_request(strategy: StrategyName, branches: Sequence[Branch], limits: Lim
     return STRATEGIES[strategy](branches, limits)
 
 
+def may_follow(strategy: StrategyName, branches: Sequence[Branch], request: Request, limits: Limits) -> bool:
+    """Whether a branch could be forked from the one that is requested; if not, reflecting on it is of no use."""
+    depths = {branch["id"]: branch["depth"] for branch in branches}
+    depth = 0 if request.parent is None else depths[request.parent] + 1
+    return len(branches) + 1 < limits.max_branches and (strategy != "leafe" or depth < limits.max_depth)
+
+
 def _new_root(branches: Sequence[Branch], limits: Limits) -> Request | None:
     roots = sum(branch["parent"] is None for branch in branches)
     return Request() if limits.max_roots is None or roots < limits.max_roots else None

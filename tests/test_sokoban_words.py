@@ -10,7 +10,10 @@ LEVEL = "######\n#@ # #\n# $  #\n#   .#\n######"
 
 def test_describe_tells_relations_move_by_move() -> None:
     """What is free around the player, the way to the box, how it can be pushed, and its way to the target."""
-    assert describe(parse(LEVEL)) == "free: down right\nbox: right down\npush: up down left right\ntarget: right right down"
+    assert (
+        describe(parse(LEVEL))
+        == "free: down right\nbox: right down\npush: up down left right\ntarget: right right down"
+    )
 
 
 def test_describe_counts_walls_and_boxes_as_not_free() -> None:
