@@ -98,7 +98,7 @@ def build_graph(default: Context) -> StateGraph[State, Context, AgentInput, Stat
         if not ctx.reflect or end in ("success", "budget", "env_error", "model_error", "replay_divergence"):
             return "__end__" if end else "act"
         if ctx.fork and nodes.ledger_of(state, ctx).refuses(env_steps=1):  # no branch could follow
-            return END if end else "act"
+            return "__end__" if end else "act"
         if not ctx.fork and len(state["abandoned"]) >= ctx.max_rewinds:
             return "__end__" if end else "act"
         played = len(state["turns"]) - state["branch"]["decision_point"]

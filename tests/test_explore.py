@@ -26,9 +26,10 @@ from worlds import (
 )
 
 from leafe_graph.budget import Budget, Ledger
-from leafe_graph.errors import ConfigError, RunFolderError
+from leafe_graph.errors import ConfigError, MissingDependency, RunFolderError
 from leafe_graph.explore import aexplore, explore
 from leafe_graph.graph import create_leafe_graph
+from leafe_graph.prompts import Prompts
 from leafe_graph.store import RunFolder, path
 from leafe_graph.strategies import Limits, StrategyName
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
@@ -79,6 +80,20 @@ def test_reflection_in_the_middle_ends_the_branch_as_rewound(tmp_path: Path) -> 
         ("rewound", 0, 2),
         ("rewound", 1, 2),
     ]
+
+
+def test_fork_starts_with_its_own_account(tmp_path: Path) -> None:
+    """What was thought and spent before the decision point is the parent's: a fork begins with none of it."""
+
+    def think(messages: Any, seed: Any) -> str:
+        return pit_reply(messages) if "The task failed" in messages[-1].text else '{"step": null}'
+
+    reflector = ScriptedModel(reply=think)
+    run = explore(ScriptedModel(reply=pit_reply), GridWorld, [PIT], out=tmp_path, reflector=reflector, reflect_every=1)
+    root, child = run.branches
+    assert [reflection["verdict"] for reflection in root["reflections"]] == ["on_track", "on_track", "rewind"]
+    assert [reflection["turn"] for reflection in child["reflections"]] == [3]
+    assert (root["cost"]["reflections"], child["cost"]["reflections"]) == (3, 1)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -525,8 +540,9 @@ def test_same_world_with_snapshots_is_brought_back(tmp_path: Path) -> None:
     assert second["turns"][0]["observation"] == first["turns"][2]["observation"]
 
 
-def test_instances_are_bounded_and_closed(tmp_path: Path) -> None:
-    """However many branches, at most two worlds for each task at once; all are closed in the end."""
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_instances_are_bounded_and_closed(concurrency: int, tmp_path: Path) -> None:
+    """However many branches, however they end: a world for each task at once, used again and closed in the end."""
     worlds: list[Any] = []
 
     class Kept(GridWorld):
@@ -541,6 +557,79 @@ def test_instances_are_bounded_and_closed(tmp_path: Path) -> None:
         def close(self) -> None:
             self.closed += 1
 
-    wander(tmp_path, Kept, tasks=9, concurrency=3, checkpointer=InMemorySaver())
-    assert 0 < len(worlds) <= 6
+    run = wander(tmp_path, Kept, concurrency=concurrency, reflect_every=3, checkpointer=InMemorySaver())
+    assert {branch["end"] for branch in run.branches} >= {"rewound", "max_turns"}
+    assert 0 < len(worlds) <= concurrency
     assert {world.closed for world in worlds} == {1}
+
+
+# ---- misuse is raised, and nothing is paid for that cannot be used
+
+
+def test_misuse_raises_instead_of_filling_the_run_with_failures(tmp_path: Path) -> None:
+    """A model that lacks a package stops the run at once; the same command works when it is installed."""
+
+    def lacking(messages: Any, seed: Any = None) -> str:
+        raise MissingDependency(extra="hf", needed_for="local models")
+
+    with pytest.raises(MissingDependency, match=r"leafe-graph\[hf\]"):
+        explore(ScriptedModel(reply=lacking), GridWorld, [PIT], out=tmp_path, budget=Budget(model_calls=9))
+    run = explore(ScriptedModel(reply=pit_reply), GridWorld, [PIT], out=tmp_path, budget=Budget(model_calls=9))
+    assert [branch["end"] for branch in run.branches] == ["failure", "success"]
+
+
+def test_resuming_with_another_policy_is_refused(tmp_path: Path) -> None:
+    """A model with other settings, or other texts, is another run."""
+    first = ScriptedLimited(reply=pit_reply, max_tokens=5)
+    explore(Named(reply=pit_reply, name_of_weights="first"), GridWorld, [PIT], out=tmp_path / "model")
+    with pytest.raises(ConfigError, match="model"):
+        explore(Named(reply=pit_reply, name_of_weights="second"), GridWorld, [PIT], out=tmp_path / "model")
+    explore(first, GridWorld, [PIT], out=tmp_path / "texts")
+    with pytest.raises(ConfigError, match="texts"):
+        explore(first, GridWorld, [PIT], out=tmp_path / "texts", prompts=Prompts(failed="Lost."))
+
+
+class Named(ScriptedModel):
+    """A model that tells its weights apart."""
+
+    name_of_weights: str
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"weights": self.name_of_weights}
+
+
+@pytest.mark.parametrize("limits", [Limits(max_branches=1), Limits(max_depth=0, max_roots=1)])
+def test_no_reflection_is_paid_for_where_no_branch_can_follow(limits: Limits, tmp_path: Path) -> None:
+    """On the last branch and at the greatest depth a reflection could not be used."""
+    run = explore(ScriptedModel(reply=pit_reply), GridWorld, [PIT], out=tmp_path, limits=limits)
+    assert [branch["end"] for branch in run.branches] == ["failure"]
+    assert run.cost["reflections"] == 0
+
+
+def test_no_reflection_is_paid_for_when_the_steps_are_spent(tmp_path: Path) -> None:
+    """The pit is reached with the last step of the budget: nobody could walk on."""
+    run = explore(ScriptedModel(reply=pit_reply), GridWorld, [PIT], out=tmp_path, budget=Budget(env_steps=3))
+    assert (run.branches[0]["end"], run.cost["reflections"]) == ("failure", 0)
+
+
+def test_as_many_environments_step_at_once_as_tasks_are_played(tmp_path: Path) -> None:
+    """Environments step in threads; slow ones do not wait for each other."""
+    together = threading.Barrier(12)
+
+    class Meeting(GridWorld):
+        def step(self, action: str) -> Any:
+            together.wait(timeout=30)
+            return super().step(action)
+
+    run = explore(
+        ScriptedModel(reply=pit_reply),
+        Meeting,
+        [{**PIT, "id": f"pit {i}"} for i in range(12)],
+        out=tmp_path,
+        strategy="independent",
+        limits=Limits(max_branches=1),
+        concurrency=12,
+        max_turns=1,
+    )
+    assert [branch["end"] for branch in run.branches] == ["max_turns"] * 12

@@ -226,6 +226,14 @@ def test_an_environment_that_echoes_the_parrot_leaks() -> None:
     assert [(kind, t) for kind, _, t in kinds(rows)] == [("counterfactual", 1), ("rehearsal", 0), ("rehearsal", 1)]
 
 
+def test_an_environment_that_echoes_a_part_of_the_parrot_leaks() -> None:
+    """Six words of an experience are enough, where the environment does not say them by itself."""
+    tree = lost_and_recovered("down")
+    tree[1]["turns"][1]["observation"] = f"unknown action '{TOLD[:40]}'"
+    rows, _ = examples(tree, history=0)
+    assert [(kind, t) for kind, _, t in kinds(rows)] == [("counterfactual", 1), ("rehearsal", 0), ("rehearsal", 1)]
+
+
 def test_experiences_of_other_branches_of_the_task_count_too() -> None:
     """A lucky root that says what another branch was told is dropped, for the tree could have told it."""
     tree = [*lost_and_recovered(), branch("2", [turn("at start", TOLD)], "success")]

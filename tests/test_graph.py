@@ -681,6 +681,16 @@ def test_budget_of_reflections_does_not_end_an_episode() -> None:
     assert (final["end"], len(final["turns"]), final["cost"]["reflections"]) == ("max_turns", 6, 2)
 
 
+def test_finished_episode_leaves_its_world_to_the_next() -> None:
+    """One episode after another needs one instance, rewinds included: a heavy simulator is not started again."""
+    made: list[Any] = []
+    pool = EnvPool(lambda: made.append(SnapshotGridWorld()) or made[-1])  # type: ignore[func-returns-value]
+    agent = agent_with(env=pool)
+    for _ in range(3):
+        assert agent.invoke({"task": PIT})["end"] == "success"
+    assert len(made) == 1
+
+
 def test_many_runs_share_one_agent() -> None:
     """Forty runs of one agent at once, on the same task and a pool of three worlds, do not disturb each other."""
     agent = agent_with(env=EnvPool(GridWorld, size=3))
@@ -690,3 +700,32 @@ def test_many_runs_share_one_agent() -> None:
 
     finals = asyncio.run(all_at_once())
     assert {(final["end"], *actions(final)) for final in finals} == {("success", *WON)}
+
+
+def test_snapshot_brings_back_a_task_without_a_seed() -> None:
+    """An environment that starts differently each time is rewound by its snapshot alone."""
+
+    class Anywhere(SnapshotGridWorld):
+        starts = iter(range(100))
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            seen, info = super().reset(seed=seed, options=options)
+            return f"{seen} (visit {next(self.starts)})", info
+
+    final = agent_with(env=Anywhere).invoke({"task": PIT})
+    assert (final["end"], len(final["abandoned"])) == ("success", 1)
+
+
+def test_token_ids_of_an_experience_are_not_in_the_history() -> None:
+    """A model that gives its prompt's token ids: those that spell the experience are not kept."""
+
+    class Counting(ScriptedModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            result = super()._generate(*args, **kwargs)
+            result.generations[0].message.response_metadata["prompt_token_ids"] = [1, 2, 3]
+            return result
+
+    model = Counting(reply=pit_reply)
+    final = create_leafe_agent(model, env=SnapshotGridWorld, experience_turns=1).invoke({"task": PIT})
+    assert final["end"] == "success"
+    assert ["prompt_token_ids" in turn["message"] for turn in final["turns"]] == [True, True, False, True]

@@ -430,3 +430,25 @@ def test_missing_packages_name_the_extra(tiny_model_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingDependency, match=r"leafe-graph\[hf\]"):
         LocalChatModel(path=str(tiny_model_path), batch_window=0.123).invoke("a")
+
+
+def test_budget_of_tokens_holds_with_a_local_model(tiny_model_path: Path, tmp_path: Path) -> None:
+    """The exact length of a prompt and the most that an answer may take are reserved before each call."""
+    from leafe_graph import Budget, Limits, explore
+    from leafe_graph.testing import GridWorld, grid_tasks
+
+    model = LocalChatModel(path=str(tiny_model_path), max_tokens=2)
+    run = explore(
+        model,
+        GridWorld,
+        grid_tasks(3),
+        out=tmp_path,
+        strategy="independent",
+        limits=Limits(max_branches=2),
+        budget=Budget(prompt_tokens=150, completion_tokens=40),
+        history=0,
+        max_turns=30,
+    )
+    assert {branch["end"] for branch in run.branches} <= {"budget", "failure", "success", "max_turns"}
+    for tree in run.trees.values():
+        assert 0 < sum(branch["cost"]["prompt_tokens"] for branch in tree.values()) <= 150

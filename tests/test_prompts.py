@@ -17,11 +17,11 @@ HUGE = "9" * 5000
 
 
 def turn(observation: str, said: str, feedback: str = "ok") -> Turn:
-    """A turn in which the model said exactly its action."""
+    """A turn whose action was announced."""
     return Turn(
         observation=observation,
         action=said,
-        message={"content": said},
+        message={"content": f"Action: {said}"},
         feedback=feedback,
         reward=0.0,
         terminated=False,
@@ -36,12 +36,12 @@ TURNS = [turn("o0", "a0"), turn("o1", "a1", "bump"), turn("o2", "a2")]
 
 
 def test_act_prompt_is_the_history_as_a_chat() -> None:
-    """The instruction, then observation and answer in turn, then what is seen now."""
+    """The instruction, then each observation and what the model said to it, then what is seen now."""
     prompt = Prompts().act_messages(TASK, TURNS[:1], "o1")
     assert prompt == [
         {"role": "system", "content": "Win."},
         {"role": "user", "content": "o0"},
-        {"role": "assistant", "content": "a0"},
+        {"role": "assistant", "content": "Action: a0"},
         {"role": "user", "content": "o1"},
     ]
     assert Prompts().act_messages({"id": "t", "instruction": ""}, [], "o0") == [{"role": "user", "content": "o0"}]
