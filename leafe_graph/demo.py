@@ -57,7 +57,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(levels=90, env_steps=30, held_out=40, samples=8, epochs=2),
+    "full": Size(levels=90, env_steps=30, held_out=40, samples=8, epochs=1.5),
     "small": Size(levels=8, env_steps=24, held_out=6, samples=2, epochs=1),
 }
 
@@ -163,8 +163,8 @@ def _train(folder: Path, size: Size, seed: int) -> Any:
             data=[folder / "examples" / "examples.jsonl"],
             out=folder / "adapter",
             epochs=size.epochs,
-            beta=4.0,
-            learning_rate=5e-4,
+            beta=10.0,
+            learning_rate=2.5e-4,
             batch_size=16,
             micro_batch_size=16,
             seed=seed,
