@@ -9,7 +9,6 @@ train`` tunes it, plain transformers loads it. It cannot reflect in words.
 
 import argparse
 import random
-import time
 from pathlib import Path
 
 import torch
@@ -38,13 +37,16 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=300)
     parser.add_argument("--size", type=int, default=7)
     parser.add_argument("--boxes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=90, help="how long to teach it")
+    parser.add_argument("--steps", type=int, default=400, help="how long to teach it, in batches")
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     tokenizer, model = new_policy()
     rows = demonstrations(arguments.levels, arguments.size, arguments.boxes, arguments.seed)
-    accuracy = imitate(model, tokenizer, rows, seconds=arguments.seconds, seed=arguments.seed)
+    accuracy = imitate(
+        model, tokenizer, rows, steps=arguments.steps, batch_size=arguments.batch_size, seed=arguments.seed
+    )
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -100,24 +102,24 @@ def imitate(
     tokenizer: PreTrainedTokenizerFast,
     rows: list[tuple[list[dict[str, str]], str]],
     *,
-    seconds: float,
+    steps: int,
+    batch_size: int,
     seed: int,
-    batch_size: int = 128,
 ) -> float:
-    """Teach for so many seconds; the share of right moves in the last batches."""
+    """Teach by so many batches; the share of right moves in the last twenty."""
     rng = random.Random(seed)
     chats = [[*prompt, {"role": "assistant", "content": move}] for prompt, move in rows]
     ids = [tokenizer(tokenizer.apply_chat_template(chat, tokenize=False).rstrip()).input_ids for chat in chats]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-    started, right = time.monotonic(), [0.0]
-    while (spent := time.monotonic() - started) < seconds:
+    right = []
+    for step in range(steps):
         batch = [ids[i] for i in rng.sample(range(len(ids)), min(batch_size, len(ids)))]
         longest = max(map(len, batch))
         padded = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in batch])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch])
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * max(0.05, 1 - spent / seconds)
+            group["lr"] = 2e-3 * max(0.05, 1 - step / steps)
         logits = model(padded, attention_mask=mask, position_ids=positions, logits_to_keep=3).logits[:, :2]
         targets = padded[:, -2:]  # the move and the end
         loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))

@@ -15,11 +15,11 @@ def run(script: str, *arguments: str) -> str:
 
 
 def test_tiny_policy_is_made_from_scratch_and_plays(tmp_path: Path) -> None:
-    """A few seconds of teaching give a folder that plays Sokoban as ``local:FOLDER``."""
+    """Sixty small batches give a folder that plays Sokoban as ``local:FOLDER``."""
     from leafe_graph import create_leafe_agent, load_model
     from leafe_graph.envs import sokoban
 
-    said = run("tiny_policy.py", "--out", str(tmp_path), "--levels", "20", "--seconds", "3")
+    said = run("tiny_policy.py", "--out", str(tmp_path), "--levels", "20", "--steps", "60", "--batch-size", "32")
     parameters = int(said.split()[0].replace(",", ""))
     assert parameters < 1_000_000
     agent = create_leafe_agent(
