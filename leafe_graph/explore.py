@@ -116,9 +116,10 @@ async def aexplore(
         raise ConfigError(f"concurrency={concurrency}; expected 1 or more tasks at once")
     limits, budget, total_budget = limits or Limits(), budget or Budget(), total_budget or Budget()
     policy = as_model(model)
+    critic = policy if reflector is None else as_model(reflector)
     settings = {
         "model": _identity(policy),
-        "reflector": None if reflector is None else _identity(as_model(reflector)),
+        "reflector": None if reflector is None else _identity(critic),
         "texts": {name: text for name, text in vars(prompts or Prompts()).items() if isinstance(text, str)},
         "strategy": strategy,
         "limits": asdict(limits),
@@ -144,7 +145,7 @@ async def aexplore(
             checkpointer = await stack.enter_async_context(_sqlite(run.folder / "checkpoints.sqlite"))
         context = Context(
             policy=policy,
-            reflector=policy if reflector is None else as_model(reflector),
+            reflector=critic,
             envs=stack.enter_context(EnvPool(env, size=2 * concurrency)),
             prompts=prompts or Prompts(),
             max_turns=max_turns,
