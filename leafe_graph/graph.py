@@ -12,7 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer
 
-from . import nodes
+from . import calls, nodes
 from .budget import Budget
 from .env import EnvPool, TextEnv
 from .prompts import Prompts
@@ -84,17 +84,17 @@ def as_model(model: str | Model) -> Model:
 def build_graph(default: Context) -> StateGraph[State, Context, AgentInput, State]:
     """The state machine with a context to use where a run brings none of its own."""
     graph = StateGraph(State, context_schema=Context, input_schema=AgentInput)
-    graph.add_node("reset", nodes.plain(nodes.reset, default))
-    graph.add_node("act", nodes.calling(nodes.act, default))
-    graph.add_node("step", nodes.plain(nodes.step, default))
-    graph.add_node("reflect", nodes.calling(nodes.reflect, default))
-    graph.add_node("rewind", nodes.plain(nodes.rewind, default))
+    graph.add_node("reset", calls.plain(nodes.reset, default))
+    graph.add_node("act", calls.calling(nodes.act, default))
+    graph.add_node("step", calls.plain(nodes.step, default))
+    graph.add_node("reflect", calls.calling(nodes.reflect, default))
+    graph.add_node("rewind", calls.plain(nodes.rewind, default))
 
     def after_act(state: State) -> Literal["step", "__end__"]:
         return "__end__" if state["end"] else "step"
 
     def after_step(state: State) -> Literal["act", "reflect", "__end__"]:
-        ctx, end = nodes.context_of(default), state["end"]
+        ctx, end = calls.context_of(default), state["end"]
         if not ctx.reflect or end in ("success", "budget", "env_error", "model_error", "replay_divergence"):
             return "__end__" if end else "act"
         if ctx.fork and nodes.ledger_of(state, ctx).refuses(env_steps=1):  # no branch could follow
@@ -106,7 +106,7 @@ def build_graph(default: Context) -> StateGraph[State, Context, AgentInput, Stat
         return "reflect" if end or due else "act"
 
     def after_reflect(state: State) -> Literal["act", "rewind", "__end__"]:
-        ctx, reflection = nodes.context_of(default), state["reflection"]
+        ctx, reflection = calls.context_of(default), state["reflection"]
         if reflection is not None and reflection["verdict"] == "rewind" and not ctx.fork:
             return "rewind"
         return "__end__" if state["end"] else "act"

@@ -1,0 +1,187 @@
+"""Model calls within a budget, and the two ways a node that needs them is run.
+
+A node that calls a model is a generator: it yields a `Call` and is sent the answer, so that one text serves the sync
+and the async way. `spend` reserves the call's cost in the ledger before it is made, and settles it after.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, convert_to_messages
+from langchain_core.runnables import RunnableLambda
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import get_runtime
+
+from .budget import Ledger, no_cost
+from .errors import ConfigError, MissingDependency
+from .state import Context, Model, State
+from .types import Cost, Message
+
+Update = dict[str, Any]
+"""What a node changes of the state."""
+
+MISUSE = (ConfigError, MissingDependency)
+"""Errors of the caller's: they are raised, where a failure in the middle of a rollout ends its branch."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A model call that a node wants made, synchronously or not."""
+
+    model: Model
+    messages: Sequence[Message]
+    max_tokens: int | None
+    seed: int | None
+    reflections: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """Call keywords that the model takes."""
+        wanted = {"max_tokens": self.max_tokens, "seed": self.seed}
+        return {k: v for k, v in wanted.items() if v is not None and k in _fields(self.model)}
+
+
+class CallFailed(Exception):
+    """A model call raised; what it had cost by then."""
+
+    def __init__(self, error: Exception, cost: Cost) -> None:
+        super().__init__(str(error))
+        self.error, self.cost = error, cost
+
+
+def spend(call: Call, ledger: Ledger) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
+    """Have the call made within the budget: reserve, call, settle. The answer and its cost."""
+    cost, started = no_cost(), time.perf_counter()
+    cost["model_calls"], cost["reflections"] = 1, call.reflections
+    reserved = {"prompt_tokens": 0, "completion_tokens": 0}
+    if ledger_limits_tokens(ledger):
+        reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
+    ledger.charge(model_calls=1, reflections=call.reflections, **reserved)
+    error: Exception | None = None
+    answer = AIMessage("")
+    try:
+        answer = yield call
+    except (GraphBubbleUp, *MISUSE):  # an interrupt inside the model is no failure: LangGraph asks again on resume
+        ledger.record(model_calls=-1, reflections=-call.reflections, **{k: -v for k, v in reserved.items()})
+        raise
+    except Exception as raised:
+        error = raised
+    if usage := answer.usage_metadata:
+        cost["prompt_tokens"], cost["completion_tokens"] = usage["input_tokens"], usage["output_tokens"]
+    elif error is None:  # the model does not count: the upper bound stands
+        cost["prompt_tokens"], cost["completion_tokens"] = reserved["prompt_tokens"], reserved["completion_tokens"]
+    cost["seconds"] = time.perf_counter() - started
+    ledger.record(
+        prompt_tokens=cost["prompt_tokens"] - reserved["prompt_tokens"],
+        completion_tokens=cost["completion_tokens"] - reserved["completion_tokens"],
+        seconds=cost["seconds"],
+    )
+    if error is not None:
+        raise CallFailed(error, cost)
+    return answer, cost
+
+
+def ledger_limits_tokens(ledger: Ledger | None) -> bool:
+    """Whether any ledger up the chain limits tokens."""
+    while ledger is not None:
+        if ledger.budget.prompt_tokens is not None or ledger.budget.completion_tokens is not None:
+            return True
+        ledger = ledger.parent
+    return False
+
+
+def _prompt_bound(call: Call) -> int:
+    """An upper bound of the prompt's tokens: exact where the model counts, else a token a byte.
+
+    A chat template's own words are given 16 a message and 64 in all.
+    """
+    count = getattr(_innermost(call.model), "count_prompt_tokens", None)
+    if count is not None:
+        return int(count(convert_to_messages(_chat(call))))
+    tools = getattr(call.model, "kwargs", {}).get("tools", [])
+    return 64 + len(repr(tools)) + sum(len(m["content"].encode()) + 16 for m in call.messages)
+
+
+def _completion_bound(call: Call) -> int:
+    given = getattr(call.model, "kwargs", {}) | call.settings()
+    limit = given.get("max_tokens") or getattr(_innermost(call.model), "max_tokens", None)
+    if limit is None:
+        raise ConfigError(
+            "the budget limits tokens, but the model has no max_tokens, so an answer's length cannot be bounded "
+            "beforehand: set max_tokens on the model or on the agent"
+        )
+    return int(limit)
+
+
+def _innermost(model: Any) -> Any:
+    while hasattr(model, "bound"):
+        model = model.bound
+    return model
+
+
+def _fields(model: Any) -> set[str]:
+    return set(getattr(type(_innermost(model)), "model_fields", ()))
+
+
+# ---- from node functions to what LangGraph runs
+
+
+def plain(node: Callable[[Any, Context], Update], default: Context) -> RunnableLambda[Any, Update]:
+    """A node without model calls; under asyncio LangGraph runs it in a thread."""
+
+    def run(state: Any) -> Update:
+        return node(state, context_of(default))
+
+    return RunnableLambda(run, name=node.__name__)
+
+
+def calling(
+    node: Callable[[State, Context], Generator[Call, AIMessage, Update]], default: Context
+) -> RunnableLambda[Any, Update]:
+    """A node that asks for model calls by yielding them: one text for the sync and the async way."""
+
+    def run(state: State) -> Update:
+        steps = node(state, context_of(default))
+        answer: Any = None
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = call.model.invoke(_chat(call), **call.settings())
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as done:
+            return _update(done)
+
+    async def arun(state: State) -> Update:
+        steps = node(state, context_of(default))
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer: Awaitable[AIMessage] | AIMessage = await call.model.ainvoke(_chat(call), **call.settings())
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)  # type: ignore[arg-type]
+        except StopIteration as done:
+            return _update(done)
+
+    return RunnableLambda(run, afunc=arun, name=node.__name__)
+
+
+def context_of(default: Context) -> Context:
+    """The run's own context if it was given one of ours, else the agent's."""
+    given = get_runtime().context
+    return given if isinstance(given, Context) else default
+
+
+def _chat(call: Call) -> list[dict[str, str]]:
+    return [dict(m) for m in call.messages]  # type: ignore[arg-type]
+
+
+def _update(done: StopIteration) -> Update:
+    return dict(done.value)
