@@ -6,8 +6,8 @@ python benchmarks/strategies.py --out runs/strategies
 import argparse
 from pathlib import Path
 
-from leafe_graph import Budget, Limits, explore
-from leafe_graph.demo import LEVELS, MAX_TURNS, PROMPTS, WARM_START, environment, policy
+from leafe_graph import Budget, Limits
+from leafe_graph.demo import LEVELS, WARM_START, play, policy
 from leafe_graph.envs import sokoban
 from leafe_graph.strategies import STRATEGIES
 
@@ -27,20 +27,14 @@ def main() -> None:
     print(f"| strategy | solved of {len(tasks)} | branches |", *(f"{cost.replace('_', ' ')} |" for cost in COSTS))
     print("|---|" + "---:|" * (2 + len(COSTS)))
     for strategy in STRATEGIES:
-        run = explore(
+        run = play(
             model,
-            environment,
             tasks,
-            out=arguments.out / strategy,
+            arguments.out / strategy,
             strategy=strategy,
             limits=Limits(max_branches=40, max_depth=8),
             budget=Budget(env_steps=arguments.env_steps),
-            prompts=PROMPTS,
-            max_turns=MAX_TURNS,
-            history=0,
             experience_turns=None if strategy == "refine" else 1,
-            max_tokens=1,
-            reflect_max_tokens=40,
             seed=arguments.seed,
         )
         solved = {branch["task"]["id"] for branch in run.branches if branch["end"] == "success"}

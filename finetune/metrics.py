@@ -66,15 +66,14 @@ class ProgressBar:
 def plot(out: Path) -> Path | None:
     """Draw ``out/loss.png`` from ``out/metrics.jsonl``; None (and a note) without matplotlib."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError:
         log.info('no loss curve drawn: matplotlib is not installed (pip install "leafe-graph[train]")')
         return None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for key, label in (
         ("loss", "L (step)"),
         ("l_cf", "counterfactual"),
@@ -86,5 +85,4 @@ def plot(out: Path) -> Path | None:
     axes.set(xlabel="step", ylabel="negative log-likelihood of an action")
     axes.legend()
     figure.savefig(out / "loss.png", dpi=120)
-    pyplot.close(figure)
     return out / "loss.png"

@@ -86,19 +86,12 @@ def run_train(config: "TrainConfig") -> None:
 
 def run_eval(config: "Eval") -> None:
     """``leafe eval``."""
-    from .evaluate import plot, result_from_branches, table
+    from .evaluate import plot, result_from_run, table
 
     limits = Limits(max_branches=config.samples, stop_on_success=False)
     run = _play(config, strategy="independent", limits=limits, label="evaluate")
-    settings = run.config["settings"]
-    result = result_from_branches(
-        run.branches,
-        policy=config.name or (config.adapter.name if config.adapter else config.model),
-        n=config.samples,
-        tasks=settings["tasks"],
-        settings=settings,
-        budget=settings["budget"],
-    )
+    name = config.name or (config.adapter.name if config.adapter else config.model)
+    result = result_from_run(run, policy=name, n=config.samples)
     file = result.save(_beside(run.folder, ".json"))
     console.print(table([result]))
     try:

@@ -7,7 +7,7 @@ demo's folder, so a demo that was stopped goes on where it was.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from rich.table import Table
 from .budget import Budget
 from .env import TextEnv
 from .envs import sokoban
-from .evaluate import Result, compare, plot, result_from_branches, table
+from .evaluate import Result, compare, plot, result_from_run, table
 from .explore import explore
 from .export import export
 from .models import load_model
@@ -26,6 +26,7 @@ from .prompts import Prompts
 from .report import write_report
 from .store import RunFolder
 from .strategies import Limits
+from .types import Task
 
 if TYPE_CHECKING:
     from .cli import Demo
@@ -87,7 +88,8 @@ def main(config: "Demo") -> None:
         ("6 judge the adapted policy", "adapted", trained.adapter),
     ):
         samples = phase(title, lambda: _samples(run.folder / "eval" / name, adapter, size, config.seed))  # noqa: B023
-        results.append(_result(samples, name, size))
+        results.append(result_from_run(samples, policy=name, n=size.samples))
+        results[-1].save(samples.folder.with_name(f"{name}.json"))
     comparison = compare(results[0], results[1])
     comparison.save(run.folder / "eval" / "comparison.json")
     plot(results, run.folder / "eval" / "pass_at_k.png")
@@ -132,20 +134,19 @@ def policy(adapter: Path) -> Any:
     return load_model(MODEL, adapter=str(adapter))
 
 
+def play(model: Any, tasks: Sequence[Task], out: Path, **settings: Any) -> RunFolder:
+    """Explore with the demo's prompts and bounds: what all its phases and the benchmarks have in common."""
+    settings = {"max_turns": MAX_TURNS, "reflect_max_tokens": 40, "experience_turns": 1} | settings
+    return explore(model, environment, tasks, out=out, prompts=PROMPTS, history=0, max_tokens=1, **settings)
+
+
 def _explore(folder: Path, size: Size, seed: int) -> RunFolder:
-    return explore(
+    return play(
         policy(WARM_START),
-        environment,
         sokoban.tasks("train", size.levels, start=size.levels * 10 * seed, **LEVELS),
-        out=folder,
+        folder,
         limits=Limits(max_branches=4, max_depth=3),
         budget=Budget(env_steps=size.env_steps),
-        prompts=PROMPTS,
-        max_turns=MAX_TURNS,
-        history=0,
-        experience_turns=1,
-        max_tokens=1,  # each of the four actions is one token
-        reflect_max_tokens=40,
         concurrency=128,
         seed=seed,
         progress=True,
@@ -173,36 +174,17 @@ def _train(folder: Path, size: Size, seed: int) -> Any:
 
 
 def _samples(folder: Path, adapter: Path, size: Size, seed: int) -> RunFolder:
-    return explore(
+    return play(
         policy(adapter),
-        environment,
         sokoban.tasks("test", size.held_out, **LEVELS),
-        out=folder,
+        folder,
         strategy="independent",
         limits=Limits(max_branches=size.samples, stop_on_success=False),
-        prompts=PROMPTS,
-        max_turns=MAX_TURNS,
-        history=0,
-        max_tokens=1,  # each of the four actions is one token
         concurrency=128,
         seed=1000 + seed,
         progress=True,
         label=f"evaluate {folder.name}",
     )
-
-
-def _result(samples: RunFolder, name: str, size: Size) -> Result:
-    settings = samples.config["settings"]
-    result = result_from_branches(
-        samples.branches,
-        policy=name,
-        n=size.samples,
-        tasks=settings["tasks"],
-        settings=settings,
-        budget=settings["budget"],
-    )
-    result.save(samples.folder.with_name(f"{name}.json"))
-    return result
 
 
 def _cost_table(costs: list[tuple[str, float, dict[str, Any]]]) -> Table:

@@ -20,6 +20,7 @@ from .bootstrap import bootstrap, dot, interval, sign_flip_p
 from .budget import add_costs, no_cost
 from .errors import ConfigError, MissingDependency
 from .export import UNFINISHED
+from .store import RunFolder
 from .types import FORMAT_VERSION, Branch, Cost
 
 if TYPE_CHECKING:
@@ -188,6 +189,14 @@ def result_from_branches(
         ],
         budget=budget or {},
         cost=add_costs(*costs),
+    )
+
+
+def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:
+    """`result_from_branches` of a run folder that ``explore(..., strategy="independent")`` made."""
+    settings = run.config["settings"]
+    return result_from_branches(
+        run.branches, policy=policy, n=n, tasks=settings["tasks"], settings=settings, budget=settings["budget"]
     )
 
 
