@@ -8,6 +8,7 @@ Row i of N gets the coefficient ``c_i = N/N_cf`` or ``beta * N/N_reh``: the mean
 then L itself, and a minibatch's mean estimates it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,6 +26,8 @@ TINY_ROWS = 64
 """Fewer rows of one kind than this are warned of (40 counterfactual rows at full weight were seen to hurt)."""
 TINY_SHARE = 0.05
 """A smaller share of one kind than this is warned of."""
+HEAVY = 3.0
+"""What is few is warned of only where each row counts more than so many of the other kind."""
 
 
 def coefficients(kinds: Sequence[str], *, objective: str, beta: float) -> tuple[list[float], list[str]]:
@@ -37,21 +40,23 @@ def coefficients(kinds: Sequence[str], *, objective: str, beta: float) -> tuple[
             f"the leafe objective is over counterfactual and rehearsal rows, the data also has {sorted(strange)}: "
             'train on those with objective="demonstrations" first'
         )
+    scale = {"counterfactual": 1.0, "rehearsal": beta}
+    share = {kind: scale[kind] * len(kinds) / counts[kind] for kind in counts}
     warnings = []
-    for kind, term in (("counterfactual", "L_cf"), ("rehearsal", "L_reh")):
+    for kind, term, other in (("counterfactual", "L_cf", "rehearsal"), ("rehearsal", "L_reh", "counterfactual")):
         n = counts[kind]
         if kind == "rehearsal" and beta == 0:
             continue
         if n == 0:
             warnings.append(f"there are no {kind} rows: the objective is the other term alone, without {term}")
-        elif n < len(kinds) and (n < TINY_ROWS or n < TINY_SHARE * len(kinds)):
+        elif (n < TINY_ROWS or n < TINY_SHARE * len(kinds)) and share[kind] > HEAVY * share.get(other, math.inf):
+            times = share[kind] / share[other] if share[other] else math.inf
             warnings.append(
-                f"only {n} of {len(kinds)} rows are {kind}, and {term} is their plain mean, so each of them weighs "
-                f"{len(kinds) / n:.3g} times an average row: so few rows were seen to hurt; collect more, "
-                "or watch held-out rows (eval_data)"
+                f"only {n} of {len(kinds)} rows are {kind}, and {term} is their plain mean: with beta = {beta:g} "
+                f"each weighs {times:.3g} times a {other} row. So few rows were seen to hurt: collect "
+                "more, set beta to even it out, or watch held-out rows (eval_data)"
             )
-    scale = {"counterfactual": 1.0, "rehearsal": beta}
-    return [scale[kind] * len(kinds) / counts[kind] for kind in kinds], warnings
+    return [share[kind] for kind in kinds], warnings
 
 
 def epoch_steps(kinds: Sequence[str], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

@@ -137,11 +137,13 @@ def test_an_empty_set_leaves_the_other_term() -> None:
 
 
 def test_a_tiny_set_is_warned_of() -> None:
-    """By its number or its share."""
+    """By its number or its share, where beta does not even it out."""
     few = ["counterfactual"] * 40 + ["rehearsal"] * 400
     assert "only 40 of 440 rows are counterfactual" in coefficients(few, objective="leafe", beta=1)[1][0]
     small_share = ["counterfactual"] * 100 + ["rehearsal"] * 4000
-    assert "weighs 41 times an average row" in coefficients(small_share, objective="leafe", beta=1)[1][0]
+    assert "weighs 40 times a rehearsal row" in coefficients(small_share, objective="leafe", beta=1)[1][0]
+    assert coefficients(few, objective="leafe", beta=10)[1] == []
+    assert "weighs inf times" in coefficients(few, objective="leafe", beta=0)[1][0]
     enough = ["counterfactual"] * 100 + ["rehearsal"] * 400
     assert coefficients(enough, objective="leafe", beta=1)[1] == []
     assert coefficients(few, objective="demonstrations", beta=1) == ([1.0] * 440, [])
