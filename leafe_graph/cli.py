@@ -151,6 +151,8 @@ class Export(Command):
     """A run folder."""
     keep: Literal["success", "improved"] = "success"
     """Which branchings count: those whose branch succeeded, or those with a higher return than their parent."""
+    skip_invalid: bool = False
+    """Make no row of an action that the environment said was not understood or had no effect."""
     out: Path | None = None
     """Folder to write to; RUN/examples unless given."""
 

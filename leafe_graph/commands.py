@@ -71,7 +71,9 @@ def run_export(config: "Export") -> None:
     from .export import export
 
     prompts = RunFolder(config.run).config.get("settings", {}).get("prompts")
-    summary = export(config.run, keep=config.keep, out=config.out, prompts=_prompts(prompts))
+    summary = export(
+        config.run, keep=config.keep, skip_invalid=config.skip_invalid, out=config.out, prompts=_prompts(prompts)
+    )
     _show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
     for note in summary.notes:
         console.print(note, markup=False)

@@ -79,7 +79,7 @@ def main(config: "Demo") -> None:
 
     phase("1 get the embedded model", lambda: load_model(MODEL))
     run = phase("2 explore training levels", lambda: _explore(out / "run", size, config.seed))
-    summary = phase("3 export the corrections", lambda: export(run.folder, prompts=PROMPTS))
+    summary = phase("3 export the corrections", lambda: export(run.folder, skip_invalid=True, prompts=PROMPTS))
     console.print(str(summary), markup=False)
     trained = phase("4 distil them into the adapter", lambda: _train(run.folder, size, config.seed))
     results: list[Result] = []

@@ -53,6 +53,8 @@ class Summary(BaseModel):
     """Rows left out: text of an experience in them."""
     empty: int = 0
     """Rows left out: the model said nothing."""
+    invalid: int = 0
+    """Rows left out on request: the environment said that the action was not understood or had no effect."""
     unfinished: int = 0
     """Branches left out: ended by a budget or an error."""
     files: list[str] = Field(default_factory=list)
@@ -71,6 +73,7 @@ class Summary(BaseModel):
             ("duplicates removed", str(self.duplicates)),
             ("leaking rows removed", str(self.leaked)),
             ("empty rows removed", str(self.empty)),
+            *([("rows of invalid actions removed", str(self.invalid))] if self.invalid else []),
             ("unfinished branches ignored", f"{self.unfinished} of {self.branches}"),
         ]
 
@@ -84,6 +87,7 @@ def examples(
     branches: Iterable[Branch],
     *,
     keep: Keep = "success",
+    skip_invalid: bool = False,
     history: int | None = None,
     prompts: Prompts | None = None,
     prompt_ids: bool = True,
@@ -94,6 +98,8 @@ def examples(
         branches: of any number of tasks, with all their ancestors.
         keep: "success": a branching event counts when its branch ended in success; "improved": when its return is
             higher than its parent's, unless it ended by a budget or an error.
+        skip_invalid: make no row of a turn that the environment called invalid (not understood, or without effect). The
+            method keeps them; a policy that sees no history learns from them to repeat what did nothing.
         history: earlier turns shown in a prompt; use what the policy was run with. None is all.
         prompts: the texts that the policy was run with.
         prompt_ids: keep the recorded token ids of prompts that held no experience. False where ``history`` is not what
@@ -117,7 +123,9 @@ def examples(
             row = _row(kind, tree, branch, t, turns, history, prompts, prompt_ids)
             content = json.dumps([row["prompt"], row["completion"]]).encode()
             key = (kind, hashlib.blake2b(content).digest())  # prompts share their texts; whole copies would fill memory
-            if not row["completion"][0]["content"].strip():
+            if skip_invalid and turns[t]["valid"] is False:
+                summary.invalid += 1
+            elif not row["completion"][0]["content"].strip():
                 summary.empty += 1
             elif leaks(row, turns[: t + 1]):
                 summary.leaked += 1
@@ -192,6 +200,7 @@ def export(
     run: RunFolder | str | Path,
     *,
     keep: Keep = "success",
+    skip_invalid: bool = False,
     history: int | Literal["run"] | None = "run",
     out: str | Path | None = None,
     prompts: Prompts | None = None,
@@ -204,6 +213,7 @@ def export(
     Args:
         run: a run folder.
         keep: which branching events count, see `examples`.
+        skip_invalid: make no row of a turn that the environment called invalid, see `examples`.
         history: "run": as the policy was run.
         out: folder to write to; None is ``examples`` in the run folder.
         prompts: the texts that the policy was run with.
@@ -215,7 +225,14 @@ def export(
     settings = dict(folder.config.get("settings", {}))
     ran = settings.get("history")
     shown = ran if history == "run" else history
-    rows, summary = examples(folder.branches, keep=keep, history=shown, prompts=prompts, prompt_ids=shown == ran)
+    rows, summary = examples(
+        folder.branches,
+        keep=keep,
+        skip_invalid=skip_invalid,
+        history=shown,
+        prompts=prompts,
+        prompt_ids=shown == ran,
+    )
     target = Path(out) if out is not None else folder.folder / "examples"
     target.mkdir(parents=True, exist_ok=True)
     _replace(target / "examples.jsonl", lambda file: write_jsonl(rows, file))

@@ -149,6 +149,16 @@ def test_rows_do_not_depend_on_the_order_in_which_branches_ended() -> None:
     assert len(rows) == 1
 
 
+def test_rows_of_invalid_actions_are_left_out_on_request() -> None:
+    """Of both kinds; the method itself keeps them. What the environment did not judge is no invalid action."""
+    tree = lost_and_recovered(valid=False)
+    rows, summary = examples(tree)
+    assert len(rows) == 4 and summary.invalid == 0
+    rows, summary = examples(tree, skip_invalid=True)
+    assert kinds(rows) == [("rehearsal", "1", 0), ("rehearsal", "1", 2)] and summary.invalid == 2
+    assert "rows of invalid actions removed  2" in str(summary)
+
+
 def test_history_shortens_every_prompt() -> None:
     """A policy that saw only the last turn is trained on prompts with only the last turn."""
     rows, _ = examples(lost_and_recovered(), history=1)
