@@ -37,8 +37,8 @@ PROMPTS = Prompts(
     reflect="{steps}\n{status} What was the mistake? Answer with JSON.", step="{action} -> {feedback} (step {number})"
 )
 """Short, and with the step's number where a small model finds it: it copies forward. The warm start learned these."""
-LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 3, "max_moves": 7, "instruction": "Sokoban."}
-MAX_TURNS = 10
+LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 2, "max_moves": 6, "instruction": "Sokoban."}
+MAX_TURNS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(levels=200, env_steps=24, held_out=50, samples=8, epochs=1.5),
+    "full": Size(levels=200, env_steps=22, held_out=50, samples=8, epochs=2),
     "small": Size(levels=8, env_steps=24, held_out=6, samples=2, epochs=1),
 }
 
@@ -165,7 +165,7 @@ def _train(folder: Path, size: Size, seed: int) -> Any:
             out=folder / "adapter",
             epochs=size.epochs,
             beta=10.0,
-            learning_rate=6e-4,
+            learning_rate=8e-4,
             batch_size=16,
             micro_batch_size=16,
             seed=seed,
