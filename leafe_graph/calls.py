@@ -1,12 +1,17 @@
-"""Model calls within a budget, and the two ways a node that needs them is run.
+"""Model calls within a budget, tried again where that may help, and the two ways a node that needs them is run.
 
 A node that calls a model is a generator: it yields a `Call` and is sent the answer, so that one text serves the sync
-and the async way. `spend` reserves the call's cost in the ledger before it is made, and settles it after.
+and the async way. `spend` reserves the cost of each try in the ledger before it is made, and settles it after.
+LangGraph would retry or time out the whole node: what a failed try has cost, and the branch's typed end, were lost.
 """
 
+import asyncio
+import contextvars
+import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, convert_to_messages
@@ -14,8 +19,9 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import get_runtime
 
-from .budget import Ledger, no_cost
-from .errors import ConfigError, MissingDependency
+from .budget import Ledger, add_costs, no_cost
+from .errors import BudgetExceeded, ConfigError, MissingDependency
+from .retries import REFUSED, pause
 from .state import Context, Model, State
 from .types import Cost, Message
 
@@ -35,6 +41,10 @@ class Call:
     max_tokens: int | None
     seed: int | None
     reflections: int = 0
+    timeout: float | None = None
+    """Seconds that the answer may take."""
+    wait: float = 0.0
+    """Seconds to wait before the call is made."""
 
     def settings(self) -> dict[str, Any]:
         """Call keywords that the model takes."""
@@ -50,8 +60,38 @@ class CallFailed(Exception):
         self.error, self.cost = error, cost
 
 
-def spend(call: Call, ledger: Ledger) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
-    """Have the call made within the budget: reserve, call, settle. The answer and its cost."""
+def spend(call: Call, ledger: Ledger, ctx: Context) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
+    """Have the call made within the budget, and again if it fails as ``ctx.retry`` says. The answer and the whole cost.
+
+    Raises:
+        BudgetExceeded: there is no room for the call; nothing was spent.
+        CallFailed: it failed and is not tried again, or there is no room in the budget to do so.
+    """
+    whole, call = no_cost(), replace(call, timeout=ctx.timeout)
+    errors: list[Exception] = []
+    while True:
+        try:
+            answer, cost = yield from _try(call, ledger)
+        except BudgetExceeded:
+            if not errors:
+                raise
+            raise CallFailed(errors[-1], whole) from None
+        except CallFailed as failed:
+            errors.append(failed.error)
+            whole = add_costs(whole, failed.cost)
+            wait = pause(ctx.retry, len(errors), failed.error)
+            if wait is None:
+                if not isinstance(failed.error, REFUSED):
+                    ctx.failed_calls.append(failed.error)
+                raise CallFailed(failed.error, whole) from None
+            call = replace(call, wait=wait, reflections=0)
+        else:
+            ctx.failed_calls.clear()
+            return answer, add_costs(whole, cost)
+
+
+def _try(call: Call, ledger: Ledger) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
+    """Reserve, call, settle. The answer and its cost."""
     cost, started = no_cost(), time.perf_counter()
     cost["model_calls"], cost["reflections"] = 1, call.reflections
     reserved = {"prompt_tokens": 0, "completion_tokens": 0}
@@ -148,7 +188,7 @@ def calling(
             call = next(steps)
             while True:
                 try:
-                    answer = call.model.invoke(_chat(call), **call.settings())
+                    answer = _invoke(call)
                 except Exception as error:
                     call = steps.throw(error)
                 else:
@@ -162,15 +202,51 @@ def calling(
             call = next(steps)
             while True:
                 try:
-                    answer: Awaitable[AIMessage] | AIMessage = await call.model.ainvoke(_chat(call), **call.settings())
+                    answer = await _ainvoke(call)
                 except Exception as error:
                     call = steps.throw(error)
                 else:
-                    call = steps.send(answer)  # type: ignore[arg-type]
+                    call = steps.send(answer)
         except StopIteration as done:
             return _update(done)
 
     return RunnableLambda(run, afunc=arun, name=node.__name__)
+
+
+def _invoke(call: Call) -> AIMessage:
+    """Make the call. One that hangs is left behind in its thread, since no thread can be ended."""
+    if call.wait:
+        time.sleep(call.wait)
+    if call.timeout is None:
+        return call.model.invoke(_chat(call), **call.settings())
+    answer: Future[AIMessage] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call.model.invoke(_chat(call), **call.settings()))
+        except BaseException as error:  # it is raised where the call was made
+            answer.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    try:
+        return answer.result(call.timeout)
+    except TimeoutError:
+        if answer.done():
+            raise
+        raise TimeoutError(f"no answer within {call.timeout:g} s") from None
+
+
+async def _ainvoke(call: Call) -> AIMessage:
+    """Make the call; one that takes too long is cancelled."""
+    if call.wait:
+        await asyncio.sleep(call.wait)
+    try:
+        async with asyncio.timeout(call.timeout) as limit:
+            return await call.model.ainvoke(_chat(call), **call.settings())
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"no answer within {call.timeout:g} s") from None
 
 
 def context_of(default: Context) -> Context:

@@ -7,6 +7,7 @@ every replayed observation is compared with the recorded one.
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -94,6 +95,8 @@ class EnvPool:
         self._live = 0
         self._changed = threading.Condition()
         self._closed = False
+        # An agent's pool is closed by nobody: its idle instances are closed with it, at the latest at exit.
+        weakref.finalize(self, _close_all, self._idle)
 
     def reset(self, task: Task) -> tuple[TextEnv, str, dict[str, Any]]:
         """A leased instance at the task's start, its first observation and info."""
@@ -105,14 +108,21 @@ class EnvPool:
             self.discard(env)
             raise
 
-    def lease(self, place: Place, *, before_replay: Callable[[int], None] = lambda steps: None) -> TextEnv:
+    def lease(
+        self,
+        place: Place,
+        *,
+        before_replay: Callable[[int], None] = lambda steps: None,
+        diverged: Callable[[ReplayDivergence], None] | None = None,
+    ) -> TextEnv:
         """An instance that stands at ``place``.
 
         An idle one that stands there costs nothing. Otherwise an instance is reset and ``env_state`` restored or,
         without a snapshot, the turns' actions are replayed, once ``before_replay`` was called with their number.
 
         Raises:
-            ReplayDivergence: a replayed observation is not the recorded one.
+            ReplayDivergence: a replayed observation is not the recorded one. With ``diverged`` that is called with each
+                such error instead; if it does not raise, the replay goes on.
         """
         env, stands_there = self._take(place)
         if stands_there:
@@ -124,12 +134,12 @@ class EnvPool:
             if place.env_state is not None and isinstance(env, SnapshotEnv):
                 env.restore(place.env_state)
                 return env
-            _compare(task, 0, seen[0], actual)
+            _compare(task, 0, seen[0], actual, diverged)
             if turns:
                 before_replay(len(turns))
             for t, turn in enumerate(turns):
                 actual = env.step(turn["action"])[0]
-                _compare(task, t + 1, seen[t + 1], actual)
+                _compare(task, t + 1, seen[t + 1], actual, diverged)
         except BaseException:
             self.discard(env)
             raise
@@ -157,14 +167,14 @@ class EnvPool:
         with self._changed:
             self._live -= 1
             self._changed.notify()
-        with contextlib.suppress(Exception):  # what is broken often cannot be closed either
-            env.close()
+        _close_all([(None, env)])
 
     def close(self) -> None:
         """Close every idle instance, and each leased one when it comes back."""
         with self._changed:
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle = self._idle.copy()
+            self._idle.clear()
             self._changed.notify_all()
         for _, env in idle:
             self.discard(env)
@@ -203,13 +213,24 @@ class EnvPool:
             raise
 
 
-def _compare(task: Task, turn: int, expected: str, actual: str) -> None:
+def _close_all(instances: list[tuple[Place | None, TextEnv]]) -> None:
+    for _, env in instances:
+        with contextlib.suppress(Exception):  # what is broken often cannot be closed either
+            env.close()
+
+
+def _compare(
+    task: Task, turn: int, expected: str, actual: str, diverged: Callable[[ReplayDivergence], None] | None
+) -> None:
     actual = utf8(actual)
     if actual != expected:
-        raise ReplayDivergence(
+        error = ReplayDivergence(
             f"task {task['id']!r}: at decision point {turn} the replay shows {actual!r}, but {expected!r} was "
             "recorded; the environment is not deterministic: seed it, or give it snapshot() and restore()",
             turn=turn,
             expected=expected,
             actual=actual,
         )
+        if diverged is None:
+            raise error
+        diverged(error)

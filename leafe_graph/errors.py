@@ -6,7 +6,8 @@
     ├── ConfigError (ValueError)           wrong arguments, an unreadable config, a run folder made by other settings
     ├── MissingDependency (ImportError)    an extra is not installed
     ├── EnvError (RuntimeError)            an environment raised or broke its contract
-    │   └── ReplayDivergence               a replay did not bring back what was recorded
+    │   ├── ReplayDivergence               a replay did not bring back what was recorded
+    │   └── EnvLost                        an environment's process hung or died
     ├── ModelError (RuntimeError)          a model call failed
     ├── BudgetExceeded (RuntimeError)      the next step would go over a limit
     ├── RunFolderError (OSError)           a run folder is locked, or holds what cannot be read
@@ -58,6 +59,15 @@ class ReplayDivergence(EnvError):
     turn: int
     expected: str
     actual: str
+
+
+class EnvLost(EnvError):
+    """An environment's process hung, and was ended, or died.
+
+    ``exitcode``: as `multiprocessing.Process.exitcode` has it: minus the signal's number; None if it hung.
+    """
+
+    exitcode: int | None
 
 
 class ModelError(LeafeError, RuntimeError):

@@ -7,7 +7,9 @@ same decision point.
 """
 
 import asyncio
+import itertools
 import json
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,33 +23,48 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import RetryPolicy
 
-from .budget import Budget, Ledger, add_costs, no_cost
+from .budget import Budget, Ledger, no_cost
 from .env import EnvPool, TextEnv
-from .errors import ConfigError, MissingDependency, RunFolderError
+from .errors import ConfigError, MissingDependency, ModelError, RunFolderError
 from .graph import as_model, build_graph, recursion_limit
+from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
+from .retries import RETRY, TIMEOUT
 from .state import AgentInput, BranchInfo, Context, Keep, Model, State, rewound
-from .store import RunFolder, path
-from .strategies import Limits, Request, StrategyName, may_follow, next_request
-from .types import Branch, Task
+from .store import RunFolder, full_disk, path
+from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
+from .types import Branch, OnDivergence, Task
 
 
 def explore(*args: Any, **kwargs: Any) -> RunFolder:
-    """`aexplore` for callers without an event loop."""
+    """`aexplore` for callers without an event loop.
+
+    The first Ctrl-C finishes the branches that are being played, a second one stops at once; both raise
+    KeyboardInterrupt.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_with_threads(*args, **kwargs))
+        run, interrupted = asyncio.run(_interruptible(*args, **kwargs))
+        if interrupted:
+            raise KeyboardInterrupt from None
+        return run
     raise ConfigError("explore() was called inside a running event loop; await aexplore() there")
 
 
-async def _with_threads(*args: Any, **kwargs: Any) -> RunFolder:
-    """With a thread for each task that is played at once: environments step in threads."""
+async def _interruptible(*args: Any, stop: threading.Event | None = None, **kwargs: Any) -> tuple[RunFolder, bool]:
+    """The run, and whether it was cut short by Ctrl-C.
+
+    It has a thread for each task that is played at once: environments step in threads.
+    """
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(1, kwargs.get("concurrency", 32))))
-    return await aexplore(*args, **kwargs)
+    interrupted = threading.Event()
+    with first_interrupt(stop := stop or interrupted, interrupted):
+        return await aexplore(*args, stop=stop, **kwargs), interrupted.is_set()
 
 
 async def aexplore(
@@ -68,7 +85,12 @@ async def aexplore(
     experience_turns: int | None = None,
     max_tokens: int | None = None,
     reflect_max_tokens: int | None = None,
+    timeout: float | None = TIMEOUT,
+    retry: RetryPolicy | None = RETRY,
+    max_failed_calls: int | None = None,
+    on_divergence: OnDivergence = "end",
     concurrency: int = 32,
+    stop: threading.Event | None = None,
     seed: int = 0,
     checkpointer: BaseCheckpointSaver[Any] | None = None,
     progress: bool = False,
@@ -94,7 +116,16 @@ async def aexplore(
         experience_turns: turns of a branch whose prompt shows the experience; None is all of them.
         max_tokens: new tokens of an action, for models that take it.
         reflect_max_tokens: new tokens of a reflection, for models that take it.
+        timeout: seconds that one try of a model call may take; None is no limit.
+        retry: how model calls that fail are tried again; by default seven tries within about a minute, after rate
+            limits, failures of the server, timeouts and lost connections. Each try is counted; None is never.
+        max_failed_calls: model calls that fail in a row, retries included, before the run stops; None is twice the
+            concurrency, but 20 at least.
+        on_divergence: what a replay that shows something else than was recorded does: "end" the branch by that reason,
+            "raise" `ReplayDivergence`, or "accept": go on, with the branch's ``divergence`` as a mark; `export` leaves
+            such branches out unless asked.
         concurrency: tasks played at once.
+        stop: once set, the branches that are being played are finished and no other is begun.
         seed: root of all sampling seeds, for models that take one.
         checkpointer: where decision points are kept; by default SQLite in the run folder.
         progress: show a progress bar.
@@ -102,11 +133,14 @@ async def aexplore(
         config: more settings to write to ``config.json``, for the caller's own use.
 
     Returns:
-        The run folder, closed for writing.
+        The run folder, closed for writing. Branches that a model or an environment failed are played again when the
+        run is resumed.
 
     Raises:
         ConfigError: task ids are not unique, or the folder holds a run with other settings.
-        RunFolderError: another process writes to the folder.
+        RunFolderError: another process writes to the folder, or the disk is full.
+        ModelError: ``max_failed_calls`` model calls failed in a row; the run can be resumed.
+        ReplayDivergence: a replay showed something else than was recorded, and ``on_divergence="raise"``.
     """
     work = [as_task(task) for task in tasks]
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
@@ -131,6 +165,7 @@ async def aexplore(
         "experience_turns": experience_turns,
         "max_tokens": max_tokens,
         "reflect_max_tokens": reflect_max_tokens,
+        "on_divergence": on_divergence,
         "seed": seed,
         "tasks": [task["id"] for task in work],
         **(config or {}),
@@ -156,19 +191,28 @@ async def aexplore(
             experience_turns=experience_turns,
             max_tokens=max_tokens,
             reflect_max_tokens=reflect_max_tokens,
+            timeout=timeout,
+            retry=retry,
+            on_divergence=on_divergence,
             budget=budget,
             seed=seed,
         )
+        too_many = max_failed_calls or max(20, 2 * concurrency)
+        outage: list[Exception] = []
+        costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
         agent = build_graph(context).compile(checkpointer=checkpointer)
         bar = stack.enter_context(Progress(label, work, run.branches, total, shown=progress))
         places = asyncio.Semaphore(concurrency)
 
+        def halted() -> bool:
+            return bool(outage) or (stop is not None and stop.is_set())
+
         async def grow(task: Task) -> None:
             async with places:
-                branches = trees.get(task["id"], {})
-                ledger = Ledger(budget, spent=add_costs(*(b["cost"] for b in branches.values())), parent=total)
-                while not ledger.refuses(env_steps=1, model_calls=1):
+                branches = played(trees.get(task["id"], {}))
+                ledger = Ledger(budget, spent=costs.get(task["id"]), parent=total)
+                while not (halted() or ledger.refuses(env_steps=1, model_calls=1)):
                     request = next_request(strategy, list(branches.values()), limits)
                     if request is None:
                         break
@@ -179,14 +223,23 @@ async def aexplore(
                     run.append(branch)
                     branches[branch["id"]] = branch
                     bar.branch(branch)
-                bar.task_done()
+                    if len(context.failed_calls) >= too_many:
+                        outage.append(context.failed_calls[-1])
+                if not halted():
+                    bar.task_done()
 
         try:
             async with asyncio.TaskGroup() as group:
                 for task in work:
                     group.create_task(grow(task))
         except ExceptionGroup as errors:  # the first one cancelled the others
-            raise errors.exceptions[0] from None
+            raise full_disk(run.folder, errors.exceptions[0]) or errors.exceptions[0] from None
+        if outage:
+            raise ModelError(
+                f"{too_many} model calls in a row have failed, the last with {type(outage[0]).__name__}: {outage[0]}. "
+                f"The run was stopped; every branch that ended is in {run.folder}. See to the model, then run the same "
+                "command again: it plays the branches that failed anew and goes on"
+            ) from outage[0]
     return run
 
 
@@ -217,7 +270,7 @@ async def _play(
 ) -> Branch:
     """Play one branch to its end."""
     info = BranchInfo(
-        id=str(len(branches)),
+        id=next(name for name in map(str, itertools.count()) if name not in branches),
         parent=request.parent,
         decision_point=request.decision_point,
         depth=0 if request.parent is None else branches[request.parent]["depth"] + 1,

@@ -10,13 +10,15 @@ from langgraph.cache.base import BaseCache
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
-from langgraph.types import Checkpointer
+from langgraph.types import Checkpointer, RetryPolicy
 
 from . import calls, nodes
 from .budget import Budget
 from .env import EnvPool, TextEnv
 from .prompts import Prompts
+from .retries import RETRY, TIMEOUT
 from .state import AgentInput, Context, Model, State
+from .types import OnDivergence
 
 
 def create_leafe_graph(
@@ -32,6 +34,9 @@ def create_leafe_graph(
     experience_turns: int | None = None,
     max_tokens: int | None = None,
     reflect_max_tokens: int | None = None,
+    timeout: float | None = TIMEOUT,
+    retry: RetryPolicy | None = RETRY,
+    on_divergence: OnDivergence = "end",
     budget: Budget | None = None,
     seed: int | None = None,
 ) -> StateGraph[State, Context, AgentInput, State]:
@@ -49,6 +54,11 @@ def create_leafe_graph(
         experience_turns: turns of a branch whose prompt shows the experience; None is all of them.
         max_tokens: new tokens of an action, for models that take it.
         reflect_max_tokens: new tokens of a reflection, for models that take it.
+        timeout: seconds that one try of a model call may take; None is no limit.
+        retry: how model calls that fail are tried again; by default seven tries within about a minute, after rate
+            limits, failures of the server, timeouts and lost connections. Each try is counted; None is never.
+        on_divergence: what a replay that shows something else than was recorded does: "end" the episode by that reason,
+            "raise" `ReplayDivergence`, or "accept": go on, with the state's ``divergence`` as a mark.
         budget: limits of one run of the agent.
         seed: root of the sampling seeds, for models that take one.
     """
@@ -66,6 +76,9 @@ def create_leafe_graph(
         experience_turns=experience_turns,
         max_tokens=max_tokens,
         reflect_max_tokens=reflect_max_tokens,
+        timeout=timeout,
+        retry=retry,
+        on_divergence=on_divergence,
         budget=budget or Budget(),
         seed=seed,
     )

@@ -27,6 +27,7 @@ def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     ``PROVIDER:NAME``                anything else goes to ``langchain.chat_models.init_chat_model``
     ===============================  =================================================================================
 
+    Models behind an address do not retry by themselves unless ``max_retries=`` says so: the agent does, and counts.
     A chat model object is given back as it is, or as a copy with ``kwargs`` changed.
 
     Raises:
@@ -77,5 +78,5 @@ def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
             raise ConfigError(
                 f'model "vllm:{name}" has no address: write "vllm:{name}@http://HOST:PORT/v1" or give base_url='
             )
-    model: BaseChatModel = ChatOpenAI(model=name, **kwargs)
+    model: BaseChatModel = ChatOpenAI(model=name, **{"max_retries": 0} | kwargs)  # the agent retries, and counts
     return model

@@ -18,7 +18,7 @@ from .env import Place, TextEnv, snapshot, utf8
 from .errors import BudgetExceeded, ConfigError, ReplayDivergence
 from .prompts import parse_reflection
 from .state import AgentInput, Context, State, call_seed, fresh_start, rewound, root
-from .types import FORMAT_VERSION, Branch, EndReason, ModelMessage, Reflection, Task, Turn
+from .types import FORMAT_VERSION, Branch, Divergence, EndReason, ModelMessage, Reflection, Task, Turn
 
 
 def reset(state: AgentInput, ctx: Context) -> Update:
@@ -29,10 +29,10 @@ def reset(state: AgentInput, ctx: Context) -> Update:
     try:
         env, observation, _ = ctx.envs.reset(task)
         env_state = snapshot(env)
-    except Exception as error:
+    except BaseException as error:
         if env is not None:
             ctx.envs.discard(env)
-        if isinstance(error, MISUSE):
+        if not isinstance(error, Exception) or isinstance(error, MISUSE):
             raise
         return fresh_start(task, "", None, branch) | _failed("env_error", error)
     update = fresh_start(task, observation, env_state, branch)
@@ -60,7 +60,7 @@ def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
         seed=_seed(ctx, state, "act"),
     )
     try:
-        answer, cost = yield from spend(call, ledger)
+        answer, cost = yield from spend(call, ledger, ctx)
     except BudgetExceeded:
         return {"end": "budget"}
     except CallFailed as failed:
@@ -82,6 +82,7 @@ def step(state: State, ctx: Context) -> Update:
         raise ConfigError("step was reached without an action; it must follow act")
     ledger, cost, started = ledger_of(state, ctx), no_cost(), time.perf_counter()
     here = place(state)
+    accepted: list[ReplayDivergence] = []
 
     def charge(**amounts: int) -> None:
         ledger.charge(**amounts)
@@ -91,6 +92,8 @@ def step(state: State, ctx: Context) -> Update:
     def ended(update: Update) -> Update:
         cost["seconds"] = time.perf_counter() - started
         ledger.record(seconds=cost["seconds"])
+        if accepted and not state.get("divergence"):
+            update = {"divergence": divergence_record(accepted[0])} | update
         return {"message": None, "decision_checkpoint": None, "cost": add_costs(state["cost"], cost)} | update
 
     try:
@@ -99,7 +102,11 @@ def step(state: State, ctx: Context) -> Update:
         return ended(_failed("model_error", error))
     env: TextEnv | None = None
     try:
-        env = ctx.envs.lease(here, before_replay=lambda steps: charge(replayed_steps=steps))
+        env = ctx.envs.lease(
+            here,
+            before_replay=lambda steps: charge(replayed_steps=steps),
+            diverged=accepted.append if ctx.on_divergence == "accept" else None,
+        )
         charge(env_steps=1)
         observation, reward, terminated, truncated, info = env.step(action)
         env_state, observation, valid = snapshot(env), utf8(observation), info.get("valid")
@@ -120,11 +127,13 @@ def step(state: State, ctx: Context) -> Update:
             ctx.envs.put_back(env, here)
         return ended({"end": "budget"})
     except ReplayDivergence as error:
-        return ended(_failed("replay_divergence", error))
-    except Exception as error:
+        if ctx.on_divergence == "raise":
+            raise
+        return ended(_failed("replay_divergence", error) | {"divergence": divergence_record(error)})
+    except BaseException as error:
         if env is not None:
             ctx.envs.discard(env)
-        if isinstance(error, MISUSE):
+        if not isinstance(error, Exception) or isinstance(error, MISUSE):
             raise
         return ended(_failed("env_error", error))
     end: EndReason | None = None
@@ -150,7 +159,7 @@ def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
         reflections=1,
     )
     try:
-        answer, cost = yield from spend(call, ledger)
+        answer, cost = yield from spend(call, ledger, ctx)
     except BudgetExceeded as refused:  # without reflections an episode can still go on
         goes_on = state["end"] or refused.limit == "reflections"
         return {"reflection": None} if goes_on else {"reflection": None, "end": "budget"}
@@ -227,10 +236,16 @@ def branch_record(state: State, *, thread_id: str | None) -> Branch:
         reflections=state["reflections"],
         end=state["end"] or "rewound",
         error=state["error"],
+        divergence=state.get("divergence"),
         return_=sum(turn["reward"] for turn in turns),
         cost=state["cost"],
         thread_id=thread_id,
     )
+
+
+def divergence_record(error: ReplayDivergence) -> Divergence:
+    """What a record keeps of the error."""
+    return Divergence(turn=error.turn, expected=error.expected, actual=error.actual)
 
 
 def place(state: State) -> Place:

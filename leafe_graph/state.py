@@ -8,19 +8,21 @@ through `rewound`.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 from langgraph.channels import DeltaChannel
+from langgraph.types import RetryPolicy
 from typing_extensions import TypedDict
 
 from .budget import Budget, Ledger, no_cost
 from .env import EnvPool
 from .errors import ConfigError
 from .prompts import Prompts
-from .types import Branch, Cost, EndReason, ModelMessage, Reflection, Task, Turn
+from .retries import RETRY, TIMEOUT
+from .types import Branch, Cost, Divergence, EndReason, ModelMessage, OnDivergence, Reflection, Task, Turn
 
 Model = Runnable[LanguageModelInput, AIMessage]
 """A chat model, also one with tools bound to it."""
@@ -90,6 +92,8 @@ class State(TypedDict):
     end: EndReason | None
     """None while the episode goes on."""
     error: str | None
+    divergence: Divergence | None
+    """The first replay of this branch that did not bring back what was recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,15 @@ class Context:
     """New tokens an action may take, given to models that take ``max_tokens``; None leaves the model's own limit."""
     reflect_max_tokens: int | None = None
     """The same for a reflection."""
+    timeout: float | None = TIMEOUT
+    """Seconds that one try of a model call may take; None is no limit."""
+    retry: RetryPolicy | None = RETRY
+    """How model calls that fail are tried again, each try counted; None is never. With RetryPolicy's own ``retry_on``
+    that is `leafe_graph.retries.transient` errors."""
+    failed_calls: list[Exception] = field(default_factory=list)
+    """Model calls that failed, retries included, since the last one that did not."""
+    on_divergence: OnDivergence = "end"
+    """What a replay that shows something else than was recorded does."""
     budget: Budget = field(default_factory=Budget)
     ledger: Ledger | None = None
     """Shared by concurrent runs; None: the state's own cost is held against ``budget``."""
@@ -131,6 +144,10 @@ class Context:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise ConfigError(f"{name}={value}; expected {lowest} or more")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ConfigError(f"timeout={self.timeout}; expected seconds > 0, or None for no limit")
+        if self.on_divergence not in (known := get_args(OnDivergence)):
+            raise ConfigError(f"on_divergence={self.on_divergence!r}; expected one of {known}")
 
 
 def root() -> BranchInfo:
@@ -151,6 +168,7 @@ def rewound(state: State, decision_point: int, experience: str | None, branch: B
         "reflection": None,
         "end": None,
         "error": None,
+        "divergence": None,
     }
     if decision_point < len(state["turns"]):
         turn = state["turns"][decision_point]
@@ -179,6 +197,7 @@ def fresh_start(task: Task, observation: str, env_state: bytes | None, branch: B
         "cost": no_cost(),
         "end": None,
         "error": None,
+        "divergence": None,
     }
 
 

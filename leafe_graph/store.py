@@ -8,9 +8,12 @@
     examples/ adapter/ eval/ report.html   made by the later commands
 
 Everything that a resumed run needs to know follows from the log, so a kill at any moment loses at most the branches
-that were being played.
+that were being played. A branch that a model or an environment failed is played again by a resumed run: then its last
+line counts, and all lines' costs.
 """
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -19,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from .budget import add_costs
+from .budget import add_costs, no_cost
 from .errors import ConfigError, RunFolderError
 from .types import FORMAT_VERSION, Branch, Cost, Turn
 
@@ -30,6 +33,9 @@ class RunFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.branches: list[Branch] = []
+        """In the order in which they ended."""
+        self.superseded: list[Branch] = []
+        """Tries of branches that failed and were played again. Their costs count, nothing else of them does."""
         self._log: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._read(repair=False)
@@ -53,7 +59,15 @@ class RunFolder:
     @property
     def cost(self) -> Cost:
         """What all logged branches cost together."""
-        return add_costs(*(branch["cost"] for branch in self.branches))
+        return add_costs(*self.costs.values())
+
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """What the logged branches of each task cost together."""
+        costs: dict[str, Cost] = defaultdict(no_cost)
+        for branch in (*self.superseded, *self.branches):
+            costs[branch["task"]["id"]] = add_costs(costs[branch["task"]["id"]], branch["cost"])
+        return costs
 
     @property
     def trees(self) -> dict[str, dict[str, Branch]]:
@@ -88,20 +102,35 @@ class RunFolder:
         try:
             self._claim(json.loads(json.dumps({"version": FORMAT_VERSION, **config})))
             self._read(repair=True)
-            self._log = open(self.folder / "branches.jsonl", "ab")  # noqa: SIM115
-        except BaseException:
+            self._log = open(self.folder / "branches.jsonl", "ab", buffering=0)  # noqa: SIM115
+        except BaseException as error:
             self.close()
+            if (told := full_disk(self.folder, error)) is not None:
+                raise told from error
             raise
         return self
 
     def append(self, branch: Branch) -> None:
-        """Log a finished branch; on disk when this returns."""
+        """Log a finished branch; on disk when this returns. One of the same name before it is superseded.
+
+        Raises:
+            RunFolderError: it could not be written whole, as on a full disk; the log is as it was.
+        """
         if self._log is None:
             raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
-        self._log.write(json.dumps(branch, ensure_ascii=False).encode() + b"\n")
-        self._log.flush()
-        os.fsync(self._log.fileno())
-        self.branches.append(branch)
+        file, line = self._log.fileno(), json.dumps(branch, ensure_ascii=False).encode() + b"\n"
+        size = os.fstat(file).st_size
+        try:
+            while line:  # a disk that becomes full takes a part first
+                line = line[os.write(file, line) :]
+            os.fsync(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # else the torn line is cut off when the run is resumed
+                os.ftruncate(file, size)
+            if (told := full_disk(self.folder, error)) is not None:
+                raise told from error
+            raise
+        self._add(branch)
 
     def close(self) -> None:
         """Stop writing and give the lock back."""
@@ -115,6 +144,14 @@ class RunFolder:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _add(self, branch: Branch) -> None:
+        before = self._latest.get(name := (branch["task"]["id"], branch["id"]))
+        if before is not None:
+            self.branches.remove(before)
+            self.superseded.append(before)
+        self.branches.append(branch)
+        self._latest[name] = branch
 
     def _claim(self, config: dict[str, Any]) -> None:
         known = self.config
@@ -133,7 +170,8 @@ class RunFolder:
     def _read(self, *, repair: bool) -> None:
         """Load the log. A last line without its newline was torn by a kill: it is left out, and cut off on repair."""
         file = self.folder / "branches.jsonl"
-        self.branches = []
+        self.branches, self.superseded = [], []
+        self._latest: dict[tuple[str, str], Branch] = {}
         if not file.exists():
             return
         data = file.read_bytes()
@@ -152,7 +190,7 @@ class RunFolder:
                 raise RunFolderError(
                     f"{file}:{number} has format version {branch.get('version')!r}; this release reads {FORMAT_VERSION}"
                 )
-            self.branches.append(branch)
+            self._add(branch)
         if repair and len(whole) < len(data):
             with open(file, "r+b") as log:
                 log.truncate(len(whole))
@@ -166,6 +204,17 @@ def _differences(known: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
             yield from _differences(a, b, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}: {_short(a)} there, {_short(b)} now"
+
+
+def full_disk(folder: Path, error: BaseException) -> RunFolderError | None:
+    """What to tell the user if the error is that of a full disk, the operating system's or SQLite's."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "disk is full" in str(error)
+    if isinstance(error, RunFolderError) or not full:
+        return None
+    return RunFolderError(
+        f"{folder} cannot be written: {error}. Every branch that was logged is safe: make room, then run the same "
+        "command again to go on"
+    )
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ A strategy is a pure function of the branches that a task has so far. So a kille
 queue has to be saved. The requests of a tree wait first-in first-out, which makes the search breadth first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +79,16 @@ def next_request(strategy: StrategyName, branches: Sequence[Branch], limits: Lim
     if branches and branches[-1]["end"] == "budget":
         return None
     return STRATEGIES[strategy](branches, limits)
+
+
+def played(tree: Mapping[str, Branch]) -> dict[str, Branch]:
+    """A task's branches without those that a model or an environment failed, for a resumed run to play them anew.
+
+    One from which another was forked stays.
+    """
+    parents = {branch["parent"] for branch in tree.values()}
+    failed = ("model_error", "env_error")
+    return {name: branch for name, branch in tree.items() if branch["end"] not in failed or name in parents}
 
 
 def may_follow(strategy: StrategyName, branches: Sequence[Branch], request: Request, limits: Limits) -> bool:

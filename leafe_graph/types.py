@@ -31,6 +31,13 @@ horizon. ``max_turns``: ours. ``rewound``: a reflection in the middle of the bra
 replay did not bring back the recorded observations.
 """
 
+OnDivergence = Literal["end", "raise", "accept"]
+"""What a replay that shows something else than was recorded does.
+
+``end``: it ends the branch as ``replay_divergence``. ``raise``: it stops the run with `ReplayDivergence`. ``accept``:
+the branch goes on from where the environment stands now, marked by its ``divergence``.
+"""
+
 Verdict = Literal["on_track", "rewind", "unparsed", "out_of_range"]
 """How a reflection was understood; only ``rewind`` has consequences."""
 
@@ -91,6 +98,15 @@ class Turn(TypedDict):
     """The environment's snapshot at this decision point; None where it has no snapshots. Not written to run folders."""
 
 
+class Divergence(TypedDict):
+    """Where a replay showed something else than was recorded."""
+
+    turn: int
+    """The decision point whose observation differs."""
+    expected: str
+    actual: str
+
+
 class Reflection(TypedDict):
     """What the reflector answered and how it was understood."""
 
@@ -139,6 +155,9 @@ class Branch(TypedDict):
     end: EndReason
     error: str | None
     """What was raised, for the error ends."""
+    divergence: NotRequired[Divergence | None]
+    """The first replay that did not bring back what was recorded: the branch ended by it or, where that was accepted,
+    was played on from a state that its history does not tell."""
     return_: float
     """Sum of rewards from the task's start, parents' turns included."""
     cost: Cost

@@ -1,0 +1,38 @@
+"""Ctrl-C in two steps: the first one finishes what is being played, a second one stops at once."""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def first_interrupt(*events: threading.Event) -> Iterator[None]:
+    """Inside, the first Ctrl-C sets the events; a second one is left to asyncio, which cancels everything.
+
+    For coroutines. Outside the main thread, which alone is told of signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, second = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+
+    def give_back() -> None:
+        if loop.remove_signal_handler(signal.SIGINT):
+            signal.signal(signal.SIGINT, second)
+
+    def first() -> None:
+        give_back()
+        for event in events:
+            event.set()
+        log.warning("Finishing the branches that are being played; Ctrl-C again stops at once.")
+
+    loop.add_signal_handler(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        give_back()

@@ -1,0 +1,50 @@
+"""Which model calls are tried again, and when. In LangGraph's terms, but for single calls: see calls.py."""
+
+import random
+from collections.abc import Sequence
+
+from langchain_core.exceptions import ContextOverflowError, ModelError, ModelInvalidRequestError
+from langgraph.types import RetryPolicy
+
+TIMEOUT = 600.0
+"""Seconds that a try of a call may take: what OpenAI's client waits for an answer."""
+
+RETRY = RetryPolicy(initial_interval=1.0, backoff_factor=2.0, max_interval=30.0, max_attempts=7)
+"""Seven tries within a minute or somewhat more: time for a server to be started anew."""
+
+REFUSED = (ModelInvalidRequestError, ContextOverflowError)
+"""Errors of one prompt, by which the server shows that it is well."""
+
+
+def transient(error: Exception) -> bool:
+    """Whether the same call may succeed a little later: rate limits, a server's failures, timeouts, lost connections.
+
+    By LangChain's classes of errors, and by the HTTP status where an integration does not use them.
+    """
+    if isinstance(error, ModelError):
+        return error.is_retryable
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status >= 500 or status in (408, 409, 425, 429)
+    return isinstance(error, TimeoutError | ConnectionError)
+
+
+def pause(policy: RetryPolicy | None, tries: int, error: Exception) -> float | None:
+    """Seconds before a call that has failed ``tries`` times, the last time with ``error``, is made again; None is never.
+
+    That is what the server asks for in ``Retry-After``, else the policy's backoff. A policy with RetryPolicy's own
+    ``retry_on`` is read as one for `transient` errors: LangGraph's default would send a bad request again.
+    """
+    if policy is None or tries >= policy.max_attempts:
+        return None
+    on = transient if policy.retry_on is RetryPolicy().retry_on else policy.retry_on
+    if isinstance(on, Sequence):
+        on = tuple(on)
+    if not (isinstance(error, on) if isinstance(on, type | tuple) else on(error)):
+        return None
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    try:
+        return min(policy.max_interval, max(0.0, float(headers["retry-after"])))
+    except (KeyError, TypeError, ValueError):
+        interval = min(policy.max_interval, policy.initial_interval * policy.backoff_factor ** (tries - 1))
+        return interval + (random.uniform(0, 1) if policy.jitter else 0)

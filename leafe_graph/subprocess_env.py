@@ -1,0 +1,169 @@
+"""An environment in a process of its own, so that one that hangs or dies costs a branch and not the run.
+
+A thread that hangs can be neither ended nor waited for; a process can be killed. The worker ends with its parent, and
+leaves Ctrl-C to it.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from .env import SnapshotEnv, TextEnv
+from .errors import ConfigError, EnvError, EnvLost
+
+_FORKSERVER = multiprocessing.get_context("forkserver")
+
+
+class SubprocessEnv:
+    """A `TextEnv` that lives in another process: ``explore(model, lambda: SubprocessEnv(MyEnv, timeout=30), tasks)``.
+
+    It has ``snapshot`` and ``restore`` where the environment has them. What the environment raises is raised here. After
+    a hang or a death the next ``reset`` starts a new process.
+
+    Args:
+        make: makes the environment; it is sent to the process, so it must be importable there: a class or function of
+            a module, or a `functools.partial` of one.
+        timeout: seconds that a call may take, making the environment included.
+
+    Raises:
+        EnvLost: a call took longer, and the process was killed; or the process died.
+        ConfigError: ``make`` cannot be sent to another process.
+    """
+
+    def __init__(self, make: Callable[[], TextEnv], *, timeout: float = 120.0) -> None:
+        if timeout <= 0:
+            raise ConfigError(f"timeout={timeout}; expected seconds > 0")
+        try:
+            pickle.dumps(make)
+        except Exception as error:
+            raise ConfigError(
+                f"{make!r} cannot be sent to another process ({error}); expected a class or function of a module, or a "
+                "functools.partial of one, not a lambda"
+            ) from error
+        self._make, self._timeout = make, timeout
+        self._process: Any = None
+        self._start()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start a task, in a new process if the last one was lost."""
+        if self._process is None:
+            self._start()
+        answer: tuple[str, dict[str, Any]] = self._call("reset", seed=seed, options=options)
+        return answer
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """As the environment answers."""
+        answer: tuple[str, float, bool, bool, dict[str, Any]] = self._call("step", action)
+        return answer
+
+    def close(self) -> None:
+        """Close the environment and end its process."""
+        if self._process is not None:
+            with contextlib.suppress(Exception):  # what it raises at its end helps nobody
+                self._call("close")
+            self._kill()
+
+    def _snapshot(self) -> bytes:
+        state: bytes = self._call("snapshot")
+        return state
+
+    def _restore(self, state: bytes) -> None:
+        self._call("restore", state)
+
+    def _start(self) -> None:
+        self._pipe, theirs = _FORKSERVER.Pipe()
+        self._process = _FORKSERVER.Process(target=_serve, args=(theirs, self._make), daemon=True)
+        self._process.start()
+        theirs.close()  # the worker has the other end alone: when it dies, reading here ends
+        if self._answer("__init__"):
+            self.snapshot, self.restore = self._snapshot, self._restore
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if self._process is None:
+            raise EnvError(f"{method}() on an environment whose process has ended; reset() starts a new one")
+        with contextlib.suppress(OSError):  # it is dead: reading says how it died
+            self._pipe.send((method, args, kwargs))
+        return self._answer(method)
+
+    def _answer(self, method: str) -> Any:
+        try:
+            if not self._pipe.poll(self._timeout):
+                self._kill()
+                raise EnvLost(
+                    f"{method}() took longer than {self._timeout:g} s; the environment's process was killed",
+                    exitcode=None,
+                )
+            answer, error, where = self._pipe.recv()
+        except (EOFError, OSError):
+            exitcode = self._kill()
+            raise EnvLost(
+                f"the environment's process died in {method}() (exit code {exitcode})", exitcode=exitcode
+            ) from None
+        except BaseException:  # the caller was interrupted: the answer that is under way belongs to no other call
+            self._kill()
+            raise
+        if error is not None:
+            error.add_note(where)
+            raise error
+        return answer
+
+    def _kill(self) -> int | None:
+        """End the process if it has not ended; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        self._pipe.close()
+        process.join(1.0)
+        process.kill()
+        process.join()
+        code: int | None = process.exitcode
+        process.close()
+        return code
+
+
+def _serve(pipe: Connection, make: Callable[[], TextEnv]) -> None:
+    """The worker: answers calls with (result, error, traceback), until it is told to close or its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches all processes
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    env: Any = None
+    method, args, kwargs = "__init__", (), {}
+    while True:
+        try:
+            if method == "__init__":
+                env = make()
+                answer: Any = isinstance(env, SnapshotEnv)
+            else:
+                answer = getattr(env, method)(*args, **kwargs)
+            reply = (answer, None, "")
+        except Exception as error:
+            reply = (None, _sendable(error), "".join(traceback.format_exception(error)))
+        try:
+            pipe.send(reply)
+            if method == "close":
+                return
+            method, args, kwargs = pipe.recv()
+        except (EOFError, OSError):
+            return
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or what it says where it cannot be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EnvError(f"{type(error).__name__}: {error}")
+    return error
