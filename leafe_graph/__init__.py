@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BudgetExceeded,
         ConfigError,
         EnvError,
+        EnvLost,
         ExampleError,
         LeafeError,
         MissingDependency,
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from .state import Context, State
     from .store import RunFolder
     from .strategies import Limits
-    from .types import Branch, Cost, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
+    from .subprocess_env import SubprocessEnv
+    from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
 __all__ = [
     "Branch",
@@ -43,8 +45,10 @@ __all__ = [
     "ConfigError",
     "Context",
     "Cost",
+    "Divergence",
     "EndReason",
     "EnvError",
+    "EnvLost",
     "EnvPool",
     "Example",
     "ExampleError",
@@ -63,6 +67,7 @@ __all__ = [
     "RunFolderError",
     "SnapshotEnv",
     "State",
+    "SubprocessEnv",
     "Summary",
     "Task",
     "TextEnv",
@@ -83,7 +88,7 @@ _HOME = {
     for module, names in {
         "budget": "Budget Ledger",
         "env": "EnvPool SnapshotEnv TextEnv",
-        "errors": "BudgetExceeded ConfigError EnvError ExampleError LeafeError MissingDependency ModelError "
+        "errors": "BudgetExceeded ConfigError EnvError EnvLost ExampleError LeafeError MissingDependency ModelError "
         "ReplayDivergence RunFolderError",
         "evaluate": "Comparison Result compare pass_at_k result_from_branches",
         "explore": "aexplore explore",
@@ -94,7 +99,8 @@ _HOME = {
         "state": "Context State",
         "store": "RunFolder",
         "strategies": "Limits",
-        "types": "Branch Cost EndReason Example Message ModelMessage Reflection Task Turn",
+        "subprocess_env": "SubprocessEnv",
+        "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()
     for name in names.split()
 }

@@ -28,6 +28,7 @@ from pydantic_settings import (
 from .errors import LeafeError
 from .finetune.config import TrainConfig
 from .strategies import Limits, StrategyName
+from .types import OnDivergence
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -75,6 +76,12 @@ class Playing(Command):
     """New tokens of an action."""
     prompts: str | None = None
     """The texts, as MODULE:ATTRIBUTE of a Prompts object; "leafe_graph.demo:PROMPTS" are those of the warm start."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds that a model call may take before it is tried again; 600 unless given."""
+    tries: int | None = Field(default=None, ge=1)
+    """How often a call that meets a rate limit, a failing server or no answer is tried; 7 unless given."""
+    env_timeout: float | None = Field(default=None, gt=0)
+    """Play each environment in a process of its own, and end it if a call takes longer than so many seconds."""
     concurrency: int = Field(default=32, ge=1)
     """Tasks played at once."""
     seed: int = 0
@@ -132,6 +139,9 @@ class Explore(Playing):
     """Turns of a branch whose prompts show its experience; all unless given."""
     reflect_max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of a reflection."""
+    on_divergence: OnDivergence = "end"
+    """When a replay shows something else than was recorded: "end" the branch, "raise" and stop the run, or "accept": go
+    on and mark the branch, which export then leaves out unless asked."""
     max_branches: int = Field(default=Limits.max_branches, ge=1)
     """Branches a task, roots included."""
     max_depth: int = Field(default=Limits.max_depth, ge=0)
@@ -153,6 +163,8 @@ class Export(Command):
     """Which branchings count: those whose branch succeeded, or those with a higher return than their parent."""
     skip_invalid: bool = False
     """Make no row of an action that the environment said was not understood or had no effect."""
+    diverged: bool = False
+    """Also make rows of branches that were played on after a replay that showed something else than was recorded."""
     out: Path | None = None
     """Folder to write to; RUN/examples unless given."""
 

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,8 +23,10 @@ from .errors import ConfigError, MissingDependency
 from .explore import explore
 from .models import load_model
 from .prompts import Prompts
+from .retries import RETRY, TIMEOUT
 from .store import RunFolder
 from .strategies import Limits
+from .subprocess_env import SubprocessEnv
 from .types import Task
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def run_explore(config: "Explore") -> None:
         reflect_every=config.reflect_every,
         experience_turns=config.experience_turns,
         reflect_max_tokens=config.reflect_max_tokens,
+        on_divergence=config.on_divergence,
         extra={"reflector": reflector},
     )
     ends = Counter(branch["end"] for branch in run.branches)
@@ -72,7 +76,12 @@ def run_export(config: "Export") -> None:
 
     prompts = RunFolder(config.run).config.get("settings", {}).get("prompts")
     summary = export(
-        config.run, keep=config.keep, skip_invalid=config.skip_invalid, out=config.out, prompts=_prompts(prompts)
+        config.run,
+        keep=config.keep,
+        skip_invalid=config.skip_invalid,
+        diverged=config.diverged,
+        out=config.out,
+        prompts=_prompts(prompts),
     )
     _show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
     for note in summary.notes:
@@ -174,7 +183,7 @@ def environment(
     if not found:
         raise ConfigError(f"no task is left of {levels or split} after the first {start}")
     kwargs = {key: options[key] for key in options.keys() & for_env}
-    return lambda: make(**kwargs), found
+    return partial(make, **kwargs), found
 
 
 def _prompts(path: str | None) -> Prompts | None:
@@ -201,6 +210,8 @@ def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any)
         options=config.env_options,
         levels=config.levels,
     )
+    if config.env_timeout is not None:
+        make = partial(SubprocessEnv, make, timeout=config.env_timeout)
     adapter = None if config.adapter is None else str(config.adapter)
     limits = [field.name for field in fields(Budget)]
     names = {"model", "adapter", "temperature", "top_p", "env", "env_options", "split", "start", "levels", "prompts"}
@@ -215,6 +226,8 @@ def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any)
         history=config.history,
         prompts=_prompts(config.prompts),
         max_tokens=config.max_tokens,
+        timeout=config.timeout or TIMEOUT,
+        retry=RETRY._replace(max_attempts=config.tries or RETRY.max_attempts),
         concurrency=config.concurrency,
         seed=config.seed,
         progress=True,

@@ -57,6 +57,9 @@ class Summary(BaseModel):
     """Rows left out on request: the environment said that the action was not understood or had no effect."""
     unfinished: int = 0
     """Branches left out: ended by a budget or an error."""
+    diverged: int = 0
+    """Branches left out: played on from a state that their history does not tell, since a replay that showed something
+    else than was recorded had been accepted; or forked from such a one."""
     files: list[str] = Field(default_factory=list)
     """Names of the written files."""
     notes: list[str] = Field(default_factory=list)
@@ -75,6 +78,7 @@ class Summary(BaseModel):
             ("empty rows removed", str(self.empty)),
             *([("rows of invalid actions removed", str(self.invalid))] if self.invalid else []),
             ("unfinished branches ignored", f"{self.unfinished} of {self.branches}"),
+            *([("diverged branches ignored", f"{self.diverged} of {self.branches}")] if self.diverged else []),
         ]
 
     def __str__(self) -> str:
@@ -88,6 +92,7 @@ def examples(
     *,
     keep: Keep = "success",
     skip_invalid: bool = False,
+    diverged: bool = False,
     history: int | None = None,
     prompts: Prompts | None = None,
     prompt_ids: bool = True,
@@ -100,6 +105,7 @@ def examples(
             higher than its parent's, unless it ended by a budget or an error.
         skip_invalid: make no row of a turn that the environment called invalid (not understood, or without effect). The
             method keeps them; a policy that sees no history learns from them to repeat what did nothing.
+        diverged: also take branches that were played on after an accepted divergence, and those forked from them.
         history: earlier turns shown in a prompt; use what the policy was run with. None is all.
         prompts: the texts that the policy was run with.
         prompt_ids: keep the recorded token ids of prompts that held no experience. False where ``history`` is not what
@@ -119,7 +125,11 @@ def examples(
         tree = trees[task_id]
         summary.unfinished += sum(branch["end"] in UNFINISHED for branch in tree.values())
         leaks = LeakCheck(tree.values(), prompts)
+        left_out = set() if diverged else _diverged(tree)
+        summary.diverged += len(left_out)
         for kind, branch, t, turns in _pairs(tree, keep):
+            if branch["id"] in left_out:
+                continue
             row = _row(kind, tree, branch, t, turns, history, prompts, prompt_ids)
             content = json.dumps([row["prompt"], row["completion"]]).encode()
             key = (kind, hashlib.blake2b(content).digest())  # prompts share their texts; whole copies would fill memory
@@ -155,6 +165,23 @@ def _pairs(tree: dict[str, Branch], keep: Keep) -> Iterator[tuple[ExampleKind, B
         if branch["end"] == "success":
             for t in range(len(turns)):
                 yield "rehearsal", branch, t, turns
+
+
+def _diverged(tree: dict[str, Branch]) -> set[str]:
+    """Branches whose path holds turns played after an accepted divergence: their history is not what led to them."""
+
+    def told_wrong(branch: Branch | None) -> bool:
+        while branch is not None:
+            if branch.get("divergence") and branch["end"] != "replay_divergence":
+                return True
+            # It holds turns of its parent's own only if it leaves it after the parent's start.
+            above = tree[branch["parent"]] if branch["parent"] is not None else None
+            while above is not None and branch["decision_point"] <= above["decision_point"]:
+                above = tree[above["parent"]] if above["parent"] is not None else None
+            branch = above
+        return False
+
+    return {name for name, branch in tree.items() if told_wrong(branch)}
 
 
 def _row(
@@ -201,6 +228,7 @@ def export(
     *,
     keep: Keep = "success",
     skip_invalid: bool = False,
+    diverged: bool = False,
     history: int | Literal["run"] | None = "run",
     out: str | Path | None = None,
     prompts: Prompts | None = None,
@@ -214,6 +242,7 @@ def export(
         run: a run folder.
         keep: which branching events count, see `examples`.
         skip_invalid: make no row of a turn that the environment called invalid, see `examples`.
+        diverged: also take branches that were played on after an accepted divergence, see `examples`.
         history: "run": as the policy was run.
         out: folder to write to; None is ``examples`` in the run folder.
         prompts: the texts that the policy was run with.
@@ -229,6 +258,7 @@ def export(
         folder.branches,
         keep=keep,
         skip_invalid=skip_invalid,
+        diverged=diverged,
         history=shown,
         prompts=prompts,
         prompt_ids=shown == ran,

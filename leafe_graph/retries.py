@@ -30,9 +30,9 @@ def transient(error: Exception) -> bool:
 
 
 def pause(policy: RetryPolicy | None, tries: int, error: Exception) -> float | None:
-    """Seconds before a call that has failed ``tries`` times, the last time with ``error``, is made again; None is never.
+    """Seconds before a call that failed ``tries`` times, the last time with ``error``, is made again; None is never.
 
-    That is what the server asks for in ``Retry-After``, else the policy's backoff. A policy with RetryPolicy's own
+    It is what the server asks for in ``Retry-After``, else the policy's backoff. A policy with RetryPolicy's own
     ``retry_on`` is read as one for `transient` errors: LangGraph's default would send a bad request again.
     """
     if policy is None or tries >= policy.max_attempts:

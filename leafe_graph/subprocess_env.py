@@ -24,8 +24,8 @@ _FORKSERVER = multiprocessing.get_context("forkserver")
 class SubprocessEnv:
     """A `TextEnv` that lives in another process: ``explore(model, lambda: SubprocessEnv(MyEnv, timeout=30), tasks)``.
 
-    It has ``snapshot`` and ``restore`` where the environment has them. What the environment raises is raised here. After
-    a hang or a death the next ``reset`` starts a new process.
+    It has ``snapshot`` and ``restore`` where the environment has them. What the environment raises is raised here.
+    After a hang or a death the next ``reset`` starts a new process.
 
     Args:
         make: makes the environment; it is sent to the process, so it must be importable there: a class or function of
@@ -68,7 +68,7 @@ class SubprocessEnv:
         if self._process is not None:
             with contextlib.suppress(Exception):  # what it raises at its end helps nobody
                 self._call("close")
-            self._kill()
+            self._end()
 
     def _snapshot(self) -> bytes:
         state: bytes = self._call("snapshot")
@@ -82,7 +82,12 @@ class SubprocessEnv:
         self._process = _FORKSERVER.Process(target=_serve, args=(theirs, self._make), daemon=True)
         self._process.start()
         theirs.close()  # the worker has the other end alone: when it dies, reading here ends
-        if self._answer("__init__"):
+        try:
+            has_snapshots = self._answer("__init__")
+        except BaseException:
+            self._end()
+            raise
+        if has_snapshots:
             self.snapshot, self.restore = self._snapshot, self._restore
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -95,32 +100,30 @@ class SubprocessEnv:
     def _answer(self, method: str) -> Any:
         try:
             if not self._pipe.poll(self._timeout):
-                self._kill()
+                self._end(grace=0)
                 raise EnvLost(
                     f"{method}() took longer than {self._timeout:g} s; the environment's process was killed",
                     exitcode=None,
                 )
-            answer, error, where = self._pipe.recv()
+            answer, error, where = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
-            exitcode = self._kill()
-            raise EnvLost(
-                f"the environment's process died in {method}() (exit code {exitcode})", exitcode=exitcode
-            ) from None
+            code = self._end()
+            raise EnvLost(f"the environment's process died in {method}() (exit code {code})", exitcode=code) from None
         except BaseException:  # the caller was interrupted: the answer that is under way belongs to no other call
-            self._kill()
+            self._end(grace=0)
             raise
         if error is not None:
             error.add_note(where)
             raise error
         return answer
 
-    def _kill(self) -> int | None:
-        """End the process if it has not ended; its exit code."""
+    def _end(self, grace: float = 1.0) -> int | None:
+        """End the process, by force after ``grace`` seconds; its exit code."""
         process, self._process = self._process, None
         if process is None:
             return None
-        self._pipe.close()
-        process.join(1.0)
+        self._pipe.close()  # it reads that and ends, if it can
+        process.join(grace)
         process.kill()
         process.join()
         code: int | None = process.exitcode
@@ -133,24 +136,23 @@ def _serve(pipe: Connection, make: Callable[[], TextEnv]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches all processes
     threading.Thread(target=_end_with_parent, daemon=True).start()
     env: Any = None
-    method, args, kwargs = "__init__", (), {}
-    while True:
-        try:
-            if method == "__init__":
-                env = make()
-                answer: Any = isinstance(env, SnapshotEnv)
-            else:
-                answer = getattr(env, method)(*args, **kwargs)
-            reply = (answer, None, "")
-        except Exception as error:
-            reply = (None, _sendable(error), "".join(traceback.format_exception(error)))
-        try:
-            pipe.send(reply)
+    call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("__init__", (), {})
+    with contextlib.suppress(EOFError, OSError):  # the other end is gone
+        while True:
+            method, args, kwargs = call
+            try:
+                if method == "__init__":
+                    env = make()
+                    answer: Any = isinstance(env, SnapshotEnv)
+                else:
+                    answer = getattr(env, method)(*args, **kwargs)
+                reply = pickle.dumps((answer, None, ""))
+            except Exception as error:
+                reply = pickle.dumps((None, _sendable(error), "".join(traceback.format_exception(error))))
+            pipe.send_bytes(reply)
             if method == "close":
                 return
-            method, args, kwargs = pipe.recv()
-        except (EOFError, OSError):
-            return
+            call = pipe.recv()
 
 
 def _end_with_parent() -> None:

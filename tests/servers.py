@@ -1,0 +1,97 @@
+"""A model server on this machine that misbehaves as it is told, for the tests of faults."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from langchain_core.messages import convert_to_messages
+from langgraph.types import RetryPolicy
+from worlds import pit_reply
+
+AT_ONCE = RetryPolicy(initial_interval=0.0, max_interval=0.0, max_attempts=3, jitter=False)
+"""Three tries without a pause: `Retry-After` is cut to ``max_interval`` as well."""
+
+
+class Server:
+    """Speaks the OpenAI protocol. ``fault`` gives, from the number of the request (0 is the first), what goes wrong.
+
+    None: it answers as `pit_reply` does. A number: that HTTP status. "garbage", "html", "null": answers that are none.
+    "silence": the connection is closed without an answer. "torn": in the middle of one. "hang": no answer at all.
+    "empty": an answer without text.
+    """
+
+    def __init__(self, fault: Callable[[int], str | int | None] | Sequence[str | int | None] = lambda n: None) -> None:
+        self.fault = fault if callable(fault) else lambda n: fault[n] if n < len(fault) else None
+        self.requests: list[dict[str, Any]] = []
+        self.hanging, self._lock, server = threading.Event(), threading.Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            """One connection."""
+
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server._lock:
+                    fault = server.fault(len(server.requests))
+                    server.requests.append(request)
+                if fault == "hang":
+                    server.hanging.wait(60)
+                if fault in ("hang", "silence"):
+                    self.close_connection = True
+                    return
+                status, kind, body = server.answer(request, fault)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Retry-After", "3600")
+                self.send_header("Content-Length", str(len(body) + 100 * (fault == "torn")))
+                self.end_headers()
+                self.wfile.write(body)
+                self.close_connection = fault == "torn"
+
+            def log_message(self, *args: Any) -> None:
+                """Nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def answer(self, request: dict[str, Any], fault: str | int | None) -> tuple[int, str, bytes]:
+        """Status, content type and body."""
+        if isinstance(fault, int):
+            return fault, "application/json", json.dumps({"error": {"message": f"it is {fault}"}}).encode()
+        if fault in ("garbage", "html"):
+            return 200, "application/json" if fault == "garbage" else "text/html", b"<html>Please log in"
+        words = "" if fault == "empty" else pit_reply(convert_to_messages(request["messages"]))
+        choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
+        body = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": None if fault == "null" else [choice],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        }
+        return 200, "application/json", json.dumps(body).encode()
+
+    @property
+    def model(self) -> str:
+        """What `load_model` takes."""
+        return f"vllm:m@http://127.0.0.1:{self._http.server_port}/v1"
+
+    def __enter__(self) -> "Server":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.hanging.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def squares(requests: Sequence[dict[str, Any]]) -> list[str]:
+    """Where the walker stood in each request."""
+    return [re.findall(r"you are at (\d,\d)", request["messages"][-1]["content"])[-1] for request in requests]
