@@ -30,16 +30,17 @@ class SubprocessEnv:
     Args:
         make: makes the environment; it is sent to the process, so it must be importable there: a class or function of
             a module, or a `functools.partial` of one.
-        timeout: seconds that a call may take, making the environment included.
+        timeout: seconds that a call may take.
+        start_timeout: seconds that starting the process and making the environment may take.
 
     Raises:
         EnvLost: a call took longer, and the process was killed; or the process died.
         ConfigError: ``make`` cannot be sent to another process.
     """
 
-    def __init__(self, make: Callable[[], TextEnv], *, timeout: float = 120.0) -> None:
-        if timeout <= 0:
-            raise ConfigError(f"timeout={timeout}; expected seconds > 0")
+    def __init__(self, make: Callable[[], TextEnv], *, timeout: float = 60.0, start_timeout: float = 300.0) -> None:
+        if timeout <= 0 or start_timeout <= 0:
+            raise ConfigError(f"timeout={timeout}, start_timeout={start_timeout}; expected seconds > 0")
         try:
             pickle.dumps(make)
         except Exception as error:
@@ -47,7 +48,7 @@ class SubprocessEnv:
                 f"{make!r} cannot be sent to another process ({error}); expected a class or function of a module, or a "
                 "functools.partial of one, not a lambda"
             ) from error
-        self._make, self._timeout = make, timeout
+        self._make, self._timeout, self._start_timeout = make, timeout, start_timeout
         self._process: Any = None
         self._start()
 
@@ -83,7 +84,7 @@ class SubprocessEnv:
         self._process.start()
         theirs.close()  # the worker has the other end alone: when it dies, reading here ends
         try:
-            has_snapshots = self._answer("__init__")
+            has_snapshots = self._answer("__init__", self._start_timeout)
         except BaseException:
             self._end()
             raise
@@ -95,14 +96,14 @@ class SubprocessEnv:
             raise EnvError(f"{method}() on an environment whose process has ended; reset() starts a new one")
         with contextlib.suppress(OSError):  # it is dead: reading says how it died
             self._pipe.send((method, args, kwargs))
-        return self._answer(method)
+        return self._answer(method, self._timeout)
 
-    def _answer(self, method: str) -> Any:
+    def _answer(self, method: str, timeout: float) -> Any:
         try:
-            if not self._pipe.poll(self._timeout):
+            if not self._pipe.poll(timeout):
                 self._end(grace=0)
                 raise EnvLost(
-                    f"{method}() took longer than {self._timeout:g} s; the environment's process was killed",
+                    f"{method}() took longer than {timeout:g} s; the environment's process was killed",
                     exitcode=None,
                 )
             answer, error, where = pickle.loads(self._pipe.recv_bytes())

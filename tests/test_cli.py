@@ -141,7 +141,7 @@ def test_generated_levels_take_the_options_that_tasks_names(leafe: Run) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_run_resumes(leafe: Run, tmp_path: Path) -> None:
-    """Interrupted runs end with code 130, and what the same command adds completes them."""
+    """Interrupted runs end with code 130 when what was in flight has ended; the same command completes them."""
     args = explore(model="python:test_cli:sleepy")
     where = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(HERE)}}
     popen: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -152,7 +152,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_resumes(leafe: Run, tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
-    assert err.strip() == "interrupted; to go on where it was: leafe " + " ".join(args)
+    assert [line for line in err.splitlines() if line] == [
+        "Finishing the branches that are being played; Ctrl-C again stops at once.",
+        "interrupted; to go on where it was: leafe " + " ".join(args),
+    ]
     before = RunFolder("run").branches
     assert 0 < len(before) < 6
     assert leafe(*args)[0] == 0

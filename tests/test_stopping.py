@@ -1,0 +1,164 @@
+"""A run that is stopped, by its user or by a full disk, keeps what it has and goes on where it was."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from worlds import forest, wandering_reply
+
+from leafe_graph.errors import RunFolderError
+from leafe_graph.explore import explore
+from leafe_graph.store import RunFolder
+from leafe_graph.strategies import Limits
+from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+
+
+def wander(out: Path, reply: Any = wandering_reply, **settings: Any) -> RunFolder:
+    """Six tasks, two at once."""
+    how: Any = {"limits": Limits(max_branches=3), "max_turns": 4, "concurrency": 2, **settings}
+    return explore(ScriptedModel(reply=reply), GridWorld, grid_tasks(6), out=out, **how)
+
+
+class Signals:
+    """A policy that wanders about and does something at its n-th calls."""
+
+    def __init__(self, *at: int, do: Any) -> None:
+        self.at, self.do, self.calls = at, do, 0
+
+    def __call__(self, messages: Any, seed: int | None) -> str:
+        """Count, act, answer."""
+        self.calls += 1
+        if self.calls in self.at:
+            self.do()
+        return wandering_reply(messages, seed)
+
+
+def interrupt() -> None:
+    """What Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_first_ctrl_c_finishes_what_is_being_played(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The two branches that are in flight end and are logged, no other is begun; the next run completes it."""
+    saver = InMemorySaver()
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        wander(tmp_path / "run", Signals(4, do=interrupt), checkpointer=saver)
+    assert "Ctrl-C again stops at once" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is handler
+    stopped = RunFolder(tmp_path / "run")
+    assert [b["task"]["id"] for b in stopped.branches] and len(stopped.branches) <= 3
+    assert all(b["error"] is None and b["turns"] for b in stopped.branches)
+    assert len(stopped.trees) == 2
+    wander(tmp_path / "run", checkpointer=saver)
+    whole = wander(tmp_path / "whole", checkpointer=InMemorySaver())
+    assert forest(RunFolder(tmp_path / "run").branches) == forest(whole.branches)
+
+
+def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    """What was in flight is not logged: the next run plays it again."""
+    saver = InMemorySaver()
+    policy = Signals(1, 2, do=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        wander(tmp_path / "run", policy, checkpointer=saver, concurrency=1)
+    assert policy.calls <= 3
+    assert RunFolder(tmp_path / "run").branches == []
+    wander(tmp_path / "run", checkpointer=saver)
+    whole = wander(tmp_path / "whole", checkpointer=InMemorySaver())
+    assert forest(RunFolder(tmp_path / "run").branches) == forest(whole.branches)
+
+
+def test_run_can_be_stopped_from_outside(tmp_path: Path) -> None:
+    """By the event that it was given; then it returns what it has. In another thread too, where no signal is heard."""
+    stop, runs = threading.Event(), []
+    policy = Signals(1, do=stop.set)
+    thread = threading.Thread(
+        target=lambda: runs.append(wander(tmp_path, policy, stop=stop, concurrency=1, checkpointer=InMemorySaver()))
+    )
+    thread.start()
+    thread.join()
+    assert [branch["id"] for branch in runs[0].branches] == ["0"]
+    assert runs[0].branches[0]["turns"]
+
+
+# ---- a full disk
+
+
+def test_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk takes a part of a line first. The log is then as it was, and takes the line when there is room."""
+    run = wander(tmp_path / "whole", checkpointer=InMemorySaver())
+    write, room = os.write, 1000
+
+    def narrow(file: int, data: bytes) -> int:
+        nonlocal room
+        if room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        part = data[:room]
+        room -= len(part)
+        return write(file, part)
+
+    with RunFolder(tmp_path / "run").open({}) as new:
+        new.append(run.branches[0])
+        log = (tmp_path / "run/branches.jsonl").read_bytes()
+        monkeypatch.setattr(os, "write", narrow)
+        with pytest.raises(
+            RunFolderError, match=r"No space left on device.*make room, then run the same command again"
+        ):
+            new.append(run.branches[1])
+        monkeypatch.undo()
+        assert (tmp_path / "run/branches.jsonl").read_bytes() == log
+        assert new.branches == run.branches[:1]
+        new.append(run.branches[1])
+    assert RunFolder(tmp_path / "run").branches == run.branches[:2]
+
+
+def test_run_whose_log_outgrows_its_limit_goes_on_with_more(tmp_path: Path) -> None:
+    """A limit of the file size, as quotas and batch systems set it."""
+    saver, (soft, hard) = InMemorySaver(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, hard))
+        with pytest.raises(RunFolderError, match="make room, then run the same command again"):
+            wander(tmp_path / "run", checkpointer=saver)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "run/branches.jsonl").read_bytes().endswith(b"\n")
+    assert len(RunFolder(tmp_path / "run").branches) > 0
+    wander(tmp_path / "run", checkpointer=saver)
+    whole = wander(tmp_path / "whole", checkpointer=InMemorySaver())
+    assert forest(RunFolder(tmp_path / "run").branches) == forest(whole.branches)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 300 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"mounting a small tmpfs is not allowed here: {done.stderr.decode().strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_full_disk_stops_the_run_and_room_lets_it_go_on(small_disk: Path, tmp_path: Path) -> None:
+    """Whichever meets it first, the log or the checkpoints: nothing that was logged is lost, and nothing done twice."""
+    with pytest.raises(RunFolderError, match="make room, then run the same command again"):
+        wander(small_disk / "run")
+    before = RunFolder(small_disk / "run").branches
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    wander(small_disk / "run")
+    after = RunFolder(small_disk / "run").branches
+    assert after[: len(before)] == before
+    assert forest(after) == forest(wander(tmp_path / "whole", checkpointer=InMemorySaver()).branches)
