@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import BaseMessage
+from worlds import forest
 
 from leafe_graph import ConfigError, RunFolder, RunFolderError
 from leafe_graph.cli import main
@@ -161,6 +162,16 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_resumes(leafe: Run, tmp_path: Path
     assert leafe(*args)[0] == 0
     after = RunFolder("run").branches
     assert after[: len(before)] == before and len(after) == 6
+
+
+def test_environments_in_processes_play_the_same(leafe: Run) -> None:
+    """With a limit on each of their calls; that setting, retries and timeouts change no branch."""
+    args = ["--strategy", "independent", "--max-branches", "1"]
+    assert leafe(*explore("here", *args))[0] == 0
+    code, _, err = leafe(*explore("there", *args, "--env-timeout", "60", "--tries", "2", "--timeout", "30"))
+    assert (code, err) == (0, "")
+    played = [forest(RunFolder(name).branches) for name in ("here", "there")]
+    assert played[0] == played[1] and len(played[0]) == 2
 
 
 @pytest.mark.parametrize(
