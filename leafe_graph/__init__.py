@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .env import EnvPool, SnapshotEnv, TextEnv
     from .errors import (
         BudgetExceeded,
+        CheckpointError,
         ConfigError,
         EnvError,
         EnvLost,
@@ -41,6 +42,7 @@ __all__ = [
     "Branch",
     "Budget",
     "BudgetExceeded",
+    "CheckpointError",
     "Comparison",
     "ConfigError",
     "Context",
@@ -88,8 +90,8 @@ _HOME = {
     for module, names in {
         "budget": "Budget Ledger",
         "env": "EnvPool SnapshotEnv TextEnv",
-        "errors": "BudgetExceeded ConfigError EnvError EnvLost ExampleError LeafeError MissingDependency ModelError "
-        "ReplayDivergence RunFolderError",
+        "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError MissingDependency "
+        "ModelError ReplayDivergence RunFolderError",
         "evaluate": "Comparison Result compare pass_at_k result_from_branches",
         "explore": "aexplore explore",
         "export": "Summary export",

@@ -84,6 +84,8 @@ class Playing(Command):
     """Play each environment in a process of its own, and end it if a call takes longer than so many seconds."""
     concurrency: int = Field(default=32, ge=1)
     """Tasks played at once."""
+    checkpointer: str | None = None
+    """PostgreSQL database for the decision points, postgresql://USER@HOST/DATABASE; unless given, SQLite in --out."""
     seed: int = 0
     """Root of all sampling seeds."""
 

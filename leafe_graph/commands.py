@@ -229,6 +229,7 @@ def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any)
         timeout=config.timeout or TIMEOUT,
         retry=RETRY._replace(max_attempts=config.tries or RETRY.max_attempts),
         concurrency=config.concurrency,
+        checkpointer=config.checkpointer,
         seed=config.seed,
         progress=True,
         config=config.model_dump(mode="json", include=names) | (extra or {}),

@@ -10,6 +10,7 @@
     │   └── EnvLost                        an environment's process hung or died
     ├── ModelError (RuntimeError)          a model call failed
     ├── BudgetExceeded (RuntimeError)      the next step would go over a limit
+    ├── CheckpointError (RuntimeError)     a checkpoint saver did not give back what was saved
     ├── RunFolderError (OSError)           a run folder is locked, or holds what cannot be read
     └── ExampleError (ValueError)          a training row that would train wrongly
 
@@ -78,6 +79,10 @@ class BudgetExceeded(LeafeError, RuntimeError):
     """Raised before the step that would exceed it. ``limit``: the field's name."""
 
     limit: str
+
+
+class CheckpointError(LeafeError, RuntimeError):
+    """A checkpoint saver did not give back what was saved. ``property``: what does not hold; ``expected``/``actual``."""
 
 
 class RunFolderError(LeafeError, OSError):

@@ -21,23 +21,36 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
+<<<<<<< HEAD
 from .budget import Budget, Ledger, no_cost
 from .env import EnvPool, TextEnv
 from .errors import ConfigError, MissingDependency, ModelError, RunFolderError
+=======
+from .budget import Budget, Ledger, add_costs
+from .env import EnvPool, TextEnv
+from .errors import ConfigError, RunFolderError
+>>>>>>> a0e8f2d (Checkpoint savers get a conformance suite; explore opens savers itself, PostgreSQL by its address)
 from .graph import as_model, build_graph, recursion_limit
 from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
+<<<<<<< HEAD
 from .retries import RETRY, TIMEOUT
 from .state import AgentInput, BranchInfo, Context, Keep, Model, State, rewound
 from .store import RunFolder, full_disk, path
 from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
 from .types import Branch, OnDivergence, Task
+=======
+from .savers import Checkpoints, Saver, open_saver
+from .state import AgentInput, BranchInfo, Context, Model, State, forked
+from .store import RunFolder, path
+from .strategies import Limits, Request, StrategyName, may_follow, next_request
+from .types import Branch, Task
+>>>>>>> a0e8f2d (Checkpoint savers get a conformance suite; explore opens savers itself, PostgreSQL by its address)
 
 
 def explore(*args: Any, **kwargs: Any) -> RunFolder:
@@ -92,7 +105,7 @@ async def aexplore(
     concurrency: int = 32,
     stop: threading.Event | None = None,
     seed: int = 0,
-    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    checkpointer: Checkpoints | None = None,
     progress: bool = False,
     label: str = "explore",
     config: dict[str, Any] | None = None,
@@ -127,7 +140,8 @@ async def aexplore(
         concurrency: tasks played at once.
         stop: once set, the branches that are being played are finished and no other is begun.
         seed: root of all sampling seeds, for models that take one.
-        checkpointer: where decision points are kept; by default SQLite in the run folder.
+        checkpointer: where decision points are kept; by default SQLite in the run folder. A saver, an asynchronous
+            context manager that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``.
         progress: show a progress bar.
         label: the bar's name.
         config: more settings to write to ``config.json``, for the caller's own use.
@@ -176,8 +190,10 @@ async def aexplore(
         run.open({"kind": "explore", "settings": settings})
         trees = run.trees
         _same_tasks(run, work)
-        if checkpointer is None and strategy != "independent":
-            checkpointer = await stack.enter_async_context(_sqlite(run.folder / "checkpoints.sqlite"))
+        saver: Saver | None = None
+        if checkpointer is not None or strategy != "independent":
+            default = run.folder / "checkpoints.sqlite"
+            saver = await open_saver(default if checkpointer is None else checkpointer, stack)
         context = Context(
             policy=policy,
             reflector=critic,
@@ -201,7 +217,7 @@ async def aexplore(
         outage: list[Exception] = []
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
-        agent = build_graph(context).compile(checkpointer=checkpointer)
+        agent = build_graph(context).compile(checkpointer=saver)
         bar = stack.enter_context(Progress(label, work, run.branches, total, shown=progress))
         places = asyncio.Semaphore(concurrency)
 
@@ -305,8 +321,7 @@ async def _fork_update(
             "started with another checkpointer, or its checkpoints were deleted; give that one, or choose another "
             "folder"
         )
-    update = rewound(state, request.decision_point, request.experience, info)
-    return update | {"reflections": Keep(keep=0), "cost": no_cost()}
+    return forked(state, request.decision_point, request.experience, info)
 
 
 def _config(thread_id: str | None, checkpoint_id: str | None = None) -> RunnableConfig:
@@ -315,10 +330,3 @@ def _config(thread_id: str | None, checkpoint_id: str | None = None) -> Runnable
         configurable["checkpoint_id"] = checkpoint_id
     return {"configurable": configurable}
 
-
-def _sqlite(file: Path) -> Any:
-    try:
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-    except ImportError as error:
-        raise MissingDependency(extra="sqlite", needed_for="a run folder's checkpoints") from error
-    return AsyncSqliteSaver.from_conn_string(str(file))

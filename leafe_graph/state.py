@@ -180,6 +180,11 @@ def rewound(state: State, decision_point: int, experience: str | None, branch: B
     return update
 
 
+def forked(state: State, decision_point: int, experience: str | None, branch: BranchInfo) -> dict[str, Any]:
+    """`rewound` for a fork of the decision point's checkpoint: a branch of its own, with its own account."""
+    return rewound(state, decision_point, experience, branch) | {"reflections": Keep(keep=0), "cost": no_cost()}
+
+
 def fresh_start(task: Task, observation: str, env_state: bytes | None, branch: BranchInfo) -> dict[str, Any]:
     """The update that starts a task: nothing of an earlier run on the same thread is left."""
     return {

@@ -1,4 +1,4 @@
-"""What tests of environments and agents need: a conformance check, tiny worlds, a model that follows a script.
+"""What tests of environments and agents need: conformance checks, tiny worlds, a model that follows a script.
 
 Everything is deterministic: the worlds in task and actions, the model in the messages and the seed of the call.
 """
@@ -17,10 +17,11 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from .conformance import check_env
+from .conformance_saver import check_saver
 from .errors import ConfigError, EnvError
 from .types import Task
 
-__all__ = ["GridWorld", "ScriptedModel", "SnapshotGridWorld", "check_env", "grid_tasks", "random_reply"]
+__all__ = ["GridWorld", "ScriptedModel", "SnapshotGridWorld", "check_env", "check_saver", "grid_tasks", "random_reply"]
 
 _STEPS = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 

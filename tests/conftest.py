@@ -1,7 +1,9 @@
 """Shared fixtures: no network, one torch thread, a tiny model made from scratch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
 import pytest
 
 WORDS = ["up", "down", "left", "right", *"abcdefghijklmnopqrstuvwxyz0123456789.,#_OPSX"]
@@ -76,3 +78,14 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A real server, started when the first test asks for it."""
+    binaries = postgres.programs()
+    if binaries is None:
+        pytest.skip(postgres.MISSING)
+    pytest.importorskip("psycopg", reason='pip install "leafe-graph[postgres]"')
+    with postgres.server(binaries) as server:
+        yield server

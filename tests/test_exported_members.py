@@ -48,6 +48,7 @@ EXPORTED = {
     "EndReason",
     "LeafeError",
     "BudgetExceeded",
+    "CheckpointError",
     "ConfigError",
     "EnvError",
     "EnvLost",

@@ -1,0 +1,60 @@
+"""Where decision points are kept: a checkpoint saver that is open already, or what opens one in the run's event loop."""
+
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from .errors import ConfigError, MissingDependency
+
+Saver = BaseCheckpointSaver[Any]
+Checkpoints = Saver | AbstractAsyncContextManager[Saver] | str
+"""A saver; an asynchronous context manager that opens one, such as ``AsyncSqliteSaver.from_conn_string(file)``; or the
+address of a PostgreSQL database, ``postgresql://USER@HOST/DATABASE``."""
+
+
+async def open_saver(checkpoints: Checkpoints | Path, stack: AsyncExitStack) -> Saver:
+    """The saver, open until ``stack`` is closed. A path is a SQLite file; a database's tables are made if missing.
+
+    Raises:
+        ConfigError: it is nothing of the above, or the database cannot be reached.
+        MissingDependency: the extra that it needs is not installed.
+    """
+    if isinstance(checkpoints, Path):
+        return await stack.enter_async_context(_sqlite(checkpoints))
+    if isinstance(checkpoints, str):
+        return await _postgres(checkpoints, stack)
+    if isinstance(checkpoints, BaseCheckpointSaver):
+        return checkpoints
+    if isinstance(checkpoints, AbstractAsyncContextManager):
+        return await stack.enter_async_context(checkpoints)
+    raise ConfigError(
+        f"checkpointer is {type(checkpoints).__name__!r}; expected a checkpoint saver, an asynchronous context manager "
+        "that opens one, or the address of a database as postgresql://USER@HOST/DATABASE"
+    )
+
+
+def _sqlite(file: Path) -> AbstractAsyncContextManager[Saver]:
+    try:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    except ImportError as error:
+        raise MissingDependency(extra="sqlite", needed_for="a run folder's checkpoints") from error
+    return AsyncSqliteSaver.from_conn_string(str(file))
+
+
+async def _postgres(address: str, stack: AsyncExitStack) -> Saver:
+    scheme = address.partition("://")[0]
+    if scheme not in ("postgresql", "postgres"):  # the rest of it may hold a password
+        raise ConfigError(f"checkpointer is a text that begins with {scheme[:20]!r}; expected postgresql://HOST/DATABASE")
+    try:
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+        from psycopg import OperationalError
+    except ImportError as error:
+        raise MissingDependency(extra="postgres", needed_for="checkpoints in PostgreSQL") from error
+    try:
+        saver = await stack.enter_async_context(AsyncPostgresSaver.from_conn_string(address))
+        await saver.setup()
+    except OperationalError as error:
+        raise ConfigError(f"the database for checkpoints cannot be opened: {error}") from error
+    return saver
