@@ -16,6 +16,7 @@ from .budget import Ledger, add_costs, no_cost
 from .calls import MISUSE, Call, CallFailed, Update, spend
 from .env import Place, TextEnv, snapshot, utf8
 from .errors import BudgetExceeded, ConfigError, ReplayDivergence
+from .nested import refuse_time_travel
 from .prompts import parse_reflection
 from .state import AgentInput, Context, State, call_seed, fresh_start, rewound, root
 from .types import FORMAT_VERSION, Branch, Divergence, EndReason, ModelMessage, Reflection, Task, Turn
@@ -23,6 +24,7 @@ from .types import FORMAT_VERSION, Branch, Divergence, EndReason, ModelMessage, 
 
 def reset(state: AgentInput, ctx: Context) -> Update:
     """Start the task and look around; whatever an earlier run left on this thread is gone."""
+    refuse_time_travel()
     task = as_task(state["task"])
     branch = ctx.branch or root()
     env: TextEnv | None = None

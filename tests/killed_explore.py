@@ -1,4 +1,4 @@
-"""The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY``.
+"""The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY [DATABASE]``.
 
 With ``--serve`` as well it starts the command anew, in a process of its own, for every line that it reads: what a fresh
 start costs in imports is paid once. It prints the new process's id, and how it ended.
@@ -7,6 +7,7 @@ start costs in imports is paid once. It prints the new process's id, and how it 
 import os
 import sys
 import traceback
+from typing import Any
 
 from worlds import wandering_reply
 
@@ -33,8 +34,8 @@ class SnapshotWorld(SnapshotGridWorld):
         super().__init__(size=6, pits=6)
 
 
-def run(out: str, world: str, delay: float) -> RunFolder:
-    """Grow the trees, each within its budget."""
+def run(out: str, world: str, delay: float, database: str | None = None) -> RunFolder:
+    """Grow the trees, each within its budget; decision points are kept in the run folder or in a database."""
     return explore(
         ScriptedModel(reply=wandering_reply, delay=delay),
         {"GridWorld": World, "SnapshotGridWorld": SnapshotWorld}[world],
@@ -46,16 +47,19 @@ def run(out: str, world: str, delay: float) -> RunFolder:
         reflect_every=3,
         concurrency=6,
         seed=7,
+        checkpointer=database,
     )
 
 
-def serve(out: str, world: str, delay: float) -> None:
+def serve(*args: Any) -> None:
     """One life after another; each is a process that knows only what is on disk."""
+    import langgraph.checkpoint.postgres.aio
+    import langgraph.checkpoint.sqlite.aio  # noqa: F401  imported once for all lives
     for _ in sys.stdin:
         life = os.fork()
         if life == 0:
             try:
-                run(out, world, delay)
+                run(*args)
                 os._exit(0)
             except BaseException:
                 traceback.print_exc()
@@ -66,4 +70,5 @@ def serve(out: str, world: str, delay: float) -> None:
 
 
 if __name__ == "__main__":
-    (serve if "--serve" in sys.argv else run)(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    given = [arg for arg in sys.argv[1:] if arg != "--serve"]
+    (serve if "--serve" in sys.argv else run)(given[0], given[1], float(given[2]), *given[3:])

@@ -1,4 +1,4 @@
-"""`explore` killed with SIGKILL at twenty random moments has in the end exactly what an undisturbed run has."""
+"""`explore` killed with SIGKILL at random moments, seventy times, has in the end exactly what an undisturbed run has."""
 
 import contextlib
 import os
@@ -18,16 +18,15 @@ from worlds import forest
 
 from leafe_graph.store import RunFolder
 
-KILLS = 20
 COMMAND = [sys.executable, str(Path(killed_explore.__file__))]
 
 
 class Lives:
     """Starts the command again and again, and kills it."""
 
-    def __init__(self, out: Path, world: str, delay: float) -> None:
+    def __init__(self, *args: str) -> None:
         self.server = subprocess.Popen(
-            [*COMMAND, str(out), world, str(delay), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*COMMAND, *args, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> "Lives":
@@ -53,14 +52,20 @@ class Lives:
         return int(self.hear())
 
 
-@pytest.mark.parametrize("world", ["GridWorld", "SnapshotGridWorld"])
-def test_run_killed_twenty_times_ends_as_the_undisturbed_one(world: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("world", "kept_in", "times"),
+    [("GridWorld", "SQLite", 25), ("SnapshotGridWorld", "SQLite", 25), ("GridWorld", "PostgreSQL", 20)],
+)
+def test_killed_run_ends_as_the_undisturbed_one(
+    world: str, kept_in: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """No branch is lost, none is there twice, and the totals of the budget are equal: with replays or snapshots."""
-    out, moments = tmp_path / "killed", random.Random(f"moments of {world}")
+    out, moments = tmp_path / "killed", random.Random(f"moments of {world} in {kept_in}")
     undisturbed = killed_explore.run(str(tmp_path / "whole"), world, 0)
+    database = [request.getfixturevalue("postgres_server").new_database()] if kept_in == "PostgreSQL" else []
     kills, logged = 0, []
-    with Lives(out, world, 0.012) as lives:
-        while kills < KILLS:
+    with Lives(str(out), world, "0.012", *database) as lives:
+        while kills < times:
             before, life = size(out), lives.start()
             if kills % 4:  # in the middle of its work, with something done; every fourth perhaps before it has begun
                 wait_for(lambda before=before: size(out) > before)
@@ -70,12 +75,12 @@ def test_run_killed_twenty_times_ends_as_the_undisturbed_one(world: str, tmp_pat
             assert lives.end() == -signal.SIGKILL, "the run came to its end before it was killed often enough"
             kills += 1
             logged.append(len(RunFolder(out).branches))
-    assert kills == KILLS
+    assert (out / "checkpoints.sqlite").exists() == (not database)
     print(logged, len(undisturbed.branches))
     assert logged == sorted(logged)
     assert logged[-1] < len(undisturbed.branches)
     # the last life is a fresh start of the very command
-    subprocess.run([*COMMAND, str(out), world, "0"], check=True)
+    subprocess.run([*COMMAND, str(out), world, "0", *database], check=True)
     run = RunFolder(out)
     names = Counter((branch["task"]["id"], branch["id"]) for branch in run.branches)
     assert set(names.values()) == {1}

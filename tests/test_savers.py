@@ -103,7 +103,7 @@ class NoParents(InMemorySaver):
         return super().put({**config, "configurable": configurable}, *args)
 
 
-class OneWayOnly(InMemorySaver):
+class SharesWrites(InMemorySaver):
     """Writes are kept by thread: what a branch left behind wrote, its siblings read too."""
 
     def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
@@ -157,8 +157,8 @@ class Full(InMemorySaver):
         (DropsWrites, "first rollout, read back, decision point 4: turns"),
         (LatestOnly, "decision point 0: "),
         (NoParents, "first rollout, read back, decision point [0-9]: turns"),
-        (OneWayOnly, "turns"),
-        (Overwrites, "branch 0, left at decision point 0, after"),
+        (SharesWrites, "turns"),
+        (Overwrites, "fork of the middle decision point, before its first turn: turns"),
         (TextOnly, "snapshots"),
         (Full, "raised OSError: no space left on device"),
     ],
