@@ -6,7 +6,7 @@ VENV ?= .venv
 # along (several GB); the small CPU build:  make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 
-EXTRAS ?= hf,train,sqlite,openai
+EXTRAS ?= hf,train,sqlite,postgres,openai
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -49,10 +49,10 @@ def check_saver(
 ) -> None:
     """Prove that decision points kept by a saver can be forked.
 
-    Forks of the first, a middle and the last decision point, a fork of a fork, forks of a branch that was forked before,
-    ``at_once`` forks of one decision point at the same time: each begins with exactly the path to its decision point and
-    ends as if its actions had been played from the start, its account is its own, and all branches with all their
-    decision points stay as they were. Then the saver is opened anew and everything is read and forked again.
+    Forks of the first, a middle and the last decision point, a fork of a fork, forks of a branch that was forked
+    before, ``at_once`` forks of one decision point at the same time: each begins with exactly the path to its decision
+    point and ends as if its actions had been played from the start, its account is its own, and all branches with all
+    their decision points stay as they were. Then the saver is opened anew and everything is read and forked again.
 
     Run it once more with ``LANGGRAPH_STRICT_MSGPACK=true`` in the process's environment, if you use that.
 
@@ -83,7 +83,9 @@ async def _check(open_saver: OpenSaver, game: "_Game", at_once: int) -> None:
         root = await suite.start()
         last = len(root.turns) - 1
         if last < 2:
-            raise ConfigError(f"task {game.task['id']!r} ends after {last + 1} turns; expected 3 or more to fork between")
+            raise ConfigError(
+                f"task {game.task['id']!r} ends after {last + 1} turns; expected 3 or more to fork between"
+            )
         middle = last // 2
         for where, t in (("first", 0), ("middle", middle), ("last", last)):
             await suite.fork(root, t, f"fork of the {where} decision point")

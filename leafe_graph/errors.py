@@ -82,7 +82,10 @@ class BudgetExceeded(LeafeError, RuntimeError):
 
 
 class CheckpointError(LeafeError, RuntimeError):
-    """A checkpoint saver did not give back what was saved. ``property``: what does not hold; ``expected``/``actual``."""
+    """A checkpoint saver did not give back what was saved.
+
+    ``property``: what does not hold; ``expected``/``actual``: the values, absent where the saver raised.
+    """
 
 
 class RunFolderError(LeafeError, OSError):

@@ -329,4 +329,3 @@ def _config(thread_id: str | None, checkpoint_id: str | None = None) -> Runnable
     if checkpoint_id is not None:
         configurable["checkpoint_id"] = checkpoint_id
     return {"configurable": configurable}
-

@@ -1,4 +1,4 @@
-"""Where decision points are kept: a checkpoint saver that is open already, or what opens one in the run's event loop."""
+"""Where decision points are kept: a checkpoint saver that is open already, or what opens one in a run's event loop."""
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -46,7 +46,9 @@ def _sqlite(file: Path) -> AbstractAsyncContextManager[Saver]:
 async def _postgres(address: str, stack: AsyncExitStack) -> Saver:
     scheme = address.partition("://")[0]
     if scheme not in ("postgresql", "postgres"):  # the rest of it may hold a password
-        raise ConfigError(f"checkpointer is a text that begins with {scheme[:20]!r}; expected postgresql://HOST/DATABASE")
+        raise ConfigError(
+            f"checkpointer is a text that begins with {scheme[:20]!r}; expected postgresql://HOST/DATABASE"
+        )
     try:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
         from psycopg import OperationalError

@@ -55,6 +55,7 @@ def serve(*args: Any) -> None:
     """One life after another; each is a process that knows only what is on disk."""
     import langgraph.checkpoint.postgres.aio
     import langgraph.checkpoint.sqlite.aio  # noqa: F401  imported once for all lives
+
     for _ in sys.stdin:
         life = os.fork()
         if life == 0:

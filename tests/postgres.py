@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests: in a temporary folder, on a free port of 127.0.0.1, as an unprivileged user."""
+"""A real PostgreSQL server for the tests: in a temporary folder, on a free port of 127.0.0.1, not as root."""
 
 import itertools
 import os
@@ -66,7 +66,9 @@ def server(binaries: Path) -> Iterator[Server]:
         options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c shared_buffers=16MB -c max_connections=20"
         # Not through a pipe: the server would keep it open.
         command = [str(binaries / "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "120", "-o", options, "start"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=180, **as_whom)
+        subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=180, **as_whom
+        )
         try:
             yield Server(port)
         finally:

@@ -1,4 +1,4 @@
-"""`explore` killed with SIGKILL at random moments, seventy times, has in the end exactly what an undisturbed run has."""
+"""`explore` killed with SIGKILL at seventy random moments has in the end exactly what an undisturbed run has."""
 
 import contextlib
 import os
