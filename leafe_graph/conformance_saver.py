@@ -158,7 +158,7 @@ class _Game:
         """What branch ``name`` says at decision point ``t``."""
         return f"{random.Random(f'{name} {t}').choice(self.actions)} # said by {name}"
 
-    def reply(self, prompt: list[dict[str, str]]) -> AIMessage:
+    def reply(self, prompt: Any) -> AIMessage:
         """The policy, which knows its branch from the prompt only, and a reflector that always lets it go on."""
         messages = convert_to_messages(prompt)
         text = messages[-1].text
