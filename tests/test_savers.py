@@ -1,6 +1,7 @@
 """Forks are right on every saver and in every environment, and the check notices a saver on which they are not."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from postgres import Server
-from savers import ASYNC_SQLITE, MEMORY, SAVERS, opener
+from savers import ASYNC_SQLITE, MEMORY, POSTGRES, SAVERS, SQLITE, opener
+from worlds import actions, pit_reply
 
 from leafe_graph.envs import sokoban
 from leafe_graph.errors import CheckpointError, ConfigError
-from leafe_graph.testing import GridWorld, SnapshotGridWorld, check_saver, grid_tasks
+from leafe_graph.graph import create_leafe_agent
+from leafe_graph.state import BranchInfo, forked
+from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, check_saver, grid_tasks
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "GridWorld": {"env": GridWorld},
@@ -69,6 +73,50 @@ def test_nothing_is_lost_under_strict_msgpack(where: Callable[[str], Path | str]
     )
     assert done.stdout.split() == SAVERS, done.stderr
     assert done.stderr == ""
+
+
+KILLED = """
+import os, signal, sys
+from savers import opener
+from worlds import PIT, pit_reply
+from leafe_graph.graph import create_leafe_agent
+from leafe_graph.testing import GridWorld, ScriptedModel
+
+def reply(messages, seed):
+    if sum(message.type == "ai" for message in messages) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pit_reply(messages, seed)
+
+with opener(*sys.argv[1:])() as saver:
+    agent = create_leafe_agent(ScriptedModel(reply=reply), env=GridWorld, checkpointer=saver)
+    agent.invoke({"task": PIT}, {"configurable": {"thread_id": "1"}})
+"""
+
+
+@pytest.mark.parametrize("saver", [SQLITE, POSTGRES])
+def test_fork_in_another_process_after_the_first_was_killed(saver: str, where: Callable[[str], Path | str]) -> None:
+    """Killed at its third decision; its second one is forked here, and what it had done stays readable."""
+    place = str(where(saver))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, saver, place],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    thread: Any = {"configurable": {"thread_id": "1", "checkpoint_ns": ""}}
+    with opener(saver, place)() as opened:
+        agent: Any = create_leafe_agent(ScriptedModel(reply=pit_reply), env=GridWorld, checkpointer=opened)
+        left = agent.get_state(thread)
+        assert actions(left.values) == ["down", "right"]
+        decision = left.values["turns"][1]["checkpoint_id"]
+        at = {"configurable": {**thread["configurable"], "checkpoint_id": decision}}
+        branch = BranchInfo(id="1", parent="0", decision_point=1, depth=1)
+        update = forked(agent.get_state(at).values, 1, "Mind the pit.", branch)
+        final = agent.invoke(None, agent.update_state(at, update, as_node="rewind"))
+        assert (final["end"], actions(final)) == ("success", ["down", "right", "right", "up"])
+        assert (final["cost"]["replayed_steps"], final["cost"]["env_steps"]) == (1, 3)
+        assert agent.get_state(thread).values == final
+        assert agent.get_state(left.config) == left
 
 
 # ---- savers that break a promise
@@ -190,7 +238,7 @@ def test_a_real_saver_passes_with_a_users_own_environment(tmp_path: Path) -> Non
     check_saver(
         opener(ASYNC_SQLITE, tmp_path / "c.sqlite"),
         env=lambda: GridWorld(max_steps=4),
-        task=grid_tasks(1)[0],
+        task=grid_tasks(1)[0] | {"options": {"size": 4, "start": [2, 2], "goal": [3, 3], "pits": [[0, 0]]}},
         actions=["up", "left", "jump"],
         at_once=2,
     )
