@@ -89,7 +89,8 @@ def reply(messages, seed):
 
 with opener(*sys.argv[1:])() as saver:
     agent = create_leafe_agent(ScriptedModel(reply=reply), env=GridWorld, checkpointer=saver)
-    agent.invoke({"task": PIT}, {"configurable": {"thread_id": "1"}})
+    # By default LangGraph writes behind: a kill loses the last moments, never a part of one. Here it is to lose none.
+    agent.invoke({"task": PIT}, {"configurable": {"thread_id": "1"}}, durability="sync")
 """
 
 
@@ -116,7 +117,7 @@ def test_fork_in_another_process_after_the_first_was_killed(saver: str, where: C
         assert (final["end"], actions(final)) == ("success", ["down", "right", "right", "up"])
         assert (final["cost"]["replayed_steps"], final["cost"]["env_steps"]) == (1, 3)
         assert agent.get_state(thread).values == final
-        assert agent.get_state(left.config) == left
+        assert agent.get_state(left.config).values == left.values
 
 
 # ---- savers that break a promise
