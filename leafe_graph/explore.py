@@ -24,33 +24,20 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
-<<<<<<< HEAD
-from .budget import Budget, Ledger, no_cost
+from .budget import Budget, Ledger
 from .env import EnvPool, TextEnv
-from .errors import ConfigError, MissingDependency, ModelError, RunFolderError
-=======
-from .budget import Budget, Ledger, add_costs
-from .env import EnvPool, TextEnv
-from .errors import ConfigError, RunFolderError
->>>>>>> a0e8f2d (Checkpoint savers get a conformance suite; explore opens savers itself, PostgreSQL by its address)
+from .errors import ConfigError, ModelError, RunFolderError
 from .graph import as_model, build_graph, recursion_limit
 from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
-<<<<<<< HEAD
 from .retries import RETRY, TIMEOUT
-from .state import AgentInput, BranchInfo, Context, Keep, Model, State, rewound
+from .savers import Checkpoints, Saver, open_saver
+from .state import AgentInput, BranchInfo, Context, Model, State, forked
 from .store import RunFolder, full_disk, path
 from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
 from .types import Branch, OnDivergence, Task
-=======
-from .savers import Checkpoints, Saver, open_saver
-from .state import AgentInput, BranchInfo, Context, Model, State, forked
-from .store import RunFolder, path
-from .strategies import Limits, Request, StrategyName, may_follow, next_request
-from .types import Branch, Task
->>>>>>> a0e8f2d (Checkpoint savers get a conformance suite; explore opens savers itself, PostgreSQL by its address)
 
 
 def explore(*args: Any, **kwargs: Any) -> RunFolder:
