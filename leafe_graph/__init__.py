@@ -90,8 +90,8 @@ _HOME = {
     for module, names in {
         "budget": "Budget Ledger",
         "env": "EnvPool SnapshotEnv TextEnv",
-        "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError MissingDependency "
-        "ModelError ReplayDivergence RunFolderError",
+        "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
+        "MissingDependency ModelError ReplayDivergence RunFolderError",
         "evaluate": "Comparison Result compare pass_at_k result_from_branches",
         "explore": "aexplore explore",
         "export": "Summary export",
