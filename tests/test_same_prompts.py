@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from worlds import TOLD, is_reflection
@@ -202,3 +203,38 @@ def test_prompts_begin_like_their_parents_and_the_turn_before(
         if branch["parent"] is not None:
             assert known[start] == before[start]
     assert next(prompts, None) is None
+
+
+def test_local_model_computes_of_a_branch_what_follows_the_shared_prefix(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a branch's first prompt what comes after the observation; of the root's later ones what the turn added."""
+    pytest.importorskip("torch")
+    from leafe_graph import engine
+    from leafe_graph.local import LocalChatModel
+
+    monkeypatch.setattr(engine, "_engines", {})
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 600.0)  # a worker that ended would have forgotten the prompts
+    steps = (5, 4, 3)
+    with LocalChatModel(path=str(tiny_model_path), max_tokens=2, logprobs=True, memo_bytes=0) as model:
+        calls: list[tuple[int, int]] = [(0, 0)]  # tokens of the prompt, tokens computed so far
+
+        class Meter(BaseCallbackHandler):
+            raise_error = True
+
+            def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+                usage = response.generations[0][0].message.usage_metadata
+                calls.append((usage["input_tokens"], model.stats["prefill_tokens"]))
+
+        metered = model.model_copy(update={"callbacks": [Meter()]})
+        run = grow(metered, Diary, tmp_path, rewinds=len(steps), reflector=Door(*steps).model)
+    assert len(calls) - 1 == sum(len(branch["turns"]) for branch in run.branches)
+    for call in range(2, TURNS):  # the first prompt is shorter than the shortest prefix that is kept
+        (before, _), (asked, computed) = calls[call], calls[call + 1]
+        assert computed - calls[call][1] == asked - before
+    first = TURNS + 1
+    for branch in run.branches[1:]:
+        told = len(f"{TOLD}{branch['experience']}".split())
+        asked, computed = calls[first]
+        assert computed - calls[first - 1][1] <= told + 3 < asked / 2  # 3: the template's closing tokens
+        first += len(branch["turns"])
