@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -36,33 +37,29 @@ STEPS = (6, 4, 2, 5)
 LESSON = "The drawer was empty and it cost a turn. Take what lies in the open first, then look into what is closed."
 BLOCK = 32
 """Tokens of a cache block: only whole blocks are shared. On a CPU vLLM would take 128, on a GPU 16."""
-COUNTERS = {
-    "asked": "vllm:prompt_tokens_total",
-    "cached": "vllm:prefix_cache_hits_total",
-    "seconds": "vllm:request_prefill_time_seconds_sum",
-}
+COUNTERS = {"asked": "vllm:prompt_tokens_total", "cached": "vllm:prefix_cache_hits_total"}
 PATIENCE = 3000
 """Seconds that the server may take to start, and for a call: a busy machine is slow, not broken."""
 
 
 class Rooms:
-    """A house without an end; each room is described at length."""
+    """A house without an end; each room is described at length, and which one comes depends on all that was said."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Into the first room."""
-        self.room = 0
+        self.said: list[str] = []
         return self._look(), {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Into the next room, whatever is said."""
-        self.room += 1
+        """Into the next room."""
+        self.said.append(action)
         return self._look(), 0.0, False, False, {}
 
     def _look(self) -> str:
-        draw = random.Random(self.room)
+        draw = random.Random(repr(self.said))
         things = draw.sample(["lamp", "box", "book", "key", "cup", "coin", "rope", "map", "bell", "knife"], 8)
         colours = ["red", "blue", "green", "brown", "white"]
-        return f"You are in room {self.room + 1}. You see " + ", ".join(
+        return f"You are in room {len(self.said) + 1}. You see " + ", ".join(
             f"a {draw.choice(colours)} {thing} on the {draw.choice(['table', 'shelf', 'floor'])}" for thing in things
         )
 
@@ -173,8 +170,6 @@ class Measured:
     first_asked: int
     """The same for its first call alone."""
     first_computed: int
-    seconds: float
-    """The server's prefill time."""
     counted: int
     """Prompt tokens by the branch's own account, for a check."""
 
@@ -186,7 +181,7 @@ def measure(url: str, model: str, *, name: str, prompts: Prompts | None = None) 
         model,
         base_url=f"{url}/v1",
         api_key="none",
-        temperature=0,
+        temperature=1,
         timeout=PATIENCE,
         max_retries=0,  # what is asked twice would be counted twice
         callbacks=[meter],
@@ -218,7 +213,6 @@ def measure(url: str, model: str, *, name: str, prompts: Prompts | None = None) 
                 computed=int(sum(computed)),
                 first_asked=int(own[0]["asked"]),
                 first_computed=int(computed[0]),
-                seconds=sum(call["seconds"] for call in own),
                 counted=branch["cost"]["prompt_tokens"],
             )
         )
@@ -237,6 +231,7 @@ def measure_all(python: str, model: Path) -> Iterator[tuple[str, list[Measured]]
 
 def main() -> None:
     """Print two Markdown tables."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--vllm-python", default=os.environ.get("LEAFE_VLLM_PYTHON"), help="python of an environment with vLLM"
@@ -247,15 +242,14 @@ def main() -> None:
         print("skipped: needs vLLM; name its environment's python by --vllm-python or LEAFE_VLLM_PYTHON")
         return
     measured = {}
-    print("| | prompt tokens asked | computed | first prompts asked | computed | prefill s |\n|---|" + "---:|" * 5)
+    print("| | prompt tokens asked | computed | first prompts asked | computed |\n|---|" + "---:|" * 4)
     for way, (_, *branches) in measure_all(arguments.vllm_python, arguments.model or embedded_model_path()):
         measured[way] = branches
         sums = [sum(getattr(b, n) for b in branches) for n in ("asked", "computed", "first_asked", "first_computed")]
-        print(f"| {way} |", *(f"{n:,} |" for n in sums), f"{sum(b.seconds for b in branches):.1f} |", flush=True)
-    print("\n| leaves at τ | first prompt asked |", " | ".join(f"computed, {way}" for way in measured), "|")
-    print("|---:|---:|" + "---:|" * len(measured))
+        print(f"| {way} |", *(f"{n:,} |" for n in sums), flush=True)
+    print("\n| first prompt of the branch at τ |", " | ".join(measured), "|\n|---:|" + "---:|" * len(measured))
     for row in zip(*measured.values(), strict=True):
-        print(f"| {row[0].decision_point} | {row[0].first_asked} |", *(f"{b.first_computed} |" for b in row))
+        print(f"| {row[0].decision_point} |", *(f"{b.first_computed} of {b.first_asked} |" for b in row))
 
 
 if __name__ == "__main__":
