@@ -8,6 +8,7 @@ the reflections are scripted, so that every run leaves its path at the same deci
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -32,9 +33,13 @@ from leafe_graph.testing import ScriptedModel
 from leafe_graph.types import Message, Task, Turn
 
 TURNS = 8
-STEPS = (6, 4, 2, 5)
-"""Where each branch leaves the path of the one before."""
-LESSON = "The drawer was empty and it cost a turn. Take what lies in the open first, then look into what is closed."
+REFLECTIONS = {
+    6: "The drawer was empty and it cost a turn. Take what lies in the open first, then look into what is closed.",
+    4: "Going back to a room that was searched already found nothing. Go on to the next room and look at the shelf.",
+    2: "The bell woke the guard, who took the key away. Leave the bell where it is and carry the key in the box.",
+    5: "There was no light, so the floor was not searched. Light the lamp first, then look under what lies there.",
+}
+"""Where each branch leaves the path of the one before, and what it is told."""
 BLOCK = 32
 """Tokens of a cache block: only whole blocks are shared. On a CPU vLLM would take 128, on a GPU 16."""
 COUNTERS = {"asked": "vllm:prompt_tokens_total", "cached": "vllm:prefix_cache_hits_total"}
@@ -186,7 +191,7 @@ def measure(url: str, model: str, *, name: str, prompts: Prompts | None = None) 
         max_retries=0,  # what is asked twice would be counted twice
         callbacks=[meter],
     )
-    reflections = iter(f'{{"step": {step}, "experience": "{LESSON}"}}' for step in STEPS)
+    reflections = iter(json.dumps({"step": step, "experience": told}) for step, told in REFLECTIONS.items())
     with tempfile.TemporaryDirectory() as folder:
         run = explore(
             policy,
@@ -194,7 +199,7 @@ def measure(url: str, model: str, *, name: str, prompts: Prompts | None = None) 
             [Task(id="rooms", instruction=f"({name}) Find the golden ring. Say in a few words what you do next.")],
             out=folder,
             reflector=ScriptedModel(reply=lambda messages, seed: next(reflections)),
-            limits=Limits(max_branches=1 + len(STEPS), max_depth=len(STEPS)),
+            limits=Limits(max_branches=1 + len(REFLECTIONS), max_depth=len(REFLECTIONS)),
             prompts=prompts,
             max_turns=TURNS,
             max_tokens=8,

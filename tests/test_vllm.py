@@ -21,7 +21,7 @@ def test_server_computes_of_a_branch_what_follows_the_shared_prefix() -> None:
     block = benchmark["BLOCK"]
     usual, first, without = (found for _, found in benchmark["measure_all"](PYTHON, embedded_model_path()))
     for root, *branches in (usual, first, without):
-        assert [branch.decision_point for branch in branches] == [*benchmark["STEPS"]]
+        assert [branch.decision_point for branch in branches] == [*benchmark["REFLECTIONS"]]
         assert all(branch.asked == branch.counted > branch.first_asked > 6 * block for branch in branches)
         assert root.asked == root.counted > 0
     assert all(branch.first_computed <= 3 * block for branch in usual[1:])
