@@ -187,8 +187,6 @@ def measure(url: str, model: str, *, name: str, prompts: Prompts | None = None) 
         base_url=f"{url}/v1",
         api_key="none",
         temperature=1,
-        timeout=PATIENCE,
-        max_retries=0,  # what is asked twice would be counted twice
         callbacks=[meter],
     )
     reflections = iter(json.dumps({"step": step, "experience": told}) for step, told in REFLECTIONS.items())
@@ -203,6 +201,8 @@ def measure(url: str, model: str, *, name: str, prompts: Prompts | None = None) 
             prompts=prompts,
             max_turns=TURNS,
             max_tokens=8,
+            timeout=PATIENCE,
+            retry=None,  # what is asked twice would be counted twice
         )
     calls = iter(meter.calls)
     measured = []
