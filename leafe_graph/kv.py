@@ -63,7 +63,7 @@ class Prefixes:
 
     def __init__(self, limit: int) -> None:
         self._limit, self._size = limit, 0
-        self._kept: OrderedDict[Ids, tuple[Block, int]] = OrderedDict()
+        self._kept: OrderedDict[Ids, Block] = OrderedDict()  # of one row each
         self._sorted: list[Ids] = []  # the longest common prefix is with a neighbour in this order
 
     def put(self, sequences: Sequence[Ids], block: Block) -> None:
@@ -71,11 +71,11 @@ class Prefixes:
         for row, ids in enumerate(sequences):
             if ids in self._kept:
                 continue
-            self._kept[ids] = block.select([row]), 0  # a copy: a view would hold the whole block in memory
+            self._kept[ids] = block.select([row])  # a copy: a view would hold the whole block in memory
             self._sorted.insert(bisect_left(self._sorted, ids), ids)
             self._size += block.bytes(len(ids))
         while self._size > self._limit:
-            ids, (block, _) = self._kept.popitem(last=False)
+            ids, block = self._kept.popitem(last=False)
             del self._sorted[bisect_left(self._sorted, ids)]
             self._size -= block.bytes(len(ids))
 
@@ -101,8 +101,8 @@ class Prefixes:
             if not known:
                 continue
             self._kept.move_to_end(kept)
-            block, source = self._kept[kept]
-            columns = block.mask[source].nonzero()[:known, 0].to(block.layers[0][0].device)
+            block = self._kept[kept]
+            columns = block.mask[0].nonzero()[:known, 0].to(block.layers[0][0].device)
             layers = layers or [
                 (
                     k.new_zeros(len(matches), k.shape[1], width, k.shape[3]),
@@ -112,8 +112,8 @@ class Prefixes:
             ]
             mask[row, width - known :] = 1
             for (k, v), (kept_k, kept_v) in zip(layers, block.layers, strict=True):
-                k[row, :, width - known :] = kept_k[source][:, columns]
-                v[row, :, width - known :] = kept_v[source][:, columns]
+                k[row, :, width - known :] = kept_k[0][:, columns]
+                v[row, :, width - known :] = kept_v[0][:, columns]
         return Block(layers, mask)
 
 

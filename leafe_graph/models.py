@@ -78,5 +78,8 @@ def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
             raise ConfigError(
                 f'model "vllm:{name}" has no address: write "vllm:{name}@http://HOST:PORT/v1" or give base_url='
             )
+    # A connection that stays open belongs to the event loop that opened it, and langchain_openai shares connections:
+    # in the next asyncio.run (another explore in this process) the first call would fail, "Event loop is closed".
+    kwargs["default_headers"] = {"Connection": "close"} | dict(kwargs.get("default_headers") or {})
     model: BaseChatModel = ChatOpenAI(model=name, **{"max_retries": 0} | kwargs)  # the agent retries, and counts
     return model

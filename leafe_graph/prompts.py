@@ -61,7 +61,8 @@ class Prompts:
     ) -> list[Message]:
         """The policy's prompt; without ``experience`` it is also the prompt of a training row.
 
-        ``history``: how many of the earlier turns are shown, the latest ones; None is all, 0 none.
+        ``history``: how many of the earlier turns are shown, the latest ones; None is all, 0 none. With all of them a
+        prompt begins with the whole prompt of the turn before; a window of turns moves, and keeps the instruction only.
         """
         messages = [Message(role="system", content=task["instruction"])] if task["instruction"] else []
         for turn in turns if history is None else turns[len(turns) - min(history, len(turns)) :]:

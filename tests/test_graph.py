@@ -532,16 +532,6 @@ def test_reflector_may_be_a_different_model() -> None:
     assert "The task failed." in reflector.prompts[0][-1][1]
 
 
-@pytest.mark.parametrize("env", WORLDS)
-def test_prompts_after_a_rewind_and_after_a_fork_are_the_same(env: Any, tmp_path: Path) -> None:
-    """In place or by the explorer's fork: byte for byte the same prompts follow."""
-    in_place, forked = Recorder(), Recorder()
-    agent_with(in_place, env).invoke({"task": PIT})
-    run = explore(forked.model, env, [PIT], out=tmp_path / "run")
-    assert [branch["end"] for branch in run.branches] == ["failure", "success"]
-    assert in_place.prompts == forked.prompts
-
-
 # ---- failures are data
 
 

@@ -1,6 +1,10 @@
 """`load_model`: what each spec gives, and what is said when it cannot."""
 
+import asyncio
+import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,39 @@ def test_openai_compatible_servers() -> None:
     assert load_model("openai:gpt", api_key="k").model_name == "gpt"  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="base_url"):
         load_model("vllm:name")
+
+
+class Chat(BaseHTTPRequestHandler):
+    """A chat server that keeps its connections open."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Say up."""
+        self.rfile.read(int(self.headers["content-length"]))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "up"}}
+        body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing."""
+
+
+def test_server_is_asked_in_one_event_loop_after_another() -> None:
+    """A second asyncio.run in the process, as a second explore makes it, finds the server too."""
+    pytest.importorskip("langchain_openai")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        spec = f"vllm:m@http://127.0.0.1:{server.server_port}/v1"
+        model = load_model(spec)
+        said = [asyncio.run(asked.ainvoke("?")).text for asked in (model, model, load_model(spec))]
+        server.shutdown()
+    assert said == ["up"] * 3
 
 
 def test_openai_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
