@@ -27,17 +27,22 @@ from langgraph.types import RetryPolicy
 
 from .budget import Budget, Ledger, no_cost
 from .env import EnvPool, TextEnv
-from .errors import ConfigError, MissingDependency, ModelError, RunFolderError
+from .errors import ConfigError, ModelError, RunFolderError
 from .graph import as_model, build_graph, recursion_limit
 from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
+from .prune import wanted
 from .retries import RETRY, TIMEOUT
 from .state import AgentInput, BranchInfo, Context, Keep, Model, State, rewound
 from .store import RunFolder, full_disk, path
 from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
+from .tree_saver import TreeSaver
 from .types import Branch, OnDivergence, Task
+
+INTERVAL = 30.0
+"""Seconds between commits of branches in play: what a kill takes from them is played again anyway."""
 
 
 def explore(*args: Any, **kwargs: Any) -> RunFolder:
@@ -93,6 +98,7 @@ async def aexplore(
     stop: threading.Event | None = None,
     seed: int = 0,
     checkpointer: BaseCheckpointSaver[Any] | None = None,
+    prune: bool = False,
     progress: bool = False,
     label: str = "explore",
     config: dict[str, Any] | None = None,
@@ -177,7 +183,7 @@ async def aexplore(
         trees = run.trees
         _same_tasks(run, work)
         if checkpointer is None and strategy != "independent":
-            checkpointer = await stack.enter_async_context(_sqlite(run.folder / "checkpoints.sqlite"))
+            checkpointer = stack.enter_context(TreeSaver(run.folder / "checkpoints.sqlite", interval=INTERVAL))
         context = Context(
             policy=policy,
             reflector=critic,
@@ -201,7 +207,7 @@ async def aexplore(
         outage: list[Exception] = []
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
-        agent = build_graph(context).compile(checkpointer=checkpointer)
+        agent = build_graph(context, fused=True).compile(checkpointer=checkpointer)
         bar = stack.enter_context(Progress(label, work, run.branches, total, shown=progress))
         places = asyncio.Semaphore(concurrency)
 
@@ -220,6 +226,8 @@ async def aexplore(
                     reflect = context.reflect and may_follow(strategy, list(branches.values()), request, limits)
                     own = replace(context, ledger=ledger, reflect=reflect)
                     branch = await _play(agent, own, task, branches, request)
+                    if isinstance(checkpointer, TreeSaver):  # what is logged can be forked
+                        await checkpointer.aflush(branch["thread_id"])
                     run.append(branch)
                     branches[branch["id"]] = branch
                     bar.branch(branch)
@@ -227,6 +235,11 @@ async def aexplore(
                         outage.append(context.failed_calls[-1])
                 if not halted():
                     bar.task_done()
+                if prune and checkpointer is not None:
+                    spent = ledger.refuses(env_steps=1, model_calls=1)
+                    kept = {} if spent else wanted(strategy, played(branches), limits)
+                    for thread_id in {branch["thread_id"] for branch in branches.values()} - {None, *kept}:
+                        await _delete_thread(checkpointer, str(thread_id))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -234,6 +247,8 @@ async def aexplore(
                     group.create_task(grow(task))
         except ExceptionGroup as errors:  # the first one cancelled the others
             raise full_disk(run.folder, errors.exceptions[0]) or errors.exceptions[0] from None
+        if prune and isinstance(checkpointer, TreeSaver):
+            await asyncio.to_thread(checkpointer.vacuum)
         if outage:
             raise ModelError(
                 f"{too_many} model calls in a row have failed, the last with {type(outage[0]).__name__}: {outage[0]}. "
@@ -241,6 +256,13 @@ async def aexplore(
                 "command again: it plays the branches that failed anew and goes on"
             ) from outage[0]
     return run
+
+
+async def _delete_thread(checkpointer: BaseCheckpointSaver[Any], thread_id: str) -> None:
+    try:
+        await checkpointer.adelete_thread(thread_id)
+    except NotImplementedError:  # a saver for sync graphs
+        await asyncio.to_thread(checkpointer.delete_thread, thread_id)
 
 
 def _identity(model: Model) -> dict[str, Any]:
@@ -314,11 +336,3 @@ def _config(thread_id: str | None, checkpoint_id: str | None = None) -> Runnable
     if checkpoint_id is not None:
         configurable["checkpoint_id"] = checkpoint_id
     return {"configurable": configurable}
-
-
-def _sqlite(file: Path) -> Any:
-    try:
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-    except ImportError as error:
-        raise MissingDependency(extra="sqlite", needed_for="a run folder's checkpoints") from error
-    return AsyncSqliteSaver.from_conn_string(str(file))
