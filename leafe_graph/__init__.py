@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from .graph import create_leafe_agent, create_leafe_graph
     from .models import load_model
     from .prompts import Prompts
+    from .prune import prune
     from .state import Context, State
     from .store import RunFolder
     from .strategies import Limits
     from .subprocess_env import SubprocessEnv
+    from .tree_saver import TreeSaver
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "Summary",
     "Task",
     "TextEnv",
+    "TreeSaver",
     "Turn",
     "aexplore",
     "compare",
@@ -82,6 +85,7 @@ __all__ = [
     "export",
     "load_model",
     "pass_at_k",
+    "prune",
     "result_from_branches",
 ]
 
@@ -98,10 +102,12 @@ _HOME = {
         "graph": "create_leafe_agent create_leafe_graph",
         "models": "load_model",
         "prompts": "Prompts",
+        "prune": "prune",
         "state": "Context State",
         "store": "RunFolder",
         "strategies": "Limits",
         "subprocess_env": "SubprocessEnv",
+        "tree_saver": "TreeSaver",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()
     for name in names.split()
@@ -120,7 +126,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps ``explore`` and ``export`` the functions: importing the modules of these names would replace them."""
+    """Keeps functions such as ``explore`` what they are: importing the modules of their names would replace them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

@@ -9,13 +9,14 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, convert_to_messages
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import set_config_context
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import get_runtime
 
@@ -167,22 +168,54 @@ def _fields(model: Any) -> set[str]:
 # ---- from node functions to what LangGraph runs
 
 
-def plain(node: Callable[[Any, Context], Update], default: Context) -> RunnableLambda[Any, Update]:
-    """A node without model calls; under asyncio LangGraph runs it in a thread."""
+class Inline(Runnable[Any, Any]):
+    """A function as LangGraph runs it, and nothing around it: LangGraph traces the node already.
+
+    LangChain's RunnableLambda would look at the function's signature at every call and hand a function without an
+    async form, such as a route, to a thread: a fifth of a turn's time.
+    """
+
+    def __init__(
+        self, run: Callable[[Any], Any], arun: Callable[[Any], Awaitable[Any]] | None = None, *, name: str | None = None
+    ) -> None:
+        self.run, self.arun, self.name = run, arun, name or run.__name__
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
+        """Call it, inside the run's config: LangGraph gives routes none."""
+        with set_config_context(config or {}) as context:
+            return context.run(self.run, input)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
+        """Call its async form if it has one, else itself: then it must not block."""
+        return self.invoke(input, config) if self.arun is None else await self.arun(input)
+
+
+def plain(node: Callable[[Any, Context], Update], default: Context) -> Inline:
+    """A node without model calls; under asyncio it runs in a thread, as an environment may block."""
 
     def run(state: Any) -> Update:
         return node(state, context_of(default))
 
-    return RunnableLambda(run, name=node.__name__)
+    async def arun(state: Any) -> Update:
+        return await asyncio.to_thread(run, state)
+
+    return Inline(run, arun, name=node.__name__)
 
 
 def calling(
-    node: Callable[[State, Context], Generator[Call, AIMessage, Update]], default: Context
-) -> RunnableLambda[Any, Update]:
-    """A node that asks for model calls by yielding them: one text for the sync and the async way."""
+    node: Callable[[State, Context], Generator[Call, AIMessage, Update]],
+    default: Context,
+    *,
+    then: Callable[[State, Context], Update] | None = None,
+) -> Inline:
+    """A node that asks for model calls by yielding them: one text for the sync and the async way.
+
+    ``then``: a node without model calls that is run in the same superstep, unless the first one ended the episode.
+    """
 
     def run(state: State) -> Update:
-        steps = node(state, context_of(default))
+        ctx = context_of(default)
+        steps = node(state, ctx)
         answer: Any = None
         try:
             call = next(steps)
@@ -194,10 +227,14 @@ def calling(
                 else:
                     call = steps.send(answer)
         except StopIteration as done:
-            return _update(done)
+            update = _update(done)
+        if then is None or update.get("end"):
+            return update
+        return _changes(state, update | then(_after(state, update), ctx))
 
     async def arun(state: State) -> Update:
-        steps = node(state, context_of(default))
+        ctx = context_of(default)
+        steps = node(state, ctx)
         try:
             call = next(steps)
             while True:
@@ -208,9 +245,22 @@ def calling(
                 else:
                     call = steps.send(answer)
         except StopIteration as done:
-            return _update(done)
+            update = _update(done)
+        if then is None or update.get("end"):
+            return update
+        return _changes(state, update | await asyncio.to_thread(then, _after(state, update), ctx))
 
-    return RunnableLambda(run, afunc=arun, name=node.__name__)
+    return Inline(run, arun, name=node.__name__)
+
+
+def _changes(state: State, update: Update) -> Update:
+    """Without what was and stays None: every write is stored."""
+    return {name: value for name, value in update.items() if value is not None or state.get(name) is not None}
+
+
+def _after(state: State, update: Update) -> State:
+    """The state with an update of channels that keep their last value."""
+    return cast(State, {**state, **update})
 
 
 def _invoke(call: Call) -> AIMessage:

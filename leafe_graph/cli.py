@@ -154,6 +154,17 @@ class Explore(Playing):
     """Rollouts from the start; as many as the other limits allow unless given."""
     stop_on_success: bool = Limits.stop_on_success
     """End a task's tree with its first success."""
+    prune: bool = False
+    """Drop a tree's checkpoints when it is finished."""
+
+
+class Prune(Command):
+    """Drop the checkpoints that no later branch of a run can start from, and shrink their file."""
+
+    run: CliPositionalArg[Path]
+    """A run folder."""
+    checkpoints: FilePath | None = None
+    """The SQLite file of its checkpoints; RUN/checkpoints.sqlite unless given."""
 
 
 class Export(Command):
@@ -240,6 +251,8 @@ class Leafe(BaseSettings):
     """Compare two evaluations, paired."""
     report: CliSubCommand[Report]
     """Show a run's trees and curves as an HTML page."""
+    prune: CliSubCommand[Prune]
+    """Drop checkpoints that a run no longer needs."""
     demo: CliSubCommand[Demo]
     """Run the whole loop with the embedded model."""
 

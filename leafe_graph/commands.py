@@ -30,7 +30,7 @@ from .subprocess_env import SubprocessEnv
 from .types import Task
 
 if TYPE_CHECKING:
-    from .cli import Compare, Demo, Eval, Explore, Export, Playing, Report
+    from .cli import Compare, Demo, Eval, Explore, Export, Playing, Prune, Report
     from .finetune.config import TrainConfig
 
 ENVIRONMENTS = {"sokoban": "leafe_graph.envs.sokoban:SokobanEnv"}
@@ -51,6 +51,7 @@ def run_explore(config: "Explore") -> None:
         experience_turns=config.experience_turns,
         reflect_max_tokens=config.reflect_max_tokens,
         on_divergence=config.on_divergence,
+        prune=config.prune,
         extra={"reflector": reflector},
     )
     ends = Counter(branch["end"] for branch in run.branches)
@@ -132,6 +133,13 @@ def run_report(config: "Report") -> None:
     console.print(f"written to {write_report(config.run, trees=config.trees)}", markup=False)
 
 
+def run_prune(config: "Prune") -> None:
+    """``leafe prune``."""
+    from .prune import prune
+
+    _show(f"checkpoints: {config.run}", vars(prune(config.run, checkpoints=config.checkpoints)).items())
+
+
 def run_demo(config: "Demo") -> None:
     """``leafe demo``."""
     import_module("leafe_graph.demo").main(config)
@@ -144,6 +152,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "eval": run_eval,
     "compare": run_compare,
     "report": run_report,
+    "prune": run_prune,
     "demo": run_demo,
 }
 

@@ -32,12 +32,17 @@ from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
+from .prune import wanted
 from .retries import RETRY, TIMEOUT
 from .savers import Checkpoints, Saver, open_saver
 from .state import AgentInput, BranchInfo, Context, Model, State, forked
 from .store import RunFolder, full_disk, path
 from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
+from .tree_saver import TreeSaver
 from .types import Branch, OnDivergence, Task
+
+INTERVAL = 30.0
+"""Seconds between commits of branches in play: what a kill takes from them is played again anyway."""
 
 
 def explore(*args: Any, **kwargs: Any) -> RunFolder:
@@ -93,6 +98,7 @@ async def aexplore(
     stop: threading.Event | None = None,
     seed: int = 0,
     checkpointer: Checkpoints | None = None,
+    prune: bool = False,
     progress: bool = False,
     label: str = "explore",
     config: dict[str, Any] | None = None,
@@ -178,9 +184,10 @@ async def aexplore(
         trees = run.trees
         _same_tasks(run, work)
         saver: Saver | None = None
-        if checkpointer is not None or strategy != "independent":
-            default = run.folder / "checkpoints.sqlite"
-            saver = await open_saver(default if checkpointer is None else checkpointer, stack)
+        if checkpointer is not None:
+            saver = await open_saver(checkpointer, stack)
+        elif strategy != "independent":
+            saver = stack.enter_context(TreeSaver(run.folder / "checkpoints.sqlite", interval=INTERVAL))
         context = Context(
             policy=policy,
             reflector=critic,
@@ -204,7 +211,7 @@ async def aexplore(
         outage: list[Exception] = []
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
-        agent = build_graph(context).compile(checkpointer=saver)
+        agent = build_graph(context, fused=True).compile(checkpointer=saver)
         bar = stack.enter_context(Progress(label, work, run.branches, total, shown=progress))
         places = asyncio.Semaphore(concurrency)
 
@@ -223,6 +230,8 @@ async def aexplore(
                     reflect = context.reflect and may_follow(strategy, list(branches.values()), request, limits)
                     own = replace(context, ledger=ledger, reflect=reflect)
                     branch = await _play(agent, own, task, branches, request)
+                    if isinstance(saver, TreeSaver):  # what is logged can be forked
+                        await saver.aflush(branch["thread_id"])
                     run.append(branch)
                     branches[branch["id"]] = branch
                     bar.branch(branch)
@@ -230,6 +239,11 @@ async def aexplore(
                         outage.append(context.failed_calls[-1])
                 if not halted():
                     bar.task_done()
+                if prune and saver is not None:
+                    spent = ledger.refuses(env_steps=1, model_calls=1)
+                    kept = {} if spent else wanted(strategy, played(branches), limits)
+                    for thread_id in {branch["thread_id"] for branch in branches.values()} - {None, *kept}:
+                        await _delete_thread(saver, str(thread_id))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -237,6 +251,8 @@ async def aexplore(
                     group.create_task(grow(task))
         except ExceptionGroup as errors:  # the first one cancelled the others
             raise full_disk(run.folder, errors.exceptions[0]) or errors.exceptions[0] from None
+        if prune and isinstance(saver, TreeSaver):
+            await asyncio.to_thread(saver.vacuum)
         if outage:
             raise ModelError(
                 f"{too_many} model calls in a row have failed, the last with {type(outage[0]).__name__}: {outage[0]}. "
@@ -244,6 +260,13 @@ async def aexplore(
                 "command again: it plays the branches that failed anew and goes on"
             ) from outage[0]
     return run
+
+
+async def _delete_thread(saver: Saver, thread_id: str) -> None:
+    try:
+        await saver.adelete_thread(thread_id)
+    except NotImplementedError:  # a saver for sync graphs
+        await asyncio.to_thread(saver.delete_thread, thread_id)
 
 
 def _identity(model: Model) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Routing is by conditional edges: a fork of a checkpoint whose node routes by ``C
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from langgraph.cache.base import BaseCache
 from langgraph.graph import END, START, StateGraph
@@ -14,6 +14,7 @@ from langgraph.types import Checkpointer, RetryPolicy
 
 from . import calls, nodes
 from .budget import Budget
+from .calls import Inline
 from .env import EnvPool, TextEnv
 from .prompts import Prompts
 from .retries import RETRY, TIMEOUT
@@ -94,41 +95,53 @@ def as_model(model: str | Model) -> Model:
     return load_model(model)
 
 
-def build_graph(default: Context) -> StateGraph[State, Context, AgentInput, State]:
-    """The state machine with a context to use where a run brings none of its own."""
+def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, Context, AgentInput, State]:
+    """The state machine with a context to use where a run brings none of its own.
+
+    ``fused``: act and step are one node, called act, so that a turn is one superstep. The decision points are the same.
+    """
     graph = StateGraph(State, context_schema=Context, input_schema=AgentInput)
     graph.add_node("reset", calls.plain(nodes.reset, default))
-    graph.add_node("act", calls.calling(nodes.act, default))
-    graph.add_node("step", calls.plain(nodes.step, default))
+    if fused:
+        graph.add_node("act", calls.calling(nodes.act, default, then=nodes.step))
+    else:
+        graph.add_node("act", calls.calling(nodes.act, default))
+        graph.add_node("step", calls.plain(nodes.step, default))
     graph.add_node("reflect", calls.calling(nodes.reflect, default))
     graph.add_node("rewind", calls.plain(nodes.rewind, default))
 
-    def after_act(state: State) -> Literal["step", "__end__"]:
-        return "__end__" if state["end"] else "step"
+    def after_reset(state: State) -> str:
+        return END if state["end"] else "act"
 
-    def after_step(state: State) -> Literal["act", "reflect", "__end__"]:
+    def after_act(state: State) -> str:
+        return END if state["end"] else "step"
+
+    def after_step(state: State) -> str:
         ctx, end = calls.context_of(default), state["end"]
         if not ctx.reflect or end in ("success", "budget", "env_error", "model_error", "replay_divergence"):
-            return "__end__" if end else "act"
+            return END if end else "act"
         if ctx.fork and nodes.ledger_of(state, ctx).refuses(env_steps=1):  # no branch could follow
-            return "__end__" if end else "act"
+            return END if end else "act"
         if not ctx.fork and len(state["abandoned"]) >= ctx.max_rewinds:
-            return "__end__" if end else "act"
+            return END if end else "act"
         played = len(state["turns"]) - state["branch"]["decision_point"]
         due = ctx.reflect_every is not None and played % ctx.reflect_every == 0
         return "reflect" if end or due else "act"
 
-    def after_reflect(state: State) -> Literal["act", "rewind", "__end__"]:
+    def after_reflect(state: State) -> str:
         ctx, reflection = calls.context_of(default), state["reflection"]
         if reflection is not None and reflection["verdict"] == "rewind" and not ctx.fork:
             return "rewind"
-        return "__end__" if state["end"] else "act"
+        return END if state["end"] else "act"
 
     graph.add_edge(START, "reset")
-    graph.add_conditional_edges("reset", lambda state: END if state["end"] else "act", ["act", END])
-    graph.add_conditional_edges("act", after_act)
-    graph.add_conditional_edges("step", after_step)
-    graph.add_conditional_edges("reflect", after_reflect)
+    graph.add_conditional_edges("reset", Inline(after_reset), ["act", END])
+    if fused:
+        graph.add_conditional_edges("act", Inline(after_step), ["act", "reflect", END])
+    else:
+        graph.add_conditional_edges("act", Inline(after_act), ["step", END])
+        graph.add_conditional_edges("step", Inline(after_step), ["act", "reflect", END])
+    graph.add_conditional_edges("reflect", Inline(after_reflect), ["act", "rewind", END])
     graph.add_edge("rewind", "act")
     return graph
 

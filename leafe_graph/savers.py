@@ -1,7 +1,6 @@
 """Where decision points are kept: a checkpoint saver that is open already, or what opens one in a run's event loop."""
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -14,15 +13,13 @@ Checkpoints = Saver | AbstractAsyncContextManager[Saver] | str
 address of a PostgreSQL database, ``postgresql://USER@HOST/DATABASE``."""
 
 
-async def open_saver(checkpoints: Checkpoints | Path, stack: AsyncExitStack) -> Saver:
-    """The saver, open until ``stack`` is closed. A path is a SQLite file; a database's tables are made if missing.
+async def open_saver(checkpoints: Checkpoints, stack: AsyncExitStack) -> Saver:
+    """The saver, open until ``stack`` is closed. A database's tables are made if missing.
 
     Raises:
         ConfigError: it is nothing of the above, or the database cannot be reached.
         MissingDependency: the extra that it needs is not installed.
     """
-    if isinstance(checkpoints, Path):
-        return await stack.enter_async_context(_sqlite(checkpoints))
     if isinstance(checkpoints, str):
         return await _postgres(checkpoints, stack)
     if isinstance(checkpoints, BaseCheckpointSaver):
@@ -33,14 +30,6 @@ async def open_saver(checkpoints: Checkpoints | Path, stack: AsyncExitStack) -> 
         f"checkpointer is {type(checkpoints).__name__!r}; expected a checkpoint saver, an asynchronous context manager "
         "that opens one, or the address of a database as postgresql://USER@HOST/DATABASE"
     )
-
-
-def _sqlite(file: Path) -> AbstractAsyncContextManager[Saver]:
-    try:
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-    except ImportError as error:
-        raise MissingDependency(extra="sqlite", needed_for="a run folder's checkpoints") from error
-    return AsyncSqliteSaver.from_conn_string(str(file))
 
 
 async def _postgres(address: str, stack: AsyncExitStack) -> Saver:

@@ -48,6 +48,14 @@ def append(values: list[Any], writes: Sequence[list[Any] | Keep]) -> list[Any]:
     return values
 
 
+def appended() -> DeltaChannel[list[Any]]:
+    """An append-only channel, stored as its writes alone up to the depth at which LangGraph itself stores it whole.
+
+    DeltaChannel's own hundred would make an episode of T turns store T / 100 copies of its turns.
+    """
+    return DeltaChannel(append, snapshot_frequency=5000)
+
+
 class BranchInfo(TypedDict):
     """Which node of the experience tree is being played."""
 
@@ -69,7 +77,7 @@ class State(TypedDict):
     """The checkpointed state; survives ``LANGGRAPH_STRICT_MSGPACK=true``."""
 
     task: Task
-    turns: Annotated[list[Turn], DeltaChannel(append)]
+    turns: Annotated[list[Turn], appended()]
     """The current path from the task's start; written once a turn, so an episode costs O(T)."""
     observation: str
     """What is seen now."""
@@ -84,9 +92,9 @@ class State(TypedDict):
     branch: BranchInfo
     reflection: Reflection | None
     """The latest reflection of this branch."""
-    reflections: Annotated[list[Reflection], DeltaChannel(append)]
+    reflections: Annotated[list[Reflection], appended()]
     """All reflections, in order; a fork starts with none."""
-    abandoned: Annotated[list[Branch], DeltaChannel(append)]
+    abandoned: Annotated[list[Branch], appended()]
     """The paths left behind by rewinding in place, oldest first."""
     cost: Cost
     end: EndReason | None

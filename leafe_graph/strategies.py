@@ -6,7 +6,7 @@ queue has to be saved. The requests of a tree wait first-in first-out, which mak
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from .types import Branch
 
@@ -89,6 +89,21 @@ def played(tree: Mapping[str, Branch]) -> dict[str, Branch]:
     parents = {branch["parent"] for branch in tree.values()}
     failed = ("model_error", "env_error")
     return {name: branch for name, branch in tree.items() if branch["end"] not in failed or name in parents}
+
+
+def waiting(strategy: StrategyName, branches: Sequence[Branch], limits: Limits) -> list[Request]:
+    """The requests that a tree's branches leave, in order, up to the first for a new root; none when it is done."""
+    found: list[Request] = []
+    so_far = list(branches)
+    while (request := next_request(strategy, so_far, limits)) is not None:
+        found.append(request)
+        if request.parent is None:
+            break
+        # As if it had been played, and nothing had been learned from it.
+        parent = next(branch for branch in so_far if branch["id"] == request.parent)
+        child = {"id": f"next {len(so_far)}", "parent": request.parent, "depth": parent["depth"] + 1}
+        so_far.append(cast(Branch, {**parent, **child, "reflection": None, "end": "failure"}))
+    return found
 
 
 def may_follow(strategy: StrategyName, branches: Sequence[Branch], request: Request, limits: Limits) -> bool:

@@ -115,6 +115,9 @@ def test_from_exploring_to_the_report(leafe: Run) -> None:
     assert code == 0 and "adapted against base" in out
     assert [difference["k"] for difference in json.loads(Path("paired.json").read_text())["differences"]] == [1, 4]
 
+    code, out, _ = leafe("prune", "run")
+    assert code == 0 and "finished" in out
+
     code, out, _ = leafe("report", "run")
     assert code == 0 and "run/report.html" in out
     assert "adapted" in Path("run/report.html").read_text(encoding="utf-8")
@@ -191,6 +194,7 @@ def test_environments_in_processes_play_the_same(leafe: Run) -> None:
         ([*explore(), "--temperature", "0.5"], "no settings ['temperature']"),
         (["export", "nowhere"], "nowhere is not a run folder"),
         (["report", "nowhere"], "nowhere is not a run folder"),
+        (["prune", "nowhere"], "nowhere is no run folder that explore made"),
         (["compare", "a.json", "b.json"], "a.json does not exist"),
         (["train", "--model", "m", "--data", "d", "--out", "o", "--patience", "1"], "patience needs eval_data"),
         (["demo", "--size", "tiny"], "--size: Input should be 'small' or 'full', got 'tiny'"),
@@ -254,6 +258,7 @@ def test_debugging_shows_the_traceback(leafe: Run, monkeypatch: pytest.MonkeyPat
         ("eval", ["-n int", "--split", "--adapter", "OUT.json"]),
         ("compare", ["FIRST SECOND", "-k list[int]"]),
         ("report", ["--trees"]),
+        ("prune", ["RUN", "--checkpoints"]),
         ("demo", ["--size {small,full}", "--seed"]),
     ],
 )
@@ -279,7 +284,7 @@ def test_help_loads_nothing_heavy() -> None:
         "print([m for m in ('torch', 'transformers', 'langgraph', 'langchain_core', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "{explore,export,train,eval,compare,report,demo}" in done.stdout
+    assert "{explore,export,train,eval,compare,report,prune,demo}" in done.stdout
     assert done.stdout.endswith("[]\n")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.sqlite import SqliteSaver
 from worlds import (
     LESSON,
     PIT,
@@ -33,6 +32,7 @@ from leafe_graph.prompts import Prompts
 from leafe_graph.store import RunFolder, path
 from leafe_graph.strategies import Limits, StrategyName
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
+from leafe_graph.tree_saver import TreeSaver
 
 WANDERER = ScriptedModel(reply=wandering_reply)
 SMALL = Limits(max_branches=6, max_depth=2, branches_per_reflection=2)
@@ -102,7 +102,7 @@ def test_every_decision_point_can_be_forked_again(world: Any, tmp_path: Path) ->
     blame = ScriptedModel(reply=['{"step": 1, "experience": "think"}'])
     run = wander(tmp_path, world, tasks=3, limits=Limits(max_branches=6, max_depth=5, max_roots=1), reflector=blame)
     assert max(branch["depth"] for branch in run.branches) >= 3
-    with SqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver:
+    with TreeSaver(tmp_path / "checkpoints.sqlite") as saver:
         agent = create_leafe_graph(WANDERER, env=world).compile(checkpointer=saver)
         for tree in run.trees.values():
             for branch in tree.values():

@@ -25,6 +25,8 @@ EXPORTED = {
     "Budget",
     "Ledger",
     "RunFolder",
+    "TreeSaver",
+    "prune",
     "export",
     "Summary",
     "compare",

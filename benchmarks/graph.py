@@ -1,0 +1,271 @@
+"""Steps a second and bytes written: ``explore`` beside a two-node LangGraph graph as its users write it.
+
+Every decision point can be rewound to in both. Model and environment answer at once, so what is measured is the graph
+and its checkpoints. The arms take turns, since the machine may be doing other things; the medians are printed.
+
+python benchmarks/graph.py [--growth docs/growth.svg]
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+from postgres import binaries, server
+from typing_extensions import TypedDict
+
+from leafe_graph import Limits, TreeSaver, aexplore, create_leafe_agent
+from leafe_graph.testing import ScriptedModel
+
+MODEL = ScriptedModel(reply=lambda messages, seed: "go to the next room")
+ROOM = "You are in a room with a door to the north and a door to the east. There is a table. "
+Open = Callable[[Path], Any]
+"""What opens a saver in a folder."""
+
+
+class Instant:
+    """Answers at once with ``length`` characters that differ from step to step; has snapshots."""
+
+    length = 200
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Begin."""
+        self.at = 0
+        return self._look(), {}
+
+    def _look(self) -> str:
+        return f"{self.at}. {ROOM * (self.length // len(ROOM) + 1)}"[: self.length]
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Go on."""
+        self.at += 1
+        return self._look(), 0.0, False, False, {"feedback": "moved"}
+
+    def snapshot(self) -> bytes:
+        """Where it is."""
+        return b"%d" % self.at
+
+    def restore(self, state: bytes) -> None:
+        """Be there."""
+        self.at = int(state)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Chat(TypedDict):
+    """The plain graph's state."""
+
+    messages: Annotated[list[BaseMessage], add_messages]
+    turns: int
+
+
+async def plain(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> None:
+    """Two nodes, a list of messages, one thread an episode, LangGraph's defaults; the model sees the last message."""
+    worlds = [Instant() for _ in range(episodes)]
+
+    async def model(state: Chat) -> dict[str, Any]:
+        return {"messages": [await MODEL.ainvoke(state["messages"][-1:])]}
+
+    async def environment(state: Chat, config: RunnableConfig) -> dict[str, Any]:
+        world = worlds[int(config["configurable"]["thread_id"])]
+        return {"messages": [HumanMessage(world.step(state["messages"][-1].text)[0])], "turns": state["turns"] + 1}
+
+    graph = StateGraph(Chat)
+    graph.add_node("model", model)
+    graph.add_node("environment", environment)
+    graph.add_edge(START, "model")
+    graph.add_edge("model", "environment")
+    graph.add_conditional_edges("environment", lambda state: END if state["turns"] == turns else "model")
+    async with open_saver(folder) if open_saver else nullcontext() as saver:
+        agent = graph.compile(checkpointer=saver)
+
+        async def play(number: int) -> None:
+            start = {"messages": [HumanMessage(worlds[number].reset()[0])], "turns": 0}
+            await agent.ainvoke(start, {"configurable": {"thread_id": str(number)}, "recursion_limit": 3 * turns})
+
+        await asyncio.gather(*map(play, range(episodes)))
+
+
+async def ours(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> None:
+    """The whole of `explore`, its log of branches included; one branch a task."""
+    async with open_saver(folder) if open_saver else nullcontext() as saver:
+        run = await aexplore(
+            MODEL,
+            Instant,
+            [{"id": str(number), "instruction": ""} for number in range(episodes)],
+            out=folder / "run",
+            limits=Limits(max_branches=1),
+            max_turns=turns,
+            history=0,
+            concurrency=episodes,
+            checkpointer=saver,
+        )
+    assert sum(len(branch["turns"]) for branch in run.branches) == episodes * turns
+
+
+def sqlite(folder: Path) -> Any:
+    """LangGraph's saver on a new file."""
+    return AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.sqlite"))
+
+
+def postgres(address: str) -> Open:
+    """LangGraph's saver on emptied tables."""
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+    @asynccontextmanager
+    async def open_saver(folder: Path) -> AsyncIterator[Any]:
+        async with AsyncPostgresSaver.from_conn_string(address) as saver:
+            await saver.setup()
+            await saver.conn.execute("TRUNCATE checkpoints, checkpoint_blobs, checkpoint_writes")
+            yield saver
+
+    return open_saver
+
+
+def written(address: str | None) -> int:
+    """Bytes that this process has written to files, or that the server has written to its log."""
+    if address is None:
+        return int(Path("/proc/self/io").read_text().split("wchar:")[1].split()[0])
+    import psycopg
+
+    with psycopg.connect(address) as connection:
+        row = connection.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def measure(
+    arm: Any, episodes: int, turns: int, open_saver: Open | None, address: str | None = None
+) -> dict[str, float]:
+    """One run: steps a second by the clock and by the processor's time, bytes a step, written and left on the disk."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, steps = Path(name), episodes * turns
+        bytes_, clock, cpu = written(address), time.perf_counter(), time.process_time()
+        asyncio.run(arm(folder, episodes, turns, open_saver))
+        clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+        kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        return {
+            "steps/s": steps / clock,
+            "steps/CPU s": steps / cpu,
+            "bytes written/step": (written(address) - bytes_) / steps,
+            "bytes kept/step": float("nan") if address else kept / steps,
+            "ms/step": 1000 * clock / steps,
+            "CPU ms/step": 1000 * cpu / steps,
+        }
+
+
+def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
+    """Print the comparison as Markdown."""
+    arms: list[tuple[str, Any, Open | None, str | None]] = [
+        ("LangGraph, AsyncSqliteSaver", plain, sqlite, None),
+        ("explore, TreeSaver", ours, None, None),
+        ("LangGraph, no saver", plain, None, None),
+    ]
+    if address is not None:
+        saver = postgres(address)
+        arms += [
+            ("LangGraph, AsyncPostgresSaver", plain, saver, address),
+            ("explore, AsyncPostgresSaver", ours, saver, address),
+        ]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in arms}
+    for number in range(rounds):
+        for name, arm, open_saver, where in arms:
+            found[name].append(measure(arm, episodes, turns, open_saver, where))
+            shown = ", ".join(f"{key} {value:,.0f}" for key, value in found[name][-1].items() if "ms" not in key)
+            print(f"round {number + 1}: {name}: {shown}", flush=True)
+    columns = ("steps/s", "steps/CPU s", "bytes written/step", "bytes kept/step")
+    print(f"\n{episodes} episodes at once, {turns} turns, medians of {rounds}:\n")
+    print("| |", *(f"{column} |" for column in columns))
+    print("|---|" + "---:|" * len(columns))
+    for name, runs in found.items():
+        medians = (statistics.median(run[column] for run in runs) for column in columns)
+        print(f"| {name} |", *("– |" if value != value else f"{value:,.0f} |" for value in medians))
+
+
+async def rewinds(folder: Path, turns: int) -> None:
+    """Print how long it takes to go back in one long episode: fork, and fork with the first step from there."""
+    Instant.length = 50
+    with TreeSaver(folder / "checkpoints.sqlite") as saver:
+        agent = create_leafe_agent(MODEL, env=Instant, checkpointer=saver, max_turns=turns, max_rewinds=0, history=0)
+        final = await agent.ainvoke({"task": {"id": "t", "instruction": ""}}, {"configurable": {"thread_id": "1"}})
+        print(f"\n| rewind {turns:,} turns to | fork, ms | first step from there, ms |\n|---|---:|---:|")
+        for tau in sorted({1, turns // 10, turns // 2, turns - 1}):
+            place: RunnableConfig = {
+                "configurable": {
+                    "thread_id": "1",
+                    "checkpoint_ns": "",
+                    "checkpoint_id": final["turns"][tau]["checkpoint_id"],
+                }
+            }
+            times = []
+            for _ in range(5):
+                start = time.perf_counter()
+                fork = await agent.aupdate_state(place, {"experience": "Another way."}, as_node="rewind")
+                forked = time.perf_counter()
+                await agent.ainvoke(None, fork, interrupt_after=["step"])
+                times.append((1000 * (forked - start), 1000 * (time.perf_counter() - forked)))
+            print(f"| {tau:,} |", *(f"{statistics.median(column):,.0f} |" for column in zip(*times, strict=True)))
+
+
+def growth(file: Path, lengths: list[int]) -> None:
+    """Bytes and milliseconds a step of one episode, by its length: printed and drawn."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    Instant.length = 50
+    arms = {"LangGraph, AsyncSqliteSaver": (plain, sqlite), "explore, TreeSaver": (ours, None)}
+    found = {name: [measure(arm, 1, turns, saver) for turns in lengths] for name, (arm, saver) in arms.items()}
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    print("\n| one episode of | " + " | ".join(f"{turns:,} turns" for turns in lengths) + " |")
+    print("|---|" + "---:|" * len(lengths))
+    for axis, column in zip(axes, ("bytes written/step", "CPU ms/step"), strict=True):
+        for name, runs in found.items():
+            values = [run[column] for run in runs]
+            print(f"| {name}: {column} |", *(f"{value:,.1f} |" for value in values))
+            axis.plot(lengths, values, marker="o", label=name)
+        axis.set(xscale="log", yscale="log", xlabel="turns of the episode", title=column)
+        axis.set_xticks(lengths, [f"{turns:,}" for turns in lengths])
+        axis.grid(alpha=0.3)
+    for name, runs in found.items():
+        print(f"| {name}: ms/step by the clock |", *(f"{run['ms/step']:,.1f} |" for run in runs))
+    axes[0].legend()
+    figure.savefig(file)
+
+
+def main() -> None:
+    """Measure, and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=64)
+    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--growth", type=Path, help="also draw how bytes and time grow to this file")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[10, 100, 1000], help="turns of the growth's episodes"
+    )
+    arguments = parser.parse_args()
+    programs = binaries()
+    if programs is None:
+        print("no PostgreSQL server is installed: left out")
+    with server(programs) if programs else nullcontext() as address:
+        if arguments.rounds:
+            table(arguments.episodes, arguments.turns, arguments.rounds, address)
+    if arguments.growth:
+        growth(arguments.growth, arguments.lengths)
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(rewinds(Path(folder), arguments.lengths[-1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Dropping checkpoints that a run no longer needs.
+
+A tree needs the decision points at which its strategy may still fork; a finished one needs none. Resuming, exporting
+and reporting read the log, so they go on as before.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .budget import Budget, Ledger
+from .errors import ConfigError
+from .store import RunFolder, path
+from .strategies import Limits, StrategyName, played, waiting
+from .tree_saver import TreeSaver
+from .types import Branch
+
+
+class Checkpoints(Protocol):
+    """Where checkpoints can be dropped."""
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Drop a thread."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` did."""
+
+    trees: int
+    """Trees in the run."""
+    finished: int
+    """Those that no branch will be added to: they keep nothing."""
+    threads: int
+    """Threads that were dropped."""
+    kept: int
+    """Decision points that are still wanted."""
+    before: int
+    after: int
+    """Bytes of the checkpoints' file; 0 where the checkpoints are not in a file of the run's."""
+
+
+def prune(run: str | Path, *, checkpoints: str | Path | Checkpoints | None = None) -> Pruned:
+    """Drop the checkpoints that no later branch of a run can start from.
+
+    Args:
+        run: the run folder; nobody else may be writing to it.
+        checkpoints: where they are: the run's own ``checkpoints.sqlite`` if None, another SQLite file of a `TreeSaver`
+            or of LangGraph's SqliteSaver, or any saver with ``delete_thread``. In a file the threads of branches that a
+            kill cut short are dropped too, and the file shrinks; through a saver only whole threads are dropped.
+
+    Raises:
+        ConfigError: not a folder that `explore` made, or no such file.
+        RunFolderError: another process writes to the folder, or the file holds something else.
+    """
+    folder = RunFolder(run)
+    config = {name: value for name, value in folder.config.items() if name != "version"}
+    if config.get("kind") != "explore":
+        raise ConfigError(f"{run} is no run folder that explore made: it has no config.json that says so")
+    with folder.open(config):
+        settings, trees, costs = config["settings"], folder.trees, folder.costs
+        budget, total = (Budget(**settings[name]) for name in ("budget", "total_budget"))
+        limits, spent = Limits(**settings["limits"]), Ledger(total, spent=folder.cost)
+        decisions: dict[str, set[str]] = defaultdict(set)
+        finished = 0
+        for task, tree in trees.items():
+            over = is_spent(Ledger(budget, spent=costs.get(task), parent=spent))
+            rest = played(tree)  # what failed will be played anew
+            found = {} if over else wanted(settings["strategy"], rest, limits)
+            finished += over or not waiting(settings["strategy"], list(rest.values()), limits)
+            for thread_id, ids in found.items():
+                decisions[thread_id] |= ids
+        threads = {branch["thread_id"] for branch in folder.branches if branch["thread_id"] is not None}
+        kept = sum(map(len, decisions.values()))
+        if checkpoints is None and settings["strategy"] == "independent":  # it keeps none
+            return Pruned(len(trees), finished, 0, kept, 0, 0)
+        if checkpoints is None or isinstance(checkpoints, str | Path):
+            file = Path(checkpoints or folder.folder / "checkpoints.sqlite")
+            if not file.is_file():
+                raise ConfigError(f"{file} does not exist; say where the run's checkpoints are")
+            before = _size(file)
+            dropped = (_prune_langgraph if _is_langgraphs(file) else _prune_own)(file, decisions)
+            return Pruned(len(trees), finished, dropped, kept, before, _size(file))
+        for thread_id in threads - decisions.keys():
+            checkpoints.delete_thread(thread_id)
+        return Pruned(len(trees), finished, len(threads - decisions.keys()), kept, 0, 0)
+
+
+def is_spent(ledger: Ledger) -> bool:
+    """Whether no further branch can be paid for."""
+    return ledger.refuses(env_steps=1, model_calls=1) is not None
+
+
+def wanted(strategy: StrategyName, tree: Mapping[str, Branch], limits: Limits) -> dict[str, set[str]]:
+    """The decision points of a tree's branches at which the strategy will still fork: checkpoint ids by thread."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for request in waiting(strategy, list(tree.values()), limits):
+        if request.parent is None:
+            continue
+        decision = path(tree, request.parent)[request.decision_point]
+        thread_id, checkpoint_id = tree[request.parent]["thread_id"], decision["checkpoint_id"]
+        if thread_id is not None and checkpoint_id is not None:
+            found[thread_id].add(checkpoint_id)
+    return dict(found)
+
+
+def _prune_own(file: Path, decisions: Mapping[str, Collection[str]]) -> int:
+    with TreeSaver(file) as saver:
+        gone = set(saver.threads()) - decisions.keys()
+        for thread_id in gone:
+            saver.delete_thread(thread_id)
+        for thread_id, ids in decisions.items():
+            saver.keep(thread_id, ids)
+        saver.vacuum()
+    return len(gone)
+
+
+_CHAIN = """WITH RECURSIVE chain(id) AS (
+    SELECT value FROM json_each(?2)
+    UNION SELECT parent_checkpoint_id FROM chain JOIN checkpoints ON checkpoint_id = chain.id
+    WHERE thread_id = ?1 AND parent_checkpoint_id IS NOT NULL)"""
+
+
+def _is_langgraphs(file: Path) -> bool:
+    with closing(sqlite3.connect(file)) as db:
+        columns = {row[1] for row in db.execute("PRAGMA table_info(checkpoints)")}
+    return "parent_checkpoint_id" in columns
+
+
+def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]]) -> int:
+    """The same in the tables of LangGraph's SqliteSaver: decision points keep the ancestors they are rebuilt from."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        threads = {name for (name,) in db.execute("SELECT DISTINCT thread_id FROM checkpoints")}
+        gone = threads - decisions.keys()
+        db.execute("BEGIN IMMEDIATE")
+        for thread_id in threads:
+            kept = json.dumps(sorted(decisions.get(thread_id, ())))
+            for table in ("writes", "checkpoints"):
+                of = "thread_id = ?1 AND checkpoint_id NOT IN (SELECT id FROM chain)"
+                db.execute(f"{_CHAIN} DELETE FROM {table} WHERE {of}", (thread_id, kept))
+        db.execute("COMMIT")
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return len(gone)
+
+
+def _size(file: Path) -> int:
+    return sum(part.stat().st_size for part in (file, Path(f"{file}-wal")) if part.exists())
