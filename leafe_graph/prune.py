@@ -135,7 +135,7 @@ def _is_langgraphs(file: Path) -> bool:
 
 def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]]) -> int:
     """The same in the tables of LangGraph's SqliteSaver: decision points keep the ancestors they are rebuilt from."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as db:
         threads = {name for (name,) in db.execute("SELECT DISTINCT thread_id FROM checkpoints")}
         gone = threads - decisions.keys()
         db.execute("BEGIN IMMEDIATE")

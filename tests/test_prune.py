@@ -1,6 +1,7 @@
 """Pruning drops what no later branch can start from, and nothing that one can."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,6 @@ def test_wanted_decision_points_stay_and_the_others_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize("killed_at", [12, 40])
 def test_langgraphs_file_is_pruned_too(killed_at: int, tmp_path: Path) -> None:
     """Its tables, wherever the file is: smaller, and the run goes on in it."""
-    file = tmp_path / "langgraph.sqlite"
 
     def life(out: Path, file: Path, killed_at: int | None = None) -> list[Branch]:
         async def run() -> None:
@@ -140,7 +140,12 @@ def test_langgraphs_file_is_pruned_too(killed_at: int, tmp_path: Path) -> None:
         return RunFolder(out).branches
 
     undisturbed = life(tmp_path / "whole", tmp_path / "other.sqlite")
-    life(tmp_path / "run", file, killed_at)
+    life(tmp_path / "run", tmp_path / "killed.sqlite", killed_at)
+    # A process that is really killed leaves its files and no open connection.
+    file = tmp_path / "langgraph.sqlite"
+    for part in tmp_path.glob("killed.sqlite*"):
+        if not part.name.endswith("-shm"):
+            shutil.copy(part, str(part).replace("killed", "langgraph"))
     with pytest.raises(ConfigError, match=r"checkpoints.sqlite does not exist"):
         prune(tmp_path / "run")
     pruned = prune(tmp_path / "run", checkpoints=file)
