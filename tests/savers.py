@@ -1,16 +1,19 @@
-"""The five ways of keeping checkpoints that the tests run over."""
+"""The ways of keeping checkpoints that the tests run over: LangGraph's five and ours, used sync and async."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 
+from leafe_graph import TreeSaver
+
 MEMORY, SQLITE, ASYNC_SQLITE = "InMemorySaver", "SqliteSaver", "AsyncSqliteSaver"
 POSTGRES, ASYNC_POSTGRES = "PostgresSaver", "AsyncPostgresSaver"
-SAVERS = [MEMORY, SQLITE, ASYNC_SQLITE, POSTGRES, ASYNC_POSTGRES]
+TREE, ASYNC_TREE = "TreeSaver", "TreeSaver-async"
+SAVERS = [MEMORY, SQLITE, ASYNC_SQLITE, POSTGRES, ASYNC_POSTGRES, TREE, ASYNC_TREE]
 
 
 def opener(kind: str, where: Path | str) -> Callable[[], Any]:
@@ -18,6 +21,16 @@ def opener(kind: str, where: Path | str) -> Callable[[], Any]:
     if kind == MEMORY:
         memory = InMemorySaver()
         return lambda: nullcontext(memory)
+    if kind == TREE:
+        return lambda: TreeSaver(where)
+    if kind == ASYNC_TREE:
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[TreeSaver]:
+            with TreeSaver(where) as saver:
+                yield saver
+
+        return opened
     if kind == SQLITE:
         from langgraph.checkpoint.sqlite import SqliteSaver
 

@@ -34,7 +34,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Pat
 
     def place(kind: str) -> Path | str:
         if "Postgres" not in kind:
-            return tmp_path / "checkpoints.sqlite"
+            return tmp_path / f"{kind}.sqlite"
         server: Server = request.getfixturevalue("postgres_server")
         return server.new_database()
 
@@ -63,7 +63,6 @@ for saver, place in zip(sys.argv[1::2], sys.argv[2::2]):
 def test_nothing_is_lost_under_strict_msgpack(where: Callable[[str], Path | str]) -> None:
     """With LANGGRAPH_STRICT_MSGPACK=true every saver gives back all that it was given, and warns of nothing."""
     places = [str(part) for saver in SAVERS for part in (saver, where(saver))]
-    places[3] += "-sync"  # one file for each of the two SQLite savers
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", STRICT, *places],
         env={**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", "PYTHONPATH": str(Path(__file__).parent)},
