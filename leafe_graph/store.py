@@ -209,12 +209,10 @@ def _differences(known: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 def full_disk(folder: Path, error: BaseException) -> RunFolderError | None:
     """What to tell the user if the error is that of a full disk, the operating system's or SQLite's."""
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "disk is full" in str(error)
-    if isinstance(error, RunFolderError) or not full:
+    advice = "Every branch that was logged is safe: make room, then run the same command again to go on"
+    if not full or advice in str(error):
         return None
-    return RunFolderError(
-        f"{folder} cannot be written: {error}. Every branch that was logged is safe: make room, then run the same "
-        "command again to go on"
-    )
+    return RunFolderError(f"{folder} cannot be written: {error}. {advice}")
 
 
 def _short(value: Any) -> str:
