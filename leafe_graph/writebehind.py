@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunFolderError
+from .store import full_disk
 
 BATCH = 2000
 """Rows that do not wait for more."""
@@ -136,7 +137,8 @@ class WriteBehind:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise RunFolderError(f"{self.file} cannot be written: {error}") from error
+                full = full_disk(self.file, error)
+                raise full or RunFolderError(f"{self.file} cannot be written: {error}") from error
             raise
 
     def _work(self) -> None:
