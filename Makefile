@@ -46,8 +46,8 @@ type: $(READY)  ## Types, strictly.
 	ln -s $(CURDIR)/leafe_graph/* $(CURDIR)/envs $(CURDIR)/finetune build/typed/leafe_graph/
 	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p leafe_graph
 
-bench: $(READY)  ## Every benchmark.
-	@for file in benchmarks/strategies.py benchmarks/graph.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+bench: $(READY)  ## The benchmarks that need no server of yours, with their defaults; `--help` of each tells more.
+	@for file in benchmarks/strategies.py benchmarks/graph.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 clean:  ## Remove what was built, not what was run.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

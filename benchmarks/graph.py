@@ -9,6 +9,7 @@ python benchmarks/graph.py [--growth docs/growth.svg]
 import argparse
 import asyncio
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,11 +22,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from postgres import binaries, server
 from typing_extensions import TypedDict
 
 from leafe_graph import Limits, TreeSaver, aexplore, create_leafe_agent
 from leafe_graph.testing import ScriptedModel
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from postgres import programs, server
 
 MODEL = ScriptedModel(reply=lambda messages, seed: "go to the next room")
 ROOM = "You are in a room with a door to the north and a door to the east. There is a table. "
@@ -255,12 +258,12 @@ def main() -> None:
         "--lengths", type=int, nargs="+", default=[10, 100, 1000], help="turns of the growth's episodes"
     )
     arguments = parser.parse_args()
-    programs = binaries()
-    if programs is None:
+    binaries = programs()
+    if binaries is None:
         print("no PostgreSQL server is installed: left out")
-    with server(programs) if programs else nullcontext() as address:
+    with server(binaries, settings="") if binaries else nullcontext() as database:
         if arguments.rounds:
-            table(arguments.episodes, arguments.turns, arguments.rounds, address)
+            table(arguments.episodes, arguments.turns, arguments.rounds, database and database.address())
     if arguments.growth:
         growth(arguments.growth, arguments.lengths)
         with tempfile.TemporaryDirectory() as folder:

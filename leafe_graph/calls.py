@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
@@ -269,15 +270,7 @@ def _invoke(call: Call) -> AIMessage:
         time.sleep(call.wait)
     if call.timeout is None:
         return call.model.invoke(_chat(call), **call.settings())
-    answer: Future[AIMessage] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call.model.invoke(_chat(call), **call.settings()))
-        except BaseException as error:  # it is raised where the call was made
-            answer.set_exception(error)
-
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    answer = _in_thread(call)
     try:
         return answer.result(call.timeout)
     except TimeoutError:
@@ -286,17 +279,43 @@ def _invoke(call: Call) -> AIMessage:
         raise TimeoutError(f"no answer within {call.timeout:g} s") from None
 
 
+def _in_thread(call: Call) -> "Future[AIMessage]":
+    """Make the call in a thread of its own: one that hangs takes no place of the others'."""
+    answer: Future[AIMessage] = Future()
+    answer.set_running_or_notify_cancel()  # from now on it is not cancelled, only left
+
+    def run() -> None:
+        try:
+            answer.set_result(call.model.invoke(_chat(call), **call.settings()))
+        except BaseException as error:  # it is raised where the call was made
+            answer.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    return answer
+
+
 async def _ainvoke(call: Call) -> AIMessage:
-    """Make the call; one that takes too long is cancelled."""
+    """Make the call; one that takes too long is cancelled or, where the model knows no asyncio, left in its thread."""
     if call.wait:
         await asyncio.sleep(call.wait)
     try:
         async with asyncio.timeout(call.timeout) as limit:
+            if _only_synchronous(call.model):
+                return await asyncio.wrap_future(_in_thread(call))
             return await call.model.ainvoke(_chat(call), **call.settings())
     except TimeoutError:
         if not limit.expired():
             raise
         raise TimeoutError(f"no answer within {call.timeout:g} s") from None
+
+
+def _only_synchronous(model: Model) -> bool:
+    """Whether LangChain would have this chat model wait in the event loop's own threads."""
+    kind = type(_innermost(model))
+    return issubclass(kind, BaseChatModel) and (kind._agenerate, kind._astream) == (
+        BaseChatModel._agenerate,
+        BaseChatModel._astream,
+    )
 
 
 def context_of(default: Context) -> Context:

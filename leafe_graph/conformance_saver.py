@@ -11,7 +11,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -215,7 +215,8 @@ class _Suite:
         )
         self.game, self.way = game, way
         self.agent: Any = build_graph(self.context).compile(checkpointer=saver)
-        self.snapshots = isinstance(game.make_env(), SnapshotEnv)
+        with closing(game.make_env()) as env:
+            self.snapshots = isinstance(env, SnapshotEnv)
         self.branches: list[_Branch] = []
 
     async def start(self) -> _Branch:

@@ -193,11 +193,15 @@ def result_from_branches(
 
 
 def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:
-    """`result_from_branches` of a run folder that ``explore(..., strategy="independent")`` made."""
+    """`result_from_branches` of a run folder that ``explore(..., strategy="independent")`` made.
+
+    The cost is the whole run's: also of branches that failed and were played again.
+    """
     settings = run.config["settings"]
-    return result_from_branches(
+    result = result_from_branches(
         run.branches, policy=policy, n=n, tasks=settings["tasks"], settings=settings, budget=settings["budget"]
     )
+    return result.model_copy(update={"cost": run.cost})
 
 
 class Difference(BaseModel):

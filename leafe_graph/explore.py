@@ -32,7 +32,7 @@ from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
-from .prune import wanted
+from .prune import is_spent, wanted
 from .retries import RETRY, TIMEOUT
 from .savers import Checkpoints, Saver, open_saver
 from .state import AgentInput, BranchInfo, Context, Model, State, forked
@@ -222,7 +222,7 @@ async def aexplore(
             async with places:
                 branches = played(trees.get(task["id"], {}))
                 ledger = Ledger(budget, spent=costs.get(task["id"]), parent=total)
-                while not (halted() or ledger.refuses(env_steps=1, model_calls=1)):
+                while not (halted() or is_spent(ledger)):
                     request = next_request(strategy, list(branches.values()), limits)
                     if request is None:
                         break
@@ -240,8 +240,7 @@ async def aexplore(
                 if not halted():
                     bar.task_done()
                 if prune and saver is not None:
-                    spent = ledger.refuses(env_steps=1, model_calls=1)
-                    kept = {} if spent else wanted(strategy, played(branches), limits)
+                    kept = {} if is_spent(ledger) else wanted(strategy, played(branches), limits)
                     for thread_id in {branch["thread_id"] for branch in branches.values()} - {None, *kept}:
                         await _delete_thread(saver, str(thread_id))
 

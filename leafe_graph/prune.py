@@ -7,7 +7,7 @@ and reporting read the log, so they go on as before.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,9 @@ def prune(run: str | Path, *, checkpoints: str | Path | Checkpoints | None = Non
     Args:
         run: the run folder; nobody else may be writing to it.
         checkpoints: where they are: the run's own ``checkpoints.sqlite`` if None, another SQLite file of a `TreeSaver`
-            or of LangGraph's SqliteSaver, or any saver with ``delete_thread``. In a file the threads of branches that a
-            kill cut short are dropped too, and the file shrinks; through a saver only whole threads are dropped.
+            or of LangGraph's SqliteSaver, or any saver with ``delete_thread``. In the run's own file the threads of
+            branches that a kill cut short are dropped too; elsewhere only what the run logged is its own. A file
+            shrinks; through a saver only whole threads are dropped.
 
     Raises:
         ConfigError: not a folder that `explore` made, or no such file.
@@ -85,7 +86,8 @@ def prune(run: str | Path, *, checkpoints: str | Path | Checkpoints | None = Non
             if not file.is_file():
                 raise ConfigError(f"{file} does not exist; say where the run's checkpoints are")
             before = _size(file)
-            dropped = (_prune_langgraph if _is_langgraphs(file) else _prune_own)(file, decisions)
+            own = None if checkpoints is None else threads
+            dropped = (_prune_langgraph if _is_langgraphs(file) else _prune_own)(file, decisions, own)
             return Pruned(len(trees), finished, dropped, kept, before, _size(file))
         for thread_id in threads - decisions.keys():
             checkpoints.delete_thread(thread_id)
@@ -110,9 +112,10 @@ def wanted(strategy: StrategyName, tree: Mapping[str, Branch], limits: Limits) -
     return dict(found)
 
 
-def _prune_own(file: Path, decisions: Mapping[str, Collection[str]]) -> int:
+def _prune_own(file: Path, decisions: Mapping[str, Collection[str]], own: Collection[str] | None) -> int:
+    """``own``: the threads that may be dropped; None is all."""
     with TreeSaver(file) as saver:
-        gone = set(saver.threads()) - decisions.keys()
+        gone = _droppable(saver.threads(), own) - decisions.keys()
         for thread_id in gone:
             saver.delete_thread(thread_id)
         for thread_id, ids in decisions.items():
@@ -133,10 +136,10 @@ def _is_langgraphs(file: Path) -> bool:
     return "parent_checkpoint_id" in columns
 
 
-def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]]) -> int:
+def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]], own: Collection[str] | None) -> int:
     """The same in the tables of LangGraph's SqliteSaver: decision points keep the ancestors they are rebuilt from."""
     with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as db:
-        threads = {name for (name,) in db.execute("SELECT DISTINCT thread_id FROM checkpoints")}
+        threads = _droppable((name for (name,) in db.execute("SELECT DISTINCT thread_id FROM checkpoints")), own)
         gone = threads - decisions.keys()
         db.execute("BEGIN IMMEDIATE")
         for thread_id in threads:
@@ -148,6 +151,10 @@ def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]]) -> in
         db.execute("VACUUM")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return len(gone)
+
+
+def _droppable(threads: Iterable[str], own: Collection[str] | None) -> set[str]:
+    return set(threads) if own is None else set(threads) & set(own)
 
 
 def _size(file: Path) -> int:

@@ -27,6 +27,8 @@ class SubprocessEnv:
     It has ``snapshot`` and ``restore`` where the environment has them. What the environment raises is raised here.
     After a hang or a death the next ``reset`` starts a new process.
 
+    The process imports the script that was started: what it does must stand under ``if __name__ == "__main__":``.
+
     Args:
         make: makes the environment; it is sent to the process, so it must be importable there: a class or function of
             a module, or a `functools.partial` of one.

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import json
 import sqlite3
+import threading
 import time
 import uuid
 import zlib
@@ -85,8 +86,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
     def __init__(self, file: str | Path, *, serde: SerializerProtocol | None = None, interval: float = 1.0) -> None:
         super().__init__(serde=serde)
         self.file = Path(file)
-        self._known: set[tuple[str, str]] = set()
-        self._versions = itertools.count(time.time_ns())  # so that no other process counts the same
+        self._version, self._version_lock = 0, threading.Lock()
         self._log = WriteBehind(
             self.file, (_PUT_THREAD, _PUT_CHECKPOINT, _PUT_CHANNELS, _PUT_WRITES), interval=interval
         )
@@ -106,14 +106,15 @@ class TreeSaver(BaseCheckpointSaver[int]):
         if tables and version != _FORMAT:
             raise RunFolderError(
                 f"{self.file} holds the tables {sorted(tables)} in format {version}; this release reads format "
-                f"{_FORMAT}. If LangGraph's SqliteSaver made it, go on with checkpointer=AsyncSqliteSaver"
+                f"{_FORMAT}. What LangGraph's SqliteSaver made can be pruned, but not gone on with"
             )
-        self._db.execute("PRAGMA page_size = 2048")  # a commit rewrites whole pages
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA wal_autocheckpoint = 8000")
-        self._db.execute("PRAGMA synchronous = NORMAL")  # flush() syncs the log itself
-        if not tables:
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        with self._log.writing():
+            self._db.execute("PRAGMA page_size = 2048")  # a commit rewrites whole pages
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA wal_autocheckpoint = 8000")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # flush() syncs the log itself
+            if not tables:
+                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
 
     # ---- putting
 
@@ -148,8 +149,10 @@ class TreeSaver(BaseCheckpointSaver[int]):
         self._put(where, [(_PUT_WRITES, (*where, key, self._pack((task_id, task_path, list(writes)))))])
 
     def get_next_version(self, current: int | None, channel: None) -> int:
-        """A number above ``current`` that was never given before."""
-        return max(next(self._versions), (current or 0) + 1)
+        """A number above ``current`` that was never given before; the clock keeps it apart from other processes'."""
+        with self._version_lock:
+            self._version = max(self._version, current or 0, time.time_ns()) + 1
+            return self._version
 
     # ---- reading
 
@@ -289,8 +292,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
     # ---- the queue
 
     def _put(self, where: tuple[str, str], rows: Sequence[Row]) -> None:
-        self._log.put(where[0], rows if where in self._known else [(_PUT_THREAD, where), *rows])
-        self._known.add(where)
+        self._log.put(where[0], [(_PUT_THREAD, where), *rows])
 
     def flush(self, thread_id: str | None = None) -> None:
         """Return when all that was put before, or all of one thread's, is safe from a kill and from a power failure.
@@ -318,7 +320,6 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 for table in ("checkpoints", "channels", "writes", "threads"):
                     of = "(SELECT thread FROM threads WHERE thread_id = ?)"
                     self._db.execute(f"DELETE FROM {table} WHERE thread IN {of}", (str(thread_id),))
-            self._known = {where for where in self._known if where[0] != str(thread_id)}
 
     def keep(self, thread_id: str, checkpoint_ids: Collection[str]) -> None:
         """Drop all checkpoints of a thread but these and their ancestors, which they are rebuilt from."""
@@ -345,8 +346,9 @@ class TreeSaver(BaseCheckpointSaver[int]):
         """Give the space of what was deleted back to the disk."""
         with self._log.lock:
             self._log.commit()
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with self._log.writing():
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # ---- the same for asyncio: puts queue at once, the rest may wait for the disk in a thread
 

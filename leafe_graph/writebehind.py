@@ -18,7 +18,7 @@ from .errors import RunFolderError
 from .store import full_disk
 
 BATCH = 2000
-"""Rows that do not wait for more."""
+"""Rows that do not wait for more, and neither do as many times 32 KB."""
 
 Row = tuple[str, tuple[Any, ...]]
 """A statement and its values; bytes at the values' end are compressed on the way."""
@@ -61,7 +61,7 @@ class WriteBehind:
                 error, self._error = self._error, None
                 raise error
             self._queue.setdefault(owner, []).extend(rows)
-            self._queued += len(rows)
+            self._queued += _weight(rows)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="leafe-write-behind", daemon=True)
                 self._thread.start()
@@ -111,35 +111,44 @@ class WriteBehind:
             owners = list(self._queue) if owner is None else [owner]
             taken = {each: self._queue.pop(each, []) for each in owners}
             rows = [row for each in taken.values() for row in each]
-            self._queued -= len(rows)
+            self._queued -= _weight(rows)
             self._error = None
         if not rows:
             return
         try:
             with self.transaction():
-                for statement in self._statements:
+                first, *others = self._statements
+                self.db.executemany(first, dict.fromkeys(row for sql, row in rows if sql is first))
+                for statement in others:
                     self.db.executemany(statement, [_compressed(row) for sql, row in rows if sql is statement])
         except BaseException:
             with self._queue_lock:
                 self._queue |= {each: rows + self._queue.get(each, []) for each, rows in taken.items()}
-                self._queued += len(rows)
+                self._queued += _weight(rows)
             raise
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of what is done inside, or nothing of it; with the lock held."""
+        with self.writing():
+            try:
+                self.db.execute("BEGIN IMMEDIATE")
+                yield
+                self.db.execute("COMMIT")
+                self._commits += 1
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say in a RunFolderError what SQLite says inside."""
         try:
-            self.db.execute("BEGIN IMMEDIATE")
             yield
-            self.db.execute("COMMIT")
-            self._commits += 1
-        except BaseException as error:
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                full = full_disk(self.file, error)
-                raise full or RunFolderError(f"{self.file} cannot be written: {error}") from error
-            raise
+        except sqlite3.Error as error:
+            full = full_disk(self.file, error)
+            raise full or RunFolderError(f"{self.file} cannot be written: {error}") from error
 
     def _work(self) -> None:
         """Commit now and then, until closed."""
@@ -157,3 +166,8 @@ class WriteBehind:
 
 def _compressed(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*row[:-1], zlib.compress(row[-1], 1)) if isinstance(row[-1], bytes) else row
+
+
+def _weight(rows: Sequence[Row]) -> int:
+    """How much of a `BATCH` the rows are."""
+    return sum(1 + len(row[-1]) // 2**15 for _, row in rows)

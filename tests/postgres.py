@@ -44,8 +44,8 @@ class Server:
 
 
 @contextmanager
-def server(binaries: Path) -> Iterator[Server]:
-    """Started, and stopped when left."""
+def server(binaries: Path, *, settings: str = "-c fsync=off -c shared_buffers=16MB") -> Iterator[Server]:
+    """Started, and stopped when left; by default fast and forgetful."""
     folder = Path(tempfile.mkdtemp(prefix="leafe-postgres-"))
     as_whom: dict[str, Any] = {"cwd": folder}
     if os.geteuid() == 0:  # it refuses to run as root
@@ -63,7 +63,7 @@ def server(binaries: Path) -> Iterator[Server]:
     try:
         run("initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8", "--locale=C")
         port = _free_port()
-        options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c shared_buffers=16MB -c max_connections=20"
+        options = f"-h 127.0.0.1 -p {port} -k {folder} -c max_connections=20 {settings}"
         # Not through a pipe: the server would keep it open.
         command = [str(binaries / "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "120", "-o", options, "start"]
         subprocess.run(

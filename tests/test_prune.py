@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from test_strategies import branch
@@ -177,6 +178,18 @@ def test_finished_run_keeps_its_log_alone(tmp_path: Path) -> None:
     assert grow(run.folder, world=lambda: pytest.fail("an environment was made")).branches == run.branches
     assert export(run.folder).rows() == first
     assert write_report(run.folder).exists()
+
+
+def test_a_file_that_runs_share_loses_only_what_the_pruned_one_logged(tmp_path: Path) -> None:
+    """Another run's threads, and those of an agent, stay."""
+    shared = tmp_path / "shared.sqlite"
+    with TreeSaver(shared) as saver:
+        one, other = (grow(tmp_path / name, tasks=1, checkpointer=saver) for name in ("one", "other"))
+        saver.put({"configurable": {"thread_id": "agent", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
+    prune(one.folder, checkpoints=shared)
+    with TreeSaver(shared) as saver:
+        left = set(saver.threads())
+    assert left == {"agent", *(branch["thread_id"] for branch in other.branches)}
 
 
 @pytest.mark.parametrize("checkpointer", [None, InMemorySaver()])

@@ -104,7 +104,8 @@ def test_versions_are_never_given_twice(saver: TreeSaver, tmp_path: Path) -> Non
     with TreeSaver(tmp_path / "other.sqlite") as other:
         versions = [each.get_next_version(current, None) for each in (saver, other) for current in (None, 5, None, 9)]
     assert len(set(versions)) == len(versions)
-    assert saver.get_next_version(1 << 62, None) == (1 << 62) + 1
+    ahead = [saver.get_next_version(1 << 62, None) for _ in range(3)]  # two forks of what a clock ahead of ours wrote
+    assert ahead == [(1 << 62) + 1, (1 << 62) + 2, (1 << 62) + 3]
 
 
 def test_list_filters_limits_and_looks_back(saver: TreeSaver) -> None:
@@ -142,6 +143,19 @@ def test_deleted_thread_is_gone_and_may_come_back(saver: TreeSaver) -> None:
     asyncio.run(saver.adelete_thread("2"))
     put(saver, at(), 2, {"n": 1}, {"n": 1})
     assert saver.get_tuple(THREAD).checkpoint["channel_values"] == {"n": 1}  # type: ignore[union-attr]
+
+
+def test_thread_that_another_saver_deleted_may_come_back(saver: TreeSaver) -> None:
+    """Two on one file, as two workers have it; and what else is queued is not held up."""
+    put(saver, at(), 1, {"n": 1}, {"n": 1})
+    saver.flush()
+    with TreeSaver(saver.file) as other:
+        other.delete_thread("1")
+    put(saver, at(), 2, {"n": 2}, {"n": 2})
+    put(saver, at(thread="2"), 1, {"n": 3}, {"n": 3})
+    saver.flush()
+    assert sorted(saver.threads()) == ["1", "2"]
+    assert saver.get_tuple(THREAD).checkpoint["channel_values"] == {"n": 2}  # type: ignore[union-attr]
 
 
 def test_interrupts_and_streams_work_on_it(saver: TreeSaver) -> None:
@@ -252,7 +266,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     """LangGraph's own tables, and what is no database."""
     with SqliteSaver.from_conn_string(str(tmp_path / "langgraph.sqlite")) as theirs:
         theirs.setup()
-    with pytest.raises(RunFolderError, match=r"holds the tables .*go on with checkpointer=AsyncSqliteSaver"):
+    with pytest.raises(RunFolderError, match=r"holds the tables .*SqliteSaver made can be pruned"):
         TreeSaver(tmp_path / "langgraph.sqlite")
     (tmp_path / "text").write_text("no database " * 100)
     with pytest.raises(RunFolderError, match="no readable SQLite database"):
