@@ -211,7 +211,7 @@ def test_run_stops_when_the_server_is_gone_and_goes_on_when_it_is_back(tmp_path:
         explore(model, GridWorld, tasks, out=tmp_path / "run", **settings)
     broken = RunFolder(tmp_path / "run")
     failed = [branch for branch in broken.branches if branch["end"] == "model_error"]
-    assert 5 <= len(failed) < 5 + 2
+    assert 5 <= len(failed) < 5 + 4  # what is in flight also ends; an answer in flight starts the count anew
     assert len(broken.trees) < len(tasks)
     gone.clear()
     explore(model, GridWorld, tasks, out=tmp_path / "run", **settings)
