@@ -30,15 +30,15 @@ def wander(out: Path, reply: Any = wandering_reply, **settings: Any) -> RunFolde
 class Signals:
     """A policy that wanders about and does something at its n-th calls."""
 
-    def __init__(self, *at: int, do: Any) -> None:
-        self.at, self.do, self.calls = at, do, 0
+    def __init__(self, *at: int, do: Any, reply: Any = wandering_reply) -> None:
+        self.at, self.do, self.reply, self.calls = at, do, reply, 0
 
     def __call__(self, messages: Any, seed: int | None) -> str:
         """Count, act, answer."""
         self.calls += 1
         if self.calls in self.at:
             self.do()
-        return wandering_reply(messages, seed)
+        return str(self.reply(messages, seed))
 
 
 def interrupt() -> None:
@@ -64,15 +64,18 @@ def test_first_ctrl_c_finishes_what_is_being_played(tmp_path: Path, caplog: pyte
 
 
 def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
-    """What was in flight is not logged: the next run plays it again."""
-    saver = InMemorySaver()
-    policy = Signals(1, 2, do=interrupt)
+    """What was in flight, and would have gone on for long, is not logged: the next run plays it again."""
+
+    def up(messages: Any, seed: int | None) -> str:
+        return "up"
+
+    saver, policy = InMemorySaver(), Signals(1, 2, do=interrupt, reply=up)
     with pytest.raises(KeyboardInterrupt):
-        wander(tmp_path / "run", policy, checkpointer=saver, concurrency=1)
-    assert policy.calls <= 3
+        wander(tmp_path / "run", policy, checkpointer=saver, concurrency=1, max_turns=20)
+    assert policy.calls < 10
     assert RunFolder(tmp_path / "run").branches == []
-    wander(tmp_path / "run", checkpointer=saver)
-    whole = wander(tmp_path / "whole", checkpointer=InMemorySaver())
+    wander(tmp_path / "run", up, checkpointer=saver, max_turns=20)
+    whole = wander(tmp_path / "whole", up, checkpointer=InMemorySaver(), max_turns=20)
     assert forest(RunFolder(tmp_path / "run").branches) == forest(whole.branches)
 
 
