@@ -54,7 +54,10 @@ def explore(*args: Any, **kwargs: Any) -> RunFolder:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        run, interrupted = asyncio.run(_interruptible(*args, **kwargs))
+        try:
+            run, interrupted = asyncio.run(_interruptible(*args, **kwargs))
+        except asyncio.CancelledError:  # by a second Ctrl-C
+            raise KeyboardInterrupt from None
         if interrupted:
             raise KeyboardInterrupt from None
         return run

@@ -12,21 +12,26 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def first_interrupt(*events: threading.Event) -> Iterator[None]:
-    """Inside, the first Ctrl-C sets the events; a second one is left to asyncio, which cancels everything.
+    """Inside, the first Ctrl-C sets the events; a second one cancels the task, whatever handled Ctrl-C before.
 
     For coroutines. Outside the main thread, which alone is told of signals, it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    loop, second = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+    loop, task, before = asyncio.get_running_loop(), asyncio.current_task(), signal.getsignal(signal.SIGINT)
 
     def give_back() -> None:
         if loop.remove_signal_handler(signal.SIGINT):
-            signal.signal(signal.SIGINT, second)
+            signal.signal(signal.SIGINT, before)
+
+    def second() -> None:
+        give_back()
+        if task is not None:
+            task.cancel()
 
     def first() -> None:
-        give_back()
+        loop.add_signal_handler(signal.SIGINT, second)
         for event in events:
             event.set()
         log.warning("Finishing the branches that are being played; Ctrl-C again stops at once.")
