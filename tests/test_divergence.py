@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from trees import branch, turn
-from worlds import LESSON, PIT, actions, pit_reply
+from worlds import LESSON, PIT, Restless, actions, pit_reply
 
 from leafe_graph.env import EnvPool
 from leafe_graph.errors import ReplayDivergence
@@ -19,23 +19,6 @@ from leafe_graph.graph import create_leafe_agent
 from leafe_graph.store import RunFolder
 from leafe_graph.strategies import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel
-
-
-class Restless(GridWorld):
-    """Not deterministic: each reset shows the world another number of clouds, after the first step."""
-
-    resets = 0
-
-    def reset(self, **kwargs: Any) -> Any:
-        """Count."""
-        type(self).resets += 1
-        self.clouds = type(self).resets
-        return super().reset(**kwargs)
-
-    def step(self, action: str) -> Any:
-        """Look up."""
-        observation, *rest = super().step(action)
-        return f"{observation}; clouds: {self.clouds}", *rest
 
 
 def cloudy(out: Path, **settings: Any) -> RunFolder:

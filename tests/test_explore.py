@@ -16,6 +16,7 @@ from worlds import (
     WORLDS,
     Killed,
     Recorder,
+    Restless,
     ScriptedLimited,
     actions,
     forest,
@@ -492,23 +493,6 @@ def test_failures_end_their_branches_and_the_run_goes_on(tmp_path: Path) -> None
     assert errors["step"] == "OSError: the floor is gone"
     assert errors["model"] == "ValueError: no answer"
     assert run.trees["model"]["0"]["cost"]["model_calls"] == 1
-
-
-class Restless(GridWorld):
-    """Not deterministic: each reset shows the world another number of clouds, after the first step."""
-
-    resets = 0
-
-    def reset(self, **kwargs: Any) -> Any:
-        """Count."""
-        type(self).resets += 1
-        self.clouds = type(self).resets
-        return super().reset(**kwargs)
-
-    def step(self, action: str) -> Any:
-        """Look up."""
-        observation, *rest = super().step(action)
-        return f"{observation}; clouds: {self.clouds}", *rest
 
 
 def test_branch_that_cannot_be_replayed_is_not_played(tmp_path: Path) -> None:

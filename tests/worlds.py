@@ -30,6 +30,23 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing may catch it."""
 
 
+class Restless(GridWorld):
+    """Not deterministic: each reset shows the world another number of clouds, after the first step."""
+
+    resets = 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Count."""
+        type(self).resets += 1
+        self.clouds = type(self).resets
+        return super().reset(**kwargs)
+
+    def step(self, action: str) -> Any:
+        """Look up."""
+        observation, *rest = super().step(action)
+        return f"{observation}; clouds: {self.clouds}", *rest
+
+
 class ScriptedLimited(ScriptedModel):
     """A scripted model that takes the call argument ``max_tokens``, as real ones do."""
 
