@@ -11,22 +11,14 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from .budget import Budget, Ledger
 from .errors import ConfigError
+from .savers import Saver
 from .store import RunFolder, path
 from .strategies import Limits, StrategyName, played, waiting
 from .tree_saver import TreeSaver
 from .types import Branch
-
-
-class Checkpoints(Protocol):
-    """Where checkpoints can be dropped."""
-
-    def delete_thread(self, thread_id: str) -> None:
-        """Drop a thread."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Pruned:
     """Bytes of the checkpoints' file; 0 where the checkpoints are not in a file of the run's."""
 
 
-def prune(run: str | Path, *, checkpoints: str | Path | Checkpoints | None = None) -> Pruned:
+def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> Pruned:
     """Drop the checkpoints that no later branch of a run can start from.
 
     Args:
