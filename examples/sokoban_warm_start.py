@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--follow-rows", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--adapter", help="go on with this adapter instead of a new one")
-    parser.add_argument("--learning-rate", default="1e-3")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--rows-only", action="store_true", help="do not train")
     arguments = parser.parse_args()
     rows = demonstrations(
@@ -48,23 +48,25 @@ def main() -> None:
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     print(f"{len(rows)} rows in {data}")
     if not arguments.rows_only:
-        from leafe_graph.finetune.train import main as train
+        from leafe_graph.finetune import TrainConfig
+        from leafe_graph.finetune.train import train
 
-        blocks = [str(block) for block in range(10, 30)]  # the upper two thirds: a third less work in the backward pass
-        options = ["--objective", "demonstrations", "--model", "local:smollm2-135m", "--data", str(data)]
-        options += [
-            "--out",
-            str(arguments.out),
-            "--lora-r",
-            "8",
-            "--lora-alpha",
-            "16",
-            "--learning-rate",
-            arguments.learning_rate,
-        ]
-        options += ["--layers-to-transform", ",".join(blocks), "--batch-size", "16", "--micro-batch-size", "16"]
-        options += ["--adapter", arguments.adapter] if arguments.adapter else []
-        train([*options, "--adapter-dtype", "bfloat16", "--backend", "peft"])
+        config = TrainConfig(
+            objective="demonstrations",
+            model="local:smollm2-135m",
+            adapter=arguments.adapter,
+            data=[data],
+            out=arguments.out,
+            lora_r=8,
+            lora_alpha=16,
+            layers_to_transform=[*range(10, 30)],  # the upper two thirds: a third less work in the backward pass
+            learning_rate=arguments.learning_rate,
+            batch_size=16,
+            micro_batch_size=16,
+            adapter_dtype="bfloat16",
+            backend="peft",
+        )
+        print(train(config).summary())
 
 
 def demonstrations(levels: int, act: int, reflect: int, follow: int, *, seed: int) -> list[Example]:

@@ -36,13 +36,24 @@ def main() -> None:
     write_jsonl(rows, data)
     print(f"{len(rows)} rows in {data}")
     if not arguments.rows_only:
-        from leafe_graph.finetune.train import main as train
+        from leafe_graph.finetune import TrainConfig
+        from leafe_graph.finetune.train import train
 
-        blocks = ",".join(map(str, range(8, 30)))  # the upper ones: less work in the backward pass
-        options = ["--objective", "demonstrations", "--model", "local:smollm2-135m", "--data", str(data)]
-        options += ["--out", str(arguments.out), "--epochs", arguments.epochs, "--learning-rate", "1e-3"]
-        options += ["--layers-to-transform", blocks, "--batch-size", "24", "--micro-batch-size", "4"]
-        train([*options, "--save-steps", "10", "--adapter-dtype", "bfloat16", "--backend", "peft"])
+        config = TrainConfig(
+            objective="demonstrations",
+            model="local:smollm2-135m",
+            data=[data],
+            out=arguments.out,
+            epochs=arguments.epochs,
+            learning_rate=1e-3,
+            layers_to_transform=[*range(8, 30)],  # the upper ones: less work in the backward pass
+            batch_size=24,
+            micro_batch_size=4,
+            save_steps=10,
+            adapter_dtype="bfloat16",
+            backend="peft",
+        )
+        print(train(config).summary())
 
 
 def scienceworld(n: int, seed: int) -> list[Example]:

@@ -14,6 +14,7 @@ from typing import Any
 from leafe_graph.errors import ConfigError, MissingDependency
 
 from .config import TrainConfig
+from .parallel import processes
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ def stop_ids(folder: str, tokenizer: Any) -> set[int]:
     return ids - {None}
 
 
-def load(config: TrainConfig, folder: str) -> tuple[Any, str]:
-    """The model in training mode with its trainable LoRA parameters, and the backend's name."""
+def load(config: TrainConfig, folder: str, device: Any) -> tuple[Any, str]:
+    """The model on the device, in training mode, with its trainable LoRA parameters, and the backend's name."""
     if config.backend != "peft":
         reason = _import_unsloth()
         if reason is None:
@@ -73,7 +74,7 @@ def load(config: TrainConfig, folder: str) -> tuple[Any, str]:
                 f"Unsloth cannot be used: {reason}", extra="unsloth", needed_for='backend="unsloth"'
             )
         log.info("training with plain PEFT: %s", reason)
-    return _peft(config, folder), "peft"
+    return _peft(config, folder, device), "peft"
 
 
 def start_unsloth_first(config: TrainConfig) -> None:
@@ -88,6 +89,8 @@ def _import_unsloth() -> str | None:
         return None
     from importlib.util import find_spec
 
+    if processes() > 1:
+        return f"it trains in one process, {processes()} were launched"
     if find_spec("unsloth") is None:
         return 'it is not installed: pip install "leafe-graph[unsloth]"'
     if early := [name for name in ("trl", "transformers", "peft") if name in sys.modules]:
@@ -109,7 +112,7 @@ def _dtype(config: TrainConfig) -> Any:
     return getattr(torch, name)
 
 
-def _peft(config: TrainConfig, folder: str) -> Any:
+def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
     with needs_train_extra():
         import torch
         from peft import LoraConfig, PeftModel, get_peft_model
@@ -123,9 +126,10 @@ def _peft(config: TrainConfig, folder: str) -> Any:
         quantised["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
+        quantised["device_map"] = {"": device}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **quantised)
-    if torch.cuda.is_available() and not quantised:
-        model = model.to("cuda")
+    if not quantised:
+        model = model.to(device)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()

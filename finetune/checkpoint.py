@@ -20,6 +20,8 @@ _MAY_CHANGE = {"out", "data", "eval_data", "model", "resume", "merge", "merged_d
     "save_steps",
     "backend",
     "gradient_checkpointing",
+    "report_to",
+    "project",
 }  # settings that a resumed run may have otherwise; model and files count by what they hold
 _KEPT = 2  # the last, and one before it in case the last is torn
 
@@ -50,8 +52,6 @@ class State:
             **self.__dict__,
             "adapter": {name: p.detach() for name, p in weights.items()},
             "optimizer": optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
         }
         aside = folder / "writing.tmp"
         with aside.open("wb") as file:
@@ -84,9 +84,6 @@ class State:
                 for name, parameter in weights.items():
                     parameter.copy_(held["adapter"][name])
             optimizer.load_state_dict(held["optimizer"])
-            torch.set_rng_state(held["rng"])
-            if len(held["cuda_rng"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(held["cuda_rng"])
             for name in self.__dict__:
                 setattr(self, name, held[name])
             return self.step

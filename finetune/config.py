@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -11,6 +12,9 @@ class TrainConfig(BaseModel):
     """Train a LoRA adapter on exported rows: L = L_cf + beta * L_reh, loss on the action's tokens only."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+    config: Path | None = None
+    """YAML (or JSON) file of these fields; what is given beside it wins. `out`/train_config.json is one."""
 
     model: str
     """The base model: "local:smollm2-135m" (embedded), "local:PATH", a Hugging Face folder, or a hub name."""
@@ -81,7 +85,12 @@ class TrainConfig(BaseModel):
     tokenizer. Off: tokenise the text anew."""
 
     eval_data: list[Path] | None = None
-    """Held-out rows for the same objective; the adapter with the lowest held-out loss is the one that is kept."""
+    """Held-out rows for the same objective, of tasks that `data` has none of; the adapter with the lowest held-out loss
+    is the one that is kept."""
+
+    eval_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the tasks in `data` whose rows are held out in the same way. Whole tasks, never single rows: what a task
+    teaches stands in many of its rows. A task that is held out stays so when rows of more tasks come."""
 
     eval_steps: int = Field(default=50, ge=1)
     """Held-out loss is computed before training, every so many steps, and at the end."""
@@ -116,13 +125,37 @@ class TrainConfig(BaseModel):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
 
+    report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default_factory=list)
+    """Trackers that get what metrics.jsonl gets, through accelerate's; `out`/tracking holds TensorBoard's files."""
+
+    project: str = "leafe-graph"
+    """What the trackers call the project: W&B's project, MLflow's experiment."""
+
     seed: int = 0
     """Decides the LoRA matrices' start, the order of rows and dropout."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, given: Any) -> Any:
+        """What the file says, but for what is said beside it."""
+        if not isinstance(given, dict) or given.get("config") is None:
+            return given
+        beside, file = dict(given), given["config"]
+        del beside["config"]
+        try:
+            said = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{file} cannot be read as YAML: {error}") from error
+        if not isinstance(said, dict):
+            raise ValueError(f"{file} holds {type(said).__name__}, expected fields: model, data, out, ...")
+        return said | beside
+
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.patience is not None and self.eval_data is None:
-            raise ValueError("patience needs eval_data: there is no held-out loss to watch without it")
+        if self.patience is not None and not (self.eval_data or self.eval_share):
+            raise ValueError("patience needs eval_data or eval_share: there is no held-out loss to watch without one")
+        if self.eval_data and self.eval_share:
+            raise ValueError("eval_data and eval_share both say what is held out: give one of them")
         return self
 
 
@@ -152,6 +185,8 @@ class TrainResult:
     """Tokens (prompt and completion) run, epochs counted; a history that rows share is run once."""
     seconds: float
     """Time spent in training steps."""
+    processes: int = 1
+    """How many shared the work."""
     token_ids: dict[str, int] = field(default_factory=dict)
     """What became of the token ids that rows carry: "recorded", "differ", "prompt_from_text" and "from_text" count
     training rows, see `leafe_graph.finetune.data.token_id_counts`; empty where no row carries any."""

@@ -3,18 +3,25 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """metrics.jsonl: a line a step, and one an evaluation. Lines of steps that are done again are dropped first."""
+    """metrics.jsonl: a line a step, and one an evaluation; the trackers get the same.
 
-    def __init__(self, path: Path, *, upto: int) -> None:
-        self.path = path
-        kept = [m for m in self.read() if upto and m["step"] <= upto]
-        path.write_text("".join(json.dumps(m) + "\n" for m in kept))
+    Lines of steps that are done again are dropped first. Of several processes the first one writes.
+    """
+
+    def __init__(self, path: Path, *, upto: int, accelerator: "Accelerator") -> None:
+        self.path, self._accelerator = path, accelerator
+        if accelerator.is_main_process:
+            kept = [m for m in self.read() if upto and m["step"] <= upto]
+            path.write_text("".join(json.dumps(m) + "\n" for m in kept))
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines."""
@@ -28,14 +35,16 @@ class Metrics:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        if self._accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        self._accelerator.log({name: value for name, value in record.items() if name != "step"}, step=record["step"])
 
 
 class ProgressBar:
-    """A rich progress bar on a terminal, nothing elsewhere."""
+    """A rich progress bar on a terminal, nothing elsewhere and in other processes than the first."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, *, hidden: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +56,7 @@ class ProgressBar:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=hidden or not console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=total, completed=done, note="")
 

@@ -136,16 +136,26 @@ def micro_batches(rows: Sequence[TokenRow], chains: Sequence[Sequence[int]], siz
 
 
 def objective_value(
-    model: Any, rows: Sequence[TokenRow], *, objective: str, beta: float, micro_batch_size: int = 8
+    model: Any,
+    rows: Sequence[TokenRow],
+    *,
+    objective: str,
+    beta: float,
+    micro_batch_size: int = 8,
+    rank: int = 0,
+    processes: int = 1,
 ) -> float:
-    """L over all rows, without gradients and dropout: the held-out loss, and what the estimator is tested against."""
+    """L over all rows, without gradients and dropout: the held-out loss, and what the estimator is tested against.
+
+    Of several processes each gets its part of the sum, the one of ``rank``.
+    """
     import torch
 
     c, _ = coefficients([r.kind for r in rows], objective=objective, beta=beta)
     total, training = 0.0, model.training
     model.eval()
     with torch.no_grad():
-        for batch in micro_batches(rows, chains(rows, longest=len(rows)), micro_batch_size):
+        for batch in micro_batches(rows, chains(rows, longest=len(rows)), micro_batch_size)[rank::processes]:
             nll = chain_nll(model, [[rows[i] for i in chain] for chain in batch]).tolist()
             members = [i for chain in batch for i in chain]
             total += sum(c[i] * rows[i].weight * value for i, value in zip(members, nll, strict=True))

@@ -4,6 +4,7 @@ A record that is not a row as the exporter writes it is an error that says file,
 converted or cut. All bad records of all files are collected before anything is raised.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,34 @@ def read_examples(paths: Sequence[Path]) -> list[SourceRow]:
     if not rows:
         raise ConfigError(f"no example rows in {', '.join(map(str, paths))}: the files are empty")
     return rows
+
+
+def split_tasks(rows: Sequence[SourceRow], share: float) -> tuple[list[SourceRow], list[SourceRow]]:
+    """The rows to train on, and those of the share of the tasks that is held out.
+
+    A task's place does not depend on the other tasks, so that it stays where it is, or nearly so, when more come.
+    """
+    tasks = {row.example["task_id"] for row in rows}
+    n = max(1, round(share * len(tasks)))
+    if n >= len(tasks):
+        raise ConfigError(
+            f"eval_share={share:g} of {len(tasks)} task(s) leaves nothing to train on: collect rows of more tasks, or "
+            "give rows of other tasks as eval_data"
+        )
+    held = set(sorted(tasks, key=lambda task: hashlib.sha256(task.encode()).digest())[:n])
+    return (
+        [row for row in rows if row.example["task_id"] not in held],
+        [row for row in rows if row.example["task_id"] in held],
+    )
+
+
+def refuse_shared_tasks(rows: Sequence[SourceRow], held_out: Sequence[SourceRow]) -> None:
+    """Held-out rows of a task that is trained on would tell what was learned by heart."""
+    if shared := {row.example["task_id"] for row in rows} & {row.example["task_id"] for row in held_out}:
+        raise ConfigError(
+            f"eval_data has rows of {len(shared)} task(s) that are trained on as well, such as {short(min(shared))}: "
+            "hold out whole tasks, as eval_share does"
+        )
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:

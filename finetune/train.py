@@ -11,21 +11,21 @@ import json
 import logging
 import math
 import shutil
-import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from random import Random
 
 from leafe_graph.errors import ConfigError
 
-from . import backends
+from . import backends, parallel
 from .chains import chains
 from .checkpoint import State, fingerprint
 from .config import TrainConfig, TrainResult
-from .data import TokenRow, doubts, read_examples, token_id_counts, tokenize
+from .data import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
 from .metrics import Metrics, ProgressBar, plot
 from .objective import chain_nll, coefficients, epoch_steps, micro_batches, objective_value, steps_in_epoch
+from .reading import refuse_shared_tasks, split_tasks
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ def train(config: TrainConfig) -> TrainResult:
     tokenizer = backends.load_tokenizer(folder)
     stops = backends.stop_ids(folder, tokenizer)
 
-    def rows_of(paths: Sequence[Path]) -> list[TokenRow]:
+    def tokenized(read: Sequence[SourceRow]) -> list[TokenRow]:
         rows = tokenize(
-            read_examples(paths),
+            read,
             tokenizer,
             stop_ids=stops,
             max_length=config.max_length,
@@ -60,8 +60,13 @@ def train(config: TrainConfig) -> TrainResult:
             raise ConfigError("nothing to train on: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
         return rows
 
-    rows = rows_of(config.data)
-    eval_rows = rows_of(config.eval_data) if config.eval_data else []
+    read, held_out = read_examples(config.data), []
+    if config.eval_data:
+        held_out = read_examples(config.eval_data)
+        refuse_shared_tasks(read, held_out)
+    elif config.eval_share:
+        read, held_out = split_tasks(read, config.eval_share)
+    rows, eval_rows = tokenized(read), tokenized(held_out) if held_out else []
     kinds = [row.kind for row in rows]
     c, warnings = coefficients(kinds, objective=config.objective, beta=config.beta)
     warnings += doubts(rows)
@@ -73,19 +78,22 @@ def train(config: TrainConfig) -> TrainResult:
 
     out = config.out
     checkpoints = out / "checkpoints"
-    if not config.resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    accelerator = parallel.accelerator(config)
+    rank, processes, first = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    with accelerator.main_process_first():
+        if first and not config.resume:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoints.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(config.seed)
-    model, backend = backends.load(config, folder)
+    model, backend = backends.load(config, folder, accelerator.device)
     weights = backends.trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    torch.manual_seed(config.seed)
     state = State(fingerprint=fingerprint(config, folder, rows, eval_rows))
     resumed_from = state.resume(checkpoints, weights, optimizer)
-    (out / "train_config.json").write_text(config.model_dump_json(indent=2) + "\n")
-    metrics = Metrics(out / "metrics.jsonl", upto=resumed_from)
+    if first:
+        (out / "train_config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    metrics = Metrics(out / "metrics.jsonl", upto=resumed_from, accelerator=accelerator)
     log.info(
         "%s rows, %d steps, backend %s%s",
         dict(Counter(kinds)),
@@ -95,16 +103,23 @@ def train(config: TrainConfig) -> TrainResult:
     )
 
     def evaluate() -> None:
-        value = objective_value(
-            model, eval_rows, objective=config.objective, beta=config.beta, micro_batch_size=config.micro_batch_size
+        part = objective_value(
+            model,
+            eval_rows,
+            objective=config.objective,
+            beta=config.beta,
+            micro_batch_size=config.micro_batch_size,
+            rank=rank,
+            processes=processes,
         )
+        [value] = parallel.add_up(accelerator, [part])
         metrics.write({"step": state.step, "eval_loss": value})
         state.judge(value, weights)
 
     if eval_rows and resumed_from == 0:
         evaluate()
     plan: tuple[int, list[list[Sequence[int]]]] = (-1, [])
-    with ProgressBar(total, resumed_from) as progress:
+    with ProgressBar(total, resumed_from, hidden=not first) as progress:
         while state.step < total and not (config.patience and state.stale >= config.patience):
             started = time.perf_counter()
             epoch, place = divmod(state.step, steps_per_epoch)
@@ -113,8 +128,11 @@ def train(config: TrainConfig) -> TrainResult:
             step_chains = plan[1][place]
             # Divided by the epoch's mean step size, not this step's: the mean over an epoch is then exactly L.
             share = steps_per_epoch / len(rows)
-            loss, by_kind = 0.0, defaultdict[str, list[float]](list)
-            for batch in micro_batches(rows, step_chains, config.micro_batch_size):
+            counts = Counter(kinds[i] for chain in step_chains for i in chain)
+            loss, by_kind = 0.0, dict.fromkeys(sorted(counts), 0.0)
+            torch.manual_seed(Random(f"{config.seed}/{state.step}/{rank}").getrandbits(63))  # of dropout
+            at_once = min(config.micro_batch_size, -(-len(step_chains) // processes))
+            for batch in micro_batches(rows, step_chains, at_once)[rank::processes]:
                 members = [i for chain in batch for i in chain]
                 nll_N = chain_nll(model, [[rows[i] for i in chain] for chain in batch])
                 scale_N = torch.tensor([share * c[i] * rows[i].weight for i in members], device=nll_N.device)
@@ -122,7 +140,9 @@ def train(config: TrainConfig) -> TrainResult:
                 part.backward()
                 loss += part.item()
                 for i, value in zip(members, nll_N.tolist(), strict=True):
-                    by_kind[kinds[i]].append(rows[i].weight * value)
+                    by_kind[kinds[i]] += rows[i].weight * value
+            loss, *sums = parallel.add_up(accelerator, [loss, *by_kind.values()])
+            parallel.add_up_gradients(accelerator, weights.values())
             if not math.isfinite(loss):
                 raise ConfigError(f"the loss is {loss} at step {state.step + 1}: lower learning_rate, or use float32")
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.max_grad_norm).item()
@@ -139,7 +159,7 @@ def train(config: TrainConfig) -> TrainResult:
                     "step": state.step,
                     "epoch": round(state.step / steps_per_epoch, 4),
                     "loss": loss,
-                    **{_SHORT[kind]: sum(values) / len(values) for kind, values in sorted(by_kind.items())},
+                    **{_SHORT[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=True)},
                     "lr": rate,
                     "grad_norm": norm,
                     "tokens": tokens,
@@ -150,9 +170,10 @@ def train(config: TrainConfig) -> TrainResult:
             progress.advance(loss, tokens / seconds)
             if eval_rows and (state.step % config.eval_steps == 0 or state.step == total):
                 evaluate()
-            if state.step % config.save_steps == 0:
+            if first and state.step % config.save_steps == 0:
                 state.save(checkpoints, weights, optimizer)
-    state.save(checkpoints, weights, optimizer)
+    if first:
+        state.save(checkpoints, weights, optimizer)
     if state.best and state.best["step"] != state.step:
         with torch.no_grad():
             for name, parameter in weights.items():
@@ -162,17 +183,15 @@ def train(config: TrainConfig) -> TrainResult:
                 "held-out loss never fell below its value before training: the adapter is the untrained one"
             )
             log.warning(warnings[-1])
-    backends.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
-    merged = (
-        backends.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
-        if config.merge
-        else None
-    )
+    if first:
+        backends.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
+        if config.merge:
+            backends.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
     last = [m["loss"] for m in metrics.read() if "loss" in m][-steps_per_epoch:]
-    plot(out)
-    return TrainResult(
+    accelerator.end_training()
+    result = TrainResult(
         adapter=out,
-        merged=merged,
+        merged=out / "merged" if config.merge else None,
         backend=backend,
         steps=state.step,
         resumed_from=resumed_from,
@@ -183,8 +202,13 @@ def train(config: TrainConfig) -> TrainResult:
         kept_step=state.best["step"] if state.best else state.step,
         tokens=state.tokens,
         seconds=state.seconds,
+        processes=processes,
         warnings=warnings,
     )
+    if first:
+        plot(out)
+        (out / "result.json").write_text(json.dumps(result.summary(), indent=2) + "\n")
+    return result
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
@@ -195,17 +219,3 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     done = (step - warmup) / max(1, total - warmup)
     shape = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "constant": 1.0}
     return config.learning_rate * shape[config.lr_schedule]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """``leafe train`` and ``python -m leafe_graph.finetune.train``; the process's exit code."""
-    from pydantic_settings import CliApp
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    result = train(CliApp.run(TrainConfig, cli_args=None if argv is None else list(argv)))
-    print(json.dumps(result.summary(), indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,16 @@
-"""A call in a process of its own, which ends with its parent."""
+"""A call or a command in a process of its own, which ends with its parent."""
 
 import logging
 import multiprocessing
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import LeafeError
@@ -47,6 +50,22 @@ def apart(function: Callable[..., T], *args: Any) -> T:
         raise error
     result: T = answer
     return result
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command by which another one ends with the holder of its standard input, see `leafe_graph.guard`."""
+    return [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), *command]
+
+
+def run_guarded(command: Sequence[str]) -> int:
+    """Run a command that ends with this process; its exit code. A Ctrl-C, too, ends it with all that it started."""
+    process = subprocess.Popen(guarded(command), stdin=subprocess.PIPE, stdout=sys.stderr, start_new_session=True)
+    try:
+        return process.wait()
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait()
 
 
 def _call(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -311,7 +311,6 @@ class Leafe(BaseSettings):
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
-        cli_enforce_required=True,
         use_attribute_docstrings=True,
     )
 
@@ -384,6 +383,8 @@ def _bad_flag(error: "ErrorDetails") -> str:
     """A pydantic error in the words of the command line."""
     _, *where = error["loc"]
     flag = f"--{where[0]}".replace("_", "-") + ": " if where else ""
+    if error["type"] == "missing":
+        return f"{flag}it is required"
     message = error["msg"].removeprefix("Value error, ")
     return flag + message + (f", got {error['input']!r}" if where else "")
 

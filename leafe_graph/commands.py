@@ -4,6 +4,7 @@ Imported only once a command line has been understood.
 """
 
 import inspect
+import os
 import shlex
 import signal
 import sys
@@ -136,11 +137,12 @@ def run_export(config: "Export") -> "Summary":
 
 
 def run_train(config: "TrainConfig") -> "TrainResult":
-    """``leafe train``."""
+    """``leafe train``; of several processes the first one tells."""
     from .finetune.train import train
 
     result = train(config)
-    _show("training", result.summary().items())
+    if not int(os.environ.get("RANK", "0")):
+        _show("training", result.summary().items())
     return result
 
 

@@ -15,17 +15,19 @@ its own means, and ends as it would have undisturbed, so the whole run does too.
 import hashlib
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from rich.table import Table
 
-from .apart import apart
+from .apart import apart, run_guarded
 from .commands import attribute, console, run_eval, run_explore, run_export, run_train
-from .errors import ConfigError, MissingDependency
+from .errors import ConfigError, LeafeError, MissingDependency
 from .evaluate import Result, compare, powers_of_two
 from .policies import LocalPolicy, Policy, ServedPolicy
 from .report import write_report
@@ -38,9 +40,9 @@ if TYPE_CHECKING:
 
 _PACE = {"concurrency", "timeout", "tries", "env_timeout"}
 _MAY_CHANGE: Any = {
-    **dict.fromkeys(("out", "rounds", "k", "min_gain", "patience", "serve", "estimate"), True),
+    **dict.fromkeys(("out", "rounds", "k", "min_gain", "patience", "serve", "accelerate", "estimate"), True),
     "explore": _PACE,
-    "train": {"micro_batch_size", "gradient_checkpointing", "save_steps", "backend"},
+    "train": {"micro_batch_size", "gradient_checkpointing", "save_steps", "backend", "report_to", "project"},
     "eval": _PACE,
 }
 """What the next call may have otherwise: how many rounds there are, how the policy is reached, memory and speed."""
@@ -109,7 +111,7 @@ def _play_round(config: RunConfig, policy: Policy, number: int, start: Path | No
         went_on = before if config.train_from == "last" else start
         rows = [_folder(config, n) / "examples" / "examples.jsonl" for n in config.kept(number)]
         where = {"data": rows, "adapter": went_on, "out": _adapter(config, number)}
-        result = _train(config.train.model_copy(update=where))
+        result = _train(config.train.model_copy(update=where), config.accelerate)
         weights = (result.adapter / "adapter_model.safetensors").read_bytes()
         facts = ("backend", "steps", "rows", "loss", "eval_loss", "kept_step", "tokens", "warnings")
         return {name: getattr(result, name) for name in facts} | {"sha256": hashlib.sha256(weights).hexdigest()}
@@ -156,11 +158,26 @@ def _mark(folder: Path, phase: str) -> Path:
     return folder / "done" / f"{phase}.json"
 
 
-def _train(config: "TrainConfig") -> "TrainResult":
+def _train(config: "TrainConfig", accelerate: Path | None) -> "TrainResult":
     """Unsloth patches transformers while that is imported, which exploring did long ago: it needs a fresh process."""
+    if accelerate is not None:
+        return _launched(config, accelerate)
     if config.backend == "peft" or find_spec("unsloth") is None:
         return run_train(config)
     return apart(run_train, config)
+
+
+def _launched(config: "TrainConfig", accelerate: Path) -> "TrainResult":
+    """As many processes as the file says; what they came to is read from the adapter's folder."""
+    from .finetune.config import TrainResult
+
+    settings = config.out / "train_config.json"
+    save_json(settings, config.model_dump(mode="json"))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
+    code = run_guarded([*launch, "-m", "leafe_graph", "train", "--config", str(settings)])
+    if code:
+        raise LeafeError(f"the training ended with exit code {code}, see above; the same command again goes on")
+    return TypeAdapter(TrainResult).validate_json((config.out / "result.json").read_text())
 
 
 def _stop(config: RunConfig, results: list[Result]) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
 
 from .cli import Command, Eval, Explore, Export
 from .envs.catalog import WORLDS
@@ -20,7 +20,7 @@ from .finetune.config import TrainConfig
 _DECIDED: dict[str, dict[str, Any]] = {
     "explore": {"out": ".", "adapter": None},
     "export": {"run": ".", "out": None},
-    "train": {"out": "adapter", "adapter": None, "data": ["examples"], "resume": True},
+    "train": {"config": None, "out": "adapter", "adapter": None, "data": ["examples"], "resume": True},
     "eval": {"out": "eval", "adapter": None, "name": None},
 }
 """What a section may not say, and what stands there until a round is played: places in the round's folder."""
@@ -99,6 +99,10 @@ class RunConfig(Command):
 
     serve: Serving | None = None
     """Serve the policy with vLLM: `serve: {}` with all defaults. In this process unless given."""
+
+    accelerate: FilePath | None = None
+    """Train in several processes, as this file of accelerate's says (`accelerate config` writes one); in one unless
+    given."""
 
     env: str = "sokoban"
     """The environment: a name that `leafe envs` lists, or "MODULE:ATTRIBUTE"."""

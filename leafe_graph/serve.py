@@ -11,7 +11,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -22,6 +21,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
+from .apart import guarded
 from .errors import ConfigError, ModelError
 from .models import load_model
 from .vllm_build import find_build
@@ -128,7 +128,7 @@ class VllmServer:
             command = [self._build.python, "-m", "vllm.entrypoints.openai.api_server", *self._flags(served, port)]
             with self.log.open("ab") as log:
                 self._guard = subprocess.Popen(
-                    [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), *command],
+                    guarded(command),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ def row(
     *,
     kind: ExampleKind = "rehearsal",
     weight: float = 1.0,
+    task_id: str = "task",
     prompt_token_ids: list[int] | None = None,
     completion_token_ids: list[int] | None = None,
 ) -> Example:
@@ -22,7 +23,7 @@ def row(
         kind=kind,
         prompt=[{"role": "user", "content": user}],
         completion=[{"role": "assistant", "content": action}],
-        task_id="task",
+        task_id=task_id,
         branch_id="0",
         decision_point=0,
         weight=weight,

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rows import row, unequal, write
 
+from leafe_graph.cli import main
 from leafe_graph.errors import ConfigError, ExampleError, MissingDependency
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune import train as train_module
 from leafe_graph.finetune.checkpoint import State
-from leafe_graph.finetune.config import TrainResult
-from leafe_graph.finetune.train import learning_rate, main, train
+from leafe_graph.finetune.reading import read_examples, split_tasks
+from leafe_graph.finetune.train import learning_rate, train
+from leafe_graph.types import ExampleKind
 
 torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
 pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
@@ -168,9 +171,8 @@ def test_the_adapter_with_the_lowest_held_out_loss_is_kept(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held-out rows that contradict the training rows: training stops early and the start's weights are kept."""
-    held_out = write(
-        config.out.with_name("held.jsonl"), [row(r["prompt"][0]["content"], "z", kind=r["kind"]) for r in unequal()]
-    )
+    contrary = [row(r["prompt"][0]["content"], "z", kind=r["kind"], task_id="other") for r in unequal()]
+    held_out = write(config.out.with_name("held.jsonl"), contrary)
     watched = config.model_copy(
         update={"eval_data": [held_out], "eval_steps": 1, "patience": 2, "max_steps": 20, "learning_rate": 0.1}
     )
@@ -181,6 +183,49 @@ def test_the_adapter_with_the_lowest_held_out_loss_is_kept(
     killed_after(1, watched, monkeypatch)
     resumed = train(watched)
     assert resumed.kept_step == straight.kept_step and same(adapter(resumed.adapter), adapter(straight.adapter))
+
+
+def test_whole_tasks_are_held_out(config: TrainConfig, tmp_path: Path) -> None:
+    """eval_share takes all rows of some tasks, the same ones when other tasks come; eval_data may share none."""
+    rows = [row(action=word, task_id=f"task {i % 5}", kind=kind) for i, (word, kind) in enumerate(KINDS)]
+    read = read_examples([write(tmp_path / "five.jsonl", rows)])
+    kept, held = split_tasks(read, 0.4)
+    assert len(kept) + len(held) == len(rows) and len({r.example["task_id"] for r in held}) == 2
+    assert not {r.example["task_id"] for r in kept} & {r.example["task_id"] for r in held}
+    more = [*rows, *(row(task_id=f"new {i}") for i in range(5))]
+    later = split_tasks(read_examples([write(tmp_path / "ten.jsonl", more)]), 0.4)[1]
+    assert len({r.example["task_id"] for r in held} & {r.example["task_id"] for r in later}) >= 1
+
+    shared = config.model_copy(update={"data": [tmp_path / "five.jsonl"], "eval_share": 0.4, "max_steps": 2})
+    result = train(shared)
+    assert sum(result.rows.values()) == len(kept) and result.eval_loss is not None
+    with pytest.raises(ConfigError, match=r"rows of 5 task.* trained on as well, such as 'task 0'"):
+        train(config.model_copy(update={"data": [tmp_path / "five.jsonl"], "eval_data": [tmp_path / "ten.jsonl"]}))
+    with pytest.raises(ConfigError, match=r"eval_share=0.9 of 1 task\(s\) leaves nothing"):
+        train(config.model_copy(update={"eval_share": 0.9}))
+
+
+KINDS: list[tuple[str, ExampleKind]] = [
+    (word, kind) for kind in ("rehearsal", "counterfactual") for word in ("up", "down", "left", "right", "up down")
+]
+
+
+def test_settings_come_from_a_file_and_flags(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said beside the file wins; a run's train_config.json is such a file."""
+    file = tmp_path / "train.yaml"
+    file.write_text(f"model: {config.model}\ndata: [{config.data[0]}]\nout: {tmp_path / 'o'}\nbeta: 3\nmax_steps: 1\n")
+    assert main(["train", "--config", str(file), "--beta", "0.5", "--backend", "peft"]) == 0
+    told = TrainConfig(config=tmp_path / "o" / "train_config.json", lora_r=2)  # type: ignore[call-arg]
+    assert (told.beta, told.max_steps, told.lora_r, told.config) == (0.5, 1, 2, None)
+    assert json.loads((tmp_path / "o" / "result.json").read_text())["steps"] == 1
+    for text, said in (("- a", "holds list, expected fields"), ("a: [", "cannot be read as YAML")):
+        file.write_text(text)
+        with pytest.raises(ValidationError, match=said):
+            TrainConfig(config=file)  # type: ignore[call-arg]
+    assert main(["train", "--data", "d"]) == 2
+    assert "--model: it is required" in capsys.readouterr().err
 
 
 def test_only_chosen_layers_are_trained(config: TrainConfig) -> None:
@@ -217,29 +262,6 @@ def test_the_learning_rates_course(config: TrainConfig) -> None:
     assert learning_rate(linear.model_copy(update={"lr_schedule": "constant"}), 9, 10) == 1.0
 
 
-def test_the_command_line(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Flags are the config's fields in kebab case, and its docstrings are the help."""
-    seen: list[TrainConfig] = []
-    result = TrainResult(
-        adapter=config.out, merged=None, backend="peft", steps=1, resumed_from=0, rows={}, loss=1.0, eval_loss=None,
-        kept_step=1, tokens=1, seconds=1.0,
-    )  # fmt: skip
-    monkeypatch.setattr(train_module, "train", lambda c: (seen.append(c), result)[1])
-    assert (
-        main(["--model", "m", "--data", "a", "--data", "b", "--out", "o", "--lora-r", "2", "--no-resume", "--merge"])
-        == 0
-    )
-    assert seen[0].model_dump(exclude_defaults=True) == {
-        "model": "m", "data": [Path("a"), Path("b")], "out": Path("o"), "lora_r": 2, "resume": False, "merge": True,
-    }  # fmt: skip
-    assert json.loads(capsys.readouterr().out)["steps"] == 1
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "Weight of the rehearsal term" in capsys.readouterr().out
-
-
 def test_importing_the_config_needs_no_torch() -> None:
     """--help and `import leafe_graph.finetune` stay fast."""
     code = (
@@ -263,7 +285,7 @@ def run_of_its_own(config: TrainConfig) -> None:
     for name, value in config.model_dump(mode="json", exclude_defaults=True).items():
         for one in value if isinstance(value, list) else [value]:
             flags += [f"--{name.replace('_', '-')}", str(one)]
-    command = [sys.executable, "-m", "leafe_graph.finetune.train", *flags]
+    command = [sys.executable, "-m", "leafe_graph", "train", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
