@@ -316,8 +316,8 @@ def test_both_backends_are_given_the_same_batches(config: TrainConfig, monkeypat
         seen: list[Any] = []
         build = train_module.backends._peft
 
-        def load(config: TrainConfig, folder: str) -> tuple[Any, str]:
-            model = build(config, folder)
+        def load(config: TrainConfig, folder: str, device: Any) -> tuple[Any, str]:
+            model = build(config, folder, device)
             model.register_forward_pre_hook(
                 lambda _, args, kwargs: seen.append(kwargs["input_ids"].tolist()),
                 with_kwargs=True,
