@@ -17,7 +17,7 @@ from pydantic import PrivateAttr
 log = logging.getLogger(__name__)
 
 FIELD = "return_token_ids"
-"""What asks vLLM (0.10.2 and later) and SGLang for token ids; llama.cpp, Ollama and others ignore it."""
+"""What asks for token ids: vLLM has it (chat_completion/protocol.py of 0.32), and SGLang (its pull request 30917)."""
 
 
 class VllmChatModel(ChatOpenAI):  # type: ignore[misc]
