@@ -103,8 +103,8 @@ def token_id_counts(rows: Iterable[TokenRow]) -> dict[str, int]:
     "recorded": rows trained on as they were sampled. "differ": of these, rows whose text this tokenizer would cut into
     other tokens, or whose prompt had another date or began the reply. "prompt_from_text": of these, rows whose recorded
     prompt says something else than the row's, so that its text was taken. "from_text": rows whose recorded reply does
-    not say the row's text in this tokenizer (another model made it, or it was cut at a stop text), so that all is taken
-    from text.
+    not say the row's text and a stop token in this tokenizer (another model made it, or it was cut at a stop text or at
+    the most tokens allowed), so that all is taken from text.
     """
     return dict(sorted(Counter(name for row in rows for name in row.origin).items()))
 
@@ -114,8 +114,9 @@ def doubts(rows: Sequence[TokenRow]) -> list[str]:
     counts, found = token_id_counts(rows), []
     if n := counts.get("from_text"):
         found.append(
-            f"{n} of {len(rows)} rows have recorded token ids that do not say their text in this model's tokenizer "
-            "(another model's, or cut at a stop text): they are trained on by their text"
+            f"{n} of {len(rows)} rows have recorded token ids that do not say their text and a stop token in this "
+            "model's tokenizer (another model's, or cut at a stop text or at max_tokens): they are trained on by their "
+            "text, and a stop token after it"
         )
     if n := counts.get("prompt_from_text"):
         found.append(
@@ -207,19 +208,14 @@ def _reply(
 def _recorded_reply(
     sampled: Sequence[int], text: str, chat: ChatTokenizer, stop_ids: Collection[int]
 ) -> list[int] | None:
-    """The sampled ids up to the stop token; None where they do not say the row's text in this tokenizer."""
-    if not sampled or max(sampled) >= len(chat.tokenizer):
-        return None
+    """The sampled ids up to the stop token; None where they have none or say something else than the row's text."""
     end = next((i for i, token in enumerate(sampled) if token in stop_ids), None)
+    if end is None or max(sampled) >= len(chat.tokenizer):
+        return None
     said = chat.decode(sampled[:end], skip_special_tokens=True)
-    if end is None and said == text:
-        raise ValueError(
-            f"completion_token_ids have no stop token (any of {sorted(stop_ids)}): the reply was cut short and the "
-            "policy would not learn to stop; use_token_ids=False tokenises its text anew, with a stop token"
-        )
     # A server may have taken the thoughts out of the text: what is left stands after them.
     same = text.strip() in (said.strip(), said.rpartition("</think>")[2].strip())
-    if end is None or not same or not chat.control_ids.isdisjoint(sampled[:end]):
+    if not same or not chat.control_ids.isdisjoint(sampled[:end]):
         return None
     return list(sampled[: end + 1])
 

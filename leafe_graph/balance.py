@@ -14,8 +14,9 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
-from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr
+
+from .vllm_chat import VllmChatModel
 
 LEFT_OUT = 5.0
 """Seconds after which a server that failed is tried again, by one request at first."""
@@ -54,8 +55,8 @@ class Servers:
             self._out_until[url] = 0.0 if well else time.monotonic() + LEFT_OUT
 
 
-class BalancedChatModel(ChatOpenAI):  # type: ignore[misc]
-    """`ChatOpenAI` over several addresses: ``load_model("vllm:NAME@http://A/v1,http://B/v1")``. It never streams.
+class BalancedChatModel(VllmChatModel):
+    """`VllmChatModel` over several addresses: ``load_model("vllm:NAME@http://A/v1,http://B/v1")``. It never streams.
 
     Copies and bindings share what is known of the servers.
     """
@@ -69,7 +70,7 @@ class BalancedChatModel(ChatOpenAI):  # type: ignore[misc]
     def __init__(self, *, base_urls: list[str], **data: Any) -> None:
         super().__init__(base_urls=base_urls, base_url=base_urls[0], disable_streaming=True, **data)
         self._servers = Servers(base_urls)
-        each = {url: ChatOpenAI(base_url=url, **data) for url in base_urls}
+        each = {url: VllmChatModel(base_url=url, **data) for url in base_urls}
         self._clients = {url: {name: getattr(model, name) for name in _CLIENTS} for url, model in each.items()}
 
     def _generate(
@@ -80,8 +81,7 @@ class BalancedChatModel(ChatOpenAI):  # type: ignore[misc]
         **kwargs: Any,
     ) -> ChatResult:
         with self._server(messages) as server:
-            result: ChatResult = ChatOpenAI._generate(server, messages, stop, run_manager, **kwargs)
-        return result
+            return VllmChatModel._generate(server, messages, stop, run_manager, **kwargs)
 
     async def _agenerate(
         self,
@@ -91,8 +91,7 @@ class BalancedChatModel(ChatOpenAI):  # type: ignore[misc]
         **kwargs: Any,
     ) -> ChatResult:
         with self._server(messages) as server:
-            result: ChatResult = await ChatOpenAI._agenerate(server, messages, stop, run_manager, **kwargs)
-        return result
+            return await VllmChatModel._agenerate(server, messages, stop, run_manager, **kwargs)
 
     @contextmanager
     def _server(self, messages: list[BaseMessage]) -> Iterator["BalancedChatModel"]:

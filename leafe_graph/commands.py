@@ -103,10 +103,11 @@ def run_demonstrate(config: "Demonstrate") -> None:
     if expert is None:
         raise ConfigError(f"environment {config.env!r} has no expert: its module has no function expert(task)")
     make, tasks = _chosen(config)
+    for_expert = {each.name for each in inspect.signature(expert).parameters.values() if each.kind is each.KEYWORD_ONLY}
     rows = demonstrate(
         make,
         tasks,
-        expert,
+        partial(expert, **{key: value for key, value in config.env_options.items() if key in for_expert}),
         prompts=_prompts(config.prompts),
         history=config.history,
         mistakes=config.mistakes,

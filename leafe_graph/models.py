@@ -29,6 +29,7 @@ def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     ``PROVIDER:NAME``                anything else goes to ``langchain.chat_models.init_chat_model``
     ===============================  =================================================================================
 
+    ``vllm:`` models record token ids where the server gives them, see `leafe_graph.vllm_chat`.
     Models behind an address do not retry by themselves unless ``max_retries=`` says so: the agent does, and counts.
     A chat model object is given back as it is, or as a copy with ``kwargs`` changed.
 
@@ -89,6 +90,10 @@ def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
         from .balance import BalancedChatModel
 
         del kwargs["base_url"]
-        return BalancedChatModel(model=name, base_urls=urls, **kwargs)
+        return BalancedChatModel(model=name, base_urls=urls, **{"return_token_ids": kind == "vllm"} | kwargs)
+    if kind == "vllm":
+        from .vllm_chat import VllmChatModel
+
+        return VllmChatModel(model=name, **kwargs)
     model: BaseChatModel = ChatOpenAI(model=name, **kwargs)
     return model

@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import convert_to_messages
 from langgraph.types import RetryPolicy
@@ -15,17 +15,28 @@ AT_ONCE = RetryPolicy(initial_interval=0.0, max_interval=0.0, max_attempts=3, ji
 """Three tries without a pause: `Retry-After` is cut to ``max_interval`` as well."""
 
 
+PROMPT_IDS, REPLY_IDS = [1, 5, 7], [8, 2]
+"""Token ids of every prompt and of every reply, its stop token included."""
+
+
 class Server:
     """Speaks the OpenAI protocol. ``fault`` gives, from the number of the request (0 is the first), what goes wrong.
 
     None: it answers as `pit_reply` does. A number: that HTTP status. "garbage", "html", "null": answers that are none.
     "silence": the connection is closed without an answer. "torn": in the middle of one. "hang": no answer at all.
     "empty": an answer without text.
+    ``ids``, what it does when asked for token ids: "vllm" and "sglang" give `PROMPT_IDS` and `REPLY_IDS` in the places
+    of these two, "refuses" answers 400. Unless given, it ignores that.
     """
 
     def __init__(
-        self, fault: Callable[[int], str | int | None] | Sequence[str | int | None] = lambda n: None, *, port: int = 0
+        self,
+        fault: Callable[[int], str | int | None] | Sequence[str | int | None] = lambda n: None,
+        *,
+        port: int = 0,
+        ids: Literal["vllm", "sglang", "refuses"] | None = None,
     ) -> None:
+        self.ids = ids
         self.fault = fault if callable(fault) else lambda n: fault[n] if n < len(fault) else None
         self.requests: list[dict[str, Any]] = []
         self.hanging, self._lock, server = threading.Event(), threading.Lock(), self
@@ -66,9 +77,17 @@ class Server:
             return fault, "application/json", json.dumps({"error": {"message": f"it is {fault}"}}).encode()
         if fault in ("garbage", "html"):
             return 200, "application/json" if fault == "garbage" else "text/html", b"<html>Please log in"
+        asked = request.get("return_token_ids")
+        if asked and self.ids == "refuses":
+            refusal = {"error": {"message": "Unrecognized request argument supplied: return_token_ids"}}
+            return 400, "application/json", json.dumps(refusal).encode()
         words = "" if fault == "empty" else pit_reply(convert_to_messages(request["messages"]))
-        choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
-        body = {
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": words},
+            "finish_reason": "stop",
+        }
+        body: dict[str, Any] = {
             "id": "1",
             "object": "chat.completion",
             "created": 0,
@@ -76,6 +95,9 @@ class Server:
             "choices": None if fault == "null" else [choice],
             "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
         }
+        if asked and self.ids:
+            choice["token_ids"] = REPLY_IDS
+            (body if self.ids == "vllm" else choice)["prompt_token_ids"] = PROMPT_IDS
         return 200, "application/json", json.dumps(body).encode()
 
     @property

@@ -81,3 +81,18 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path: Path, capsys: pytes
     assert json.loads(file.read_text().splitlines()[0]) == rows[0].example
     assert main(["demonstrate", "--env", "worlds:Restless", "--out", str(file)]) == 2
     assert "no expert" in capsys.readouterr().err
+
+
+def test_the_expert_gets_the_options_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the heap of a simulator, which would otherwise run twice; options of the tasks alone are not for it."""
+    seen: list[str] = []
+    expert = sokoban.expert
+
+    def told(task: Task, *, view: str = "grid") -> list[str]:
+        seen.append(view)
+        return expert(task)
+
+    monkeypatch.setattr(sokoban, "expert", told)
+    options = ["--tasks", "1", "--env-options", "view=words,max_moves=5"]
+    assert main(["demonstrate", "--out", str(tmp_path / "rows.jsonl"), *options]) == 0
+    assert seen == ["words"]

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from rows import row, write
 
+from leafe_graph.embedded import embedded_model_path
 from leafe_graph.explore import explore
+from leafe_graph.export import examples
 from leafe_graph.finetune import TrainConfig
+from leafe_graph.finetune.data import read_examples, token_id_counts, tokenize
 from leafe_graph.finetune.train import train
 from leafe_graph.models import load_model
 from leafe_graph.serve import VllmServer
 from leafe_graph.strategies import Limits
 from leafe_graph.testing import SnapshotGridWorld, grid_tasks
+from leafe_graph.types import Task
 
 PYTHON = os.environ.get("LEAFE_VLLM_PYTHON")
 pytestmark = [
@@ -125,6 +129,21 @@ def test_sixteen_episodes_explore_at_once(server: VllmServer, adapters: list[Pat
     right = [action for action in actions if action.startswith("right")]
     assert len(actions) >= EPISODES and len(right) > len(actions) / 2
     assert run.cost["completion_tokens"] > len(actions)
+
+
+def test_the_trainer_takes_the_ids_that_were_sampled(server: VllmServer, adapters: list[Path], tmp_path: Path) -> None:
+    """Those of every row of an exploration, as they are: its prompts' and its replies', the stop token included."""
+    from transformers import AutoTokenizer
+
+    model = server.model(server.load_adapter(adapters[0], name="round-1"), temperature=0, return_prompt_token_ids=True)
+    tasks: list[Task] = [{**task, "options": {"start": [1, 1], "goal": [2, 1]}} for task in grid_tasks(2)]
+    run = explore(model, SnapshotGridWorld, tasks, out=tmp_path, max_turns=1, max_tokens=8, timeout=PATIENCE)
+    rows, summary = examples(run.branches)
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model_path())
+    file = write(tmp_path / "rows.jsonl", rows)
+    tokenized = tokenize(read_examples([file]), tokenizer, stop_ids=[tokenizer.eos_token_id], max_length=1000)
+    assert summary.rehearsal > 0 and token_id_counts(tokenized) == {"recorded": len(rows)}
+    assert [row["prompt_token_ids"] for row in rows] == [row.prompt_ids for row in tokenized]
 
 
 def test_next_rounds_adapter_needs_no_restart(server: VllmServer, adapters: list[Path]) -> None:
