@@ -11,7 +11,8 @@ then L itself, and a minibatch's mean estimates it.
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def chain_nll(model: Any, chains: Sequence[Sequence[TokenRow]], *, pad_id: int =
 
     Only a chain's last row is run (see `leafe_graph.finetune.chains`). Sequences are padded on the right: under a
     causal mask no real token sees what comes after it, so neither an attention mask nor position ids are needed
-    (Unsloth ignores masks in training). Logits are computed from the first target on only.
+    (Unsloth ignores masks in training). Logits are computed where a target is predicted, nowhere else.
     """
     import torch
 
@@ -106,19 +107,34 @@ def chain_nll(model: Any, chains: Sequence[Sequence[TokenRow]], *, pad_id: int =
     ids_B = [chain[-1].prompt_ids + chain[-1].completion_ids for chain in chains]
     T = max(map(len, ids_B))
     ids_BT = torch.tensor([ids + [pad_id] * (T - len(ids)) for ids in ids_B])
-    first = min(len(row.prompt_ids) for chain in chains for row in chain)  # the first position that is a target
-    # The last position predicts nothing that is a target: it need not be run.
-    logits_BKV = model(input_ids=ids_BT[:, :-1].to(device), logits_to_keep=T - first, use_cache=False).logits
     spots = [
-        (n, b, position - first)
+        (n, b, position)
         for n, (b, row) in enumerate((b, row) for b, chain in enumerate(chains) for row in chain)
         for position, label in enumerate(row.labels)
         if label != IGNORED
     ]
-    row_M, b_M, k_M = torch.tensor(spots, device=device).unbind(1)
-    targets_M = ids_BT[:, first:].to(device)[b_M, k_M]
-    nll_M = torch.nn.functional.cross_entropy(logits_BKV[b_M, k_M].float(), targets_M, reduction="none")
-    return torch.zeros(int(row_M[-1]) + 1, device=device).index_add(0, row_M, nll_M)
+    row_M, b_M, t_M = torch.tensor(spots).unbind(1)
+    targets_M = ids_BT[b_M, t_M].to(device)
+    with _head_sees(model, b_M.to(device), t_M.to(device) - 1):
+        # The last position predicts nothing that is a target: it need not be run.
+        logits_MV = model(input_ids=ids_BT[:, :-1].to(device), use_cache=False).logits.view(len(spots), -1)
+    nll_M = torch.nn.functional.cross_entropy(logits_MV.float(), targets_M, reduction="none")
+    return torch.zeros(int(row_M[-1]) + 1, device=device).index_add(0, row_M.to(device), nll_M)
+
+
+@contextmanager
+def _head_sees(model: Any, b_M: "torch.Tensor", t_M: "torch.Tensor") -> Iterator[None]:
+    """Show the output layer these positions alone: (B, T, D) hidden states become (1, M, D), logits (1, M, V).
+
+    transformers' ``logits_to_keep`` has the same positions for all sequences of a batch, and Unsloth knows it as a
+    number only. On a small model with a large vocabulary the output layer is a good part of the work and most of the
+    memory.
+    """
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, hidden: (hidden[0][b_M, t_M][None],))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def micro_batches(rows: Sequence[TokenRow], chains: Sequence[Sequence[int]], size: int) -> list[list[Sequence[int]]]:
