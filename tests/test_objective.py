@@ -123,6 +123,29 @@ def test_gradients_do_not_depend_on_padding_or_accumulation(tiny_model_path: Pat
     assert torch.allclose(one, seven, rtol=1e-4, atol=1e-4)
 
 
+def test_logits_are_computed_where_a_target_is_predicted(tiny_model_path: Path, rows: list[TokenRow]) -> None:
+    """Nowhere else, with the loss and gradient that all logits give."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    seen: list[int] = []
+    watch = model.lm_head.register_forward_hook(lambda head, hidden, logits: seen.append(logits[..., 0].numel()))
+    nll = chain_nll(model, [[r] for r in rows])
+    nll.sum().backward()
+    watch.remove()
+    assert seen == [sum(len(r.completion_ids) for r in rows)]
+    few = weight.grad.clone()
+    model.zero_grad()
+    full = []
+    for r in rows:
+        ids, labels = torch.tensor([r.prompt_ids + r.completion_ids]), torch.tensor(r.labels)
+        full.append(torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], labels[1:], reduction="sum"))
+    sum(full).backward()
+    assert torch.allclose(nll, torch.stack(full), atol=1e-4)
+    assert few.abs().max() > 0.01 and torch.allclose(few, weight.grad, rtol=1e-4, atol=1e-4)
+
+
 def test_the_held_out_value_is_the_objective(tiny_model_path: Path, rows: list[TokenRow], by_hand: list[float]) -> None:
     """And that of demonstrations is the plain mean over all rows."""
     from transformers import AutoModelForCausalLM
