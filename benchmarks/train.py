@@ -56,6 +56,13 @@ def targets(rows: Sequence[TokenRow]) -> int:
     return sum(label != IGNORED for row in rows for label in row.labels)
 
 
+def device() -> str:
+    """Where all contenders train."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def memory() -> float:
     """The most memory held so far, in MiB."""
     import resource
@@ -96,7 +103,7 @@ def ours(arguments: argparse.Namespace, backend: str) -> dict[str, Any]:
     weight = len(rows) / targets(rows)  # the mean over rows of an action's sum becomes the mean over tokens
     data.write_text("".join(json.dumps({**row.example, "weight": weight}) + "\n" for row in source))
     config = config_of(arguments, backend, data, len(rows))
-    backends.load(config, backends.model_folder(config.model))
+    backends.load(config, backends.model_folder(config.model), device())
     gc.collect()
     loaded = memory()
     train(config)
@@ -125,7 +132,7 @@ def trl(arguments: argparse.Namespace) -> dict[str, Any]:
     source, rows, tokenizer = rows_of(arguments)
     config = config_of(arguments, "peft", arguments.data)
     torch.manual_seed(config.seed)
-    model, _ = backends.load(config, backends.model_folder(config.model))
+    model, _ = backends.load(config, backends.model_folder(config.model), device())
     loaded = memory()
     losses: list[float] = []
     seconds: list[float] = []
@@ -205,17 +212,16 @@ def judge(arguments: argparse.Namespace) -> dict[str, Any]:
 
     _, rows, _ = rows_of(arguments)
     folder = backends.model_folder(arguments.model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def loss(adapter: Path | None) -> float:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         if adapter:
             model = PeftModel.from_pretrained(model, str(adapter))
-        model, total = model.to(device).eval(), 0.0
+        model, total = model.to(device()).eval(), 0.0
         for row in rows:
-            ids, reply = row.prompt_ids + row.completion_ids, torch.tensor(row.completion_ids, device=device)
+            ids, reply = row.prompt_ids + row.completion_ids, torch.tensor(row.completion_ids, device=device())
             with torch.no_grad():
-                output = model(torch.tensor([ids], device=device), logits_to_keep=len(reply) + 1)
+                output = model(torch.tensor([ids], device=device()), logits_to_keep=len(reply) + 1)
             total += torch.nn.functional.cross_entropy(output.logits[0, :-1].float(), reply, reduction="sum").item()
         return total / targets(rows)
 
