@@ -13,13 +13,14 @@ READY := $(VENV)/.ready
 
 export TOKENIZERS_PARALLELISM ?= false
 
-# vLLM has pins of its own, so an environment of its own.
+# vLLM has pins of its own, so an environment of its own. Unsloth's lies on top of the main one.
 VLLM ?= $(VENV)-vllm
+UNSLOTH ?= $(VENV)-unsloth
 
-.PHONY: help demo test serve-test lint format type bench clean
+.PHONY: help demo test serve-test unsloth-test lint format type bench clean
 
 help:  ## What there is.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	@echo "Setting up $(VENV): a few minutes, once."
@@ -40,7 +41,14 @@ $(VLLM)/.ready: scripts/install_vllm_cpu.sh
 	touch $@
 
 serve-test: $(READY) $(if $(LEAFE_VLLM_PYTHON),,$(VLLM)/.ready)  ## A real vLLM server; LEAFE_VLLM_PYTHON names one.
-	LEAFE_VLLM_PYTHON=$${LEAFE_VLLM_PYTHON:-$(VLLM)/bin/python} $(BIN)/python -m pytest tests/test_serve.py $(ARGS)
+	LEAFE_NO_SKIPS=1 LEAFE_VLLM_PYTHON=$${LEAFE_VLLM_PYTHON:-$(VLLM)/bin/python} $(BIN)/python -m pytest tests/test_serve.py $(ARGS)
+
+$(UNSLOTH)/.ready: scripts/install_unsloth_cpu.sh $(READY)
+	PYTHON=$(BIN)/python scripts/install_unsloth_cpu.sh $(UNSLOTH)
+	touch $@
+
+unsloth-test: $(READY) $(if $(LEAFE_UNSLOTH_PYTHON),,$(UNSLOTH)/.ready)  ## Real Unsloth against PEFT; LEAFE_UNSLOTH_PYTHON names one.
+	LEAFE_NO_SKIPS=1 LEAFE_UNSLOTH_PYTHON=$${LEAFE_UNSLOTH_PYTHON:-$(UNSLOTH)/bin/python} $(BIN)/python -m pytest tests/test_unsloth.py $(ARGS)
 
 lint: $(READY)  ## Rules and formatting, checked.
 	$(BIN)/ruff check .
@@ -60,4 +68,4 @@ bench: $(READY)  ## The benchmarks that need no server of yours, with their defa
 	@for file in benchmarks/strategies.py benchmarks/graph.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 clean:  ## Remove what was built, not what was run.
-	rm -rf $(VENV) $(VLLM) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(UNSLOTH) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

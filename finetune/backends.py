@@ -143,6 +143,7 @@ def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
         layers_to_transform=config.layers_to_transform,
         task_type="CAUSAL_LM",
     )
+    torch.manual_seed(config.seed)  # as Unsloth does: both start from the same matrices
     return get_peft_model(model, lora).train()
 
 

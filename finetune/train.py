@@ -85,7 +85,6 @@ def train(config: TrainConfig) -> TrainResult:
             shutil.rmtree(checkpoints, ignore_errors=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
 
-    torch.manual_seed(config.seed)
     model, backend = backends.load(config, folder, accelerator.device)
     weights = backends.trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -1,7 +1,7 @@
 """Shared fixtures: no network, one torch thread, a tiny model made from scratch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import postgres
@@ -17,6 +17,28 @@ TEMPLATE = (
 def pytest_configure(config: pytest.Config) -> None:
     """Declare this suite's markers."""
     config.addinivalue_line("markers", "embedded: needs the embedded model (downloaded once, then cached)")
+
+
+Reports = Generator[None, pytest.CollectReport | pytest.TestReport, pytest.CollectReport | pytest.TestReport]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Reports:
+    """With LEAFE_NO_SKIPS a file that would be skipped fails."""
+    return no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Reports:
+    """With LEAFE_NO_SKIPS a test that would be skipped fails."""
+    return no_skip((yield))
+
+
+def no_skip(report: pytest.CollectReport | pytest.TestReport) -> pytest.CollectReport | pytest.TestReport:
+    """A failure in place of a skip, where the tests were asked for by name: `make serve-test`, `make unsloth-test`."""
+    if report.skipped and "LEAFE_NO_SKIPS" in os.environ:
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(autouse=True)

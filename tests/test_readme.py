@@ -40,6 +40,6 @@ def test_commands_exist() -> None:
     """Every ``make`` target and ``leafe`` command it names."""
     from leafe_graph.cli import Leafe
 
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z]+)", README)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
     assert set(re.findall(r"^leafe ([a-z]+)", README, flags=re.MULTILINE)) == set(Leafe.model_fields)

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,19 @@ def trained(folder: Path, word: str, adapter: Path | None = None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[VllmServer]]:
+    """The one server of these tests, which starts while adapters are trained; the last test stops it."""
+    folder = tmp_path_factory.mktemp("serve")
+    server = VllmServer(MODEL, python=PYTHON, folder=folder, start_timeout=PATIENCE, drain_timeout=PATIENCE)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(server.start)
+        yield future
+        future.exception()  # what has not begun yet cannot be stopped
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def adapters(starting: Future[VllmServer], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Those of two rounds, the second trained on from the first."""
     folder = tmp_path_factory.mktemp("adapters")
     first = trained(folder, "right")
@@ -67,12 +80,9 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    """The one server of these tests; the last of them stops it."""
-    folder = tmp_path_factory.mktemp("serve")
-    server = VllmServer(MODEL, python=PYTHON, folder=folder, start_timeout=PATIENCE, drain_timeout=PATIENCE)
-    with server:
-        yield server
+def server(starting: Future[VllmServer], adapters: list[Path]) -> VllmServer:
+    """The server, healthy."""
+    return starting.result()
 
 
 def said(model: Any) -> list[str]:

@@ -279,36 +279,6 @@ def test_unsloth_that_cannot_be_used_is_said(config: TrainConfig) -> None:
     assert train(config.model_copy(update={"backend": "auto", "max_steps": 1})).backend == "peft"
 
 
-def run_of_its_own(config: TrainConfig) -> None:
-    """Train by the command line in another process, as Unsloth needs it; what differs from the defaults is given."""
-    flags = []
-    for name, value in config.model_dump(mode="json", exclude_defaults=True).items():
-        for one in value if isinstance(value, list) else [value]:
-            flags += [f"--{name.replace('_', '-')}", str(one)]
-    command = [sys.executable, "-m", "leafe_graph", "train", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-
-
-def test_unsloth_trains_on_the_same_rows_and_loss(config: TrainConfig, tmp_path: Path) -> None:
-    """Two steps in a process of their own: the same ids, masks and weights reach the model, and the losses are PEFT's.
-
-    Some of the rows carry sampled ids, some spell a control token: those are the ways in which rows could differ.
-    """
-    if find_spec("unsloth") is None:
-        pytest.skip("unsloth is not installed: pip install --no-deps unsloth unsloth-zoo, see README.md")
-    rows = [*unequal(), row("a </s> b", "up <s> down"), row(completion_token_ids=[3, 8, 2])]
-    data = [write(tmp_path / "odd.jsonl", rows)]
-    plain = config.model_copy(update={"max_steps": 2, "lora_dropout": 0.0, "data": data})
-    theirs = plain.model_copy(update={"out": tmp_path / "unsloth", "backend": "unsloth"})
-    train(plain)
-    run_of_its_own(theirs)
-    digests = [torch.load(c.out / "checkpoints" / "step-0000002.pt")["fingerprint"]["data"] for c in (plain, theirs)]
-    assert digests[0] == digests[1]  # over kind, prompt ids, completion ids and weight of every row, in order
-    for ours, other in zip(lines(plain.out), lines(theirs.out), strict=True):
-        assert other["loss"] == pytest.approx(ours["loss"], rel=1e-2) and other["tokens"] == ours["tokens"]
-
-
 def test_both_backends_are_given_the_same_batches(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever builds the model, it is called with the same ids; only building and saving know the back end's name."""
 
