@@ -1,4 +1,4 @@
-"""The base model with a LoRA adapter on it, from PEFT or from Unsloth, and saving it again.
+"""The base model with a LoRA adapter on it, from PEFT or from Unsloth.
 
 Whatever builds the model, rows, masks and loss are the same. All imports of torch and above happen in the functions.
 """
@@ -191,39 +191,3 @@ def _unsloth(config: TrainConfig, folder: str) -> Any:
 def trainable(model: Any) -> dict[str, Any]:
     """The parameters that train, by name: what a checkpoint holds."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
-    """Write adapter_model.safetensors and adapter_config.json as PEFT does; the weights are moved into place whole."""
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {k: v.detach().to("cpu", getattr(torch, dtype)).contiguous() for k, v in state.items()}
-    config = model.peft_config["default"]
-    config.base_model_name_or_path, was_inference = folder, config.inference_mode
-    config.inference_mode = True
-    config.save_pretrained(str(out))
-    config.inference_mode = was_inference
-    save_file(tensors, out / "adapter_model.tmp", metadata={"format": "pt"})
-    os.replace(out / "adapter_model.tmp", out / "adapter_model.safetensors")
-
-
-def save_merged(out: Path, *, folder: str, tokenizer: Any, dtype: str) -> Path:
-    """Write ``out/merged``: base plus the adapter *as saved*, in one folder for plain transformers."""
-    import shutil
-
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    merged = PeftModel.from_pretrained(base, str(out)).merge_and_unload()
-    target, building = out / "merged", out / "merged.tmp"
-    shutil.rmtree(building, ignore_errors=True)
-    merged.save_pretrained(building)
-    tokenizer.save_pretrained(building)
-    shutil.rmtree(target, ignore_errors=True)
-    building.rename(target)
-    return target

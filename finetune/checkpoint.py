@@ -15,7 +15,8 @@ from .data import TokenRow
 
 log = logging.getLogger(__name__)
 
-_MAY_CHANGE = {"out", "data", "eval_data", "model", "resume", "merge", "merged_dtype", "adapter_dtype"} | {
+_MAY_CHANGE = {"out", "data", "eval_data", "model", "resume", "merge", "merged_dtype", "adapter_dtype", "gguf"} | {
+    "push_to_hub",
     "micro_batch_size",
     "save_steps",
     "backend",

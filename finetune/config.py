@@ -23,7 +23,8 @@ class TrainConfig(BaseModel):
     """Example rows: JSONL or Parquet files, folders that hold them, or run folders."""
 
     out: Path
-    """Folder for the adapter, merged/, checkpoints/, metrics.jsonl, loss.png and train_config.json."""
+    """Folder for the adapter, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/, metrics.jsonl,
+    loss.png and train_config.json."""
 
     objective: Literal["leafe", "demonstrations"] = "leafe"
     """"leafe": L_cf + beta * L_reh, two separate means. "demonstrations": one mean over all rows, for a warm start."""
@@ -110,6 +111,14 @@ class TrainConfig(BaseModel):
     merged_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the merged model."""
 
+    gguf: Literal["f32", "f16", "bf16", "q8_0"] | None = None
+    """Also save out/model-TYPE.gguf, base and adapter in one file for llama.cpp and Ollama, with 32, 16 or 8 bits a
+    weight. llama.cpp's converter must be installed, see finetune/gguf.py; its `llama-quantize` makes smaller ones."""
+
+    push_to_hub: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    """Upload what is saved to this repository, "user/name", of the Hugging Face hub. It is made, and is private, unless
+    it is there."""
+
     adapter_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the saved adapter; the half-size ones lose a little precision."""
 
@@ -167,6 +176,8 @@ class TrainResult:
     """Folder with adapter_model.safetensors and adapter_config.json."""
     merged: Path | None
     """Folder of the merged model, if asked for."""
+    gguf: Path | None = None
+    """GGUF file of the merged model, if asked for."""
     backend: str
     """"peft" or "unsloth"."""
     steps: int

@@ -18,11 +18,14 @@ from random import Random
 
 from leafe_graph.errors import ConfigError
 
-from . import backends, parallel
+from . import backends, outputs, parallel
+from .card import write_card
 from .chains import chains
 from .checkpoint import State, fingerprint
 from .config import TrainConfig, TrainResult
 from .data import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
+from .gguf import converter_for, save_gguf
+from .hub import check_hub, push
 from .metrics import Metrics, ProgressBar, plot
 from .objective import chain_nll, coefficients, epoch_steps, micro_batches, objective_value, steps_in_epoch
 from .reading import refuse_shared_tasks, split_tasks
@@ -36,7 +39,8 @@ def train(config: TrainConfig) -> TrainResult:
     """Train, save the adapter to ``config.out``, and say where everything lies.
 
     Raises `ConfigError` for settings that cannot be, `ExampleError` for rows that would train wrongly (before the model
-    is loaded), `MissingDependency` where an extra is missing.
+    is loaded), `MissingDependency` where an extra or, for ``gguf``, llama.cpp's converter is missing (before it is
+    trained), and `LeafeError` if, after the training, the conversion or the upload fails: the same call does that anew.
     """
     backends.start_unsloth_first(config)
     with backends.needs_train_extra():
@@ -72,6 +76,9 @@ def train(config: TrainConfig) -> TrainResult:
     warnings += doubts(rows)
     for warning in warnings:
         log.warning(warning)
+    if config.push_to_hub:
+        check_hub(config.push_to_hub)
+    converter = converter_for(folder, tokenizer) if config.gguf else None
     steps_per_epoch = steps_in_epoch(len(rows), config.batch_size)
     units = chains(rows, longest=len(rows) // steps_per_epoch)
     total = config.max_steps or math.ceil(config.epochs * steps_per_epoch)
@@ -183,14 +190,13 @@ def train(config: TrainConfig) -> TrainResult:
             )
             log.warning(warnings[-1])
     if first:
-        backends.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
-        if config.merge:
-            backends.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
+        outputs.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
     last = [m["loss"] for m in metrics.read() if "loss" in m][-steps_per_epoch:]
     accelerator.end_training()
     result = TrainResult(
         adapter=out,
         merged=out / "merged" if config.merge else None,
+        gguf=out / f"model-{config.gguf.upper()}.gguf" if config.gguf else None,
         backend=backend,
         steps=state.step,
         resumed_from=resumed_from,
@@ -205,8 +211,15 @@ def train(config: TrainConfig) -> TrainResult:
         warnings=warnings,
     )
     if first:
+        write_card(config, result, tasks=len({row.example["task_id"] for row in read if row.example["kind"] in result.rows}))
         plot(out)
+        if config.merge:
+            outputs.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
+        if result.gguf and converter:
+            save_gguf(result, converter, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
         (out / "result.json").write_text(json.dumps(result.summary(), indent=2) + "\n")
+        if config.push_to_hub:
+            push(out, config.push_to_hub, model=config.model)
     return result
 
 

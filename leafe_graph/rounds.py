@@ -29,6 +29,8 @@ from .apart import apart, run_guarded
 from .commands import attribute, console, run_eval, run_explore, run_export, run_train
 from .errors import ConfigError, LeafeError, MissingDependency
 from .evaluate import Result, compare, powers_of_two
+from .finetune.card import add_result
+from .finetune.hub import check_hub, push
 from .policies import LocalPolicy, Policy, ServedPolicy
 from .report import write_report
 from .rounds_config import RunConfig
@@ -42,10 +44,12 @@ _PACE = {"concurrency", "timeout", "tries", "env_timeout"}
 _MAY_CHANGE: Any = {
     **dict.fromkeys(("out", "rounds", "k", "min_gain", "patience", "serve", "accelerate", "estimate"), True),
     "explore": _PACE,
-    "train": {"micro_batch_size", "gradient_checkpointing", "save_steps", "backend", "report_to", "project"},
+    "train": {"micro_batch_size", "gradient_checkpointing", "save_steps", "backend", "report_to", "project"}
+    | {"push_to_hub"},
     "eval": _PACE,
 }
-"""What the next call may have otherwise: how many rounds there are, how the policy is reached, memory and speed."""
+"""What the next call may have otherwise: how many rounds there are, how the policy is reached, memory and speed,
+where the best adapter is uploaded."""
 
 PHASES = ("explore", "export", "train", "eval")
 """Of a round, in order."""
@@ -59,7 +63,11 @@ def run(config: RunConfig) -> dict[str, Any]:
     Raises:
         ConfigError: the folder holds a run with other settings, or a phase found its own wrong.
         RunFolderError: another process writes to the folder.
+        LeafeError: all is played, but the upload of the best adapter failed; the same call tries it again.
     """
+    hub = config.train.push_to_hub
+    if hub:
+        check_hub(hub)
     with lock_folder(config.out):
         _claim(config)
         start = _start_adapter(config.adapter)
@@ -70,6 +78,8 @@ def run(config: RunConfig) -> dict[str, Any]:
             told = _rounds(config, policy, start)
         finally:
             policy.close()
+        if hub and told["best"]:
+            push(_adapter(config, told["best"]), hub, model=config.model)
     console.print(_table(told))
     console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or config.model}", markup=False)
     return told
@@ -110,7 +120,7 @@ def _play_round(config: RunConfig, policy: Policy, number: int, start: Path | No
         policy.pause()
         went_on = before if config.train_from == "last" else start
         rows = [_folder(config, n) / "examples" / "examples.jsonl" for n in config.kept(number)]
-        where = {"data": rows, "adapter": went_on, "out": _adapter(config, number)}
+        where = {"data": rows, "adapter": went_on, "out": _adapter(config, number), "push_to_hub": None}
         result = _train(config.train.model_copy(update=where), config.accelerate)
         weights = (result.adapter / "adapter_model.safetensors").read_bytes()
         facts = ("backend", "steps", "rows", "loss", "eval_loss", "kept_step", "tokens", "warnings")
@@ -133,6 +143,8 @@ def _judge(config: RunConfig, policy: Policy, number: int, adapter: Path | None)
         result = run_eval(config.eval.model_copy(update=where | policy.reach(adapter)))
         if number:
             write_report(folder)
+            ks = powers_of_two(result.n)
+            add_result(_adapter(config, number), result, ks, env=config.eval.env, split=config.eval.split)
         return {"cost": result.cost, "errors": result.errors}
 
     _phase(folder, "eval", judged)

@@ -292,7 +292,8 @@ def _adapter_folder(path: str | Path) -> Path:
 
 def _merged(adapter: Path, base: str) -> Path:
     """The folder of the base with the adapter in its weights."""
-    from .finetune.backends import load_tokenizer, save_merged
+    from .finetune.backends import load_tokenizer
+    from .finetune.outputs import save_merged
 
     done = adapter / "merged"
     if done.is_dir():  # moved into place whole, under the name of its weights

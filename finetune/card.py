@@ -1,0 +1,174 @@
+"""The model card, README.md beside the adapter: what it was trained on and how, without this machine's paths."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leafe_graph.embedded import HUB
+from leafe_graph.errors import MissingDependency
+from leafe_graph.store import replace_file
+
+from .config import TrainConfig, TrainResult
+
+if TYPE_CHECKING:
+    from leafe_graph.evaluate import Result
+
+_ELSEWHERE = {"model", "data", "eval_data", "out", "adapter", "resume", "backend", "merge", "merged_dtype", "gguf"} | {
+    "push_to_hub", "lora_r", "lora_alpha", "lora_dropout", "target_modules", "layers_to_transform",
+}  # fmt: skip
+"""Settings that the card has in other words, or not at all."""
+ADAPTER = "ADAPTER-FOLDER"
+"""What the card calls its own folder; an upload writes the repository's name there."""
+_TOLD = "\n## Held-out tasks\n"
+
+
+def base_name(spec: str) -> tuple[str, bool]:
+    """What a model spec's model is called, and whether that is a name on the hub; else it is a folder's last part."""
+    name = spec.removeprefix("local:")
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder.resolve().name, False
+    return (HUB if spec == "local:smollm2-135m" else name), True
+
+
+def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
+    """Write README.md; ``tasks``: how many the rows come from."""
+    try:
+        from huggingface_hub import ModelCard, ModelCardData
+    except ImportError as error:
+        raise MissingDependency(extra="train", needed_for="the model card") from error
+
+    base, on_hub = base_name(config.model)
+    data = ModelCardData(
+        base_model=base if on_hub else None,
+        library_name="peft",
+        license=_license(config.model),
+        pipeline_tag="text-generation",
+        tags=["leafe-graph", "lora", *(["gguf"] if result.gguf else [])],
+    )
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(config, result, base=base, on_hub=on_hub, tasks=tasks)}")
+    replace_file(result.adapter / "README.md", lambda new: new.write_text(str(card), encoding="utf-8"))
+
+
+def add_result(adapter: Path, result: "Result", ks: Iterable[int], *, env: str, split: str) -> None:
+    """Put Pass@k on held-out tasks into the card, for people and as the hub's model-index; replaces what was there."""
+    from huggingface_hub import EvalResult, ModelCard
+
+    file = adapter / "README.md"
+    if not file.is_file():  # made by a release that wrote none
+        return
+    card = ModelCard.load(file)
+    curve = result.curve(ks)
+    of = {"task_type": "text-generation", "dataset_type": env, "dataset_name": env, "dataset_split": split}
+    card.data.model_name = result.policy
+    card.data.eval_results = [
+        EvalResult(**of, metric_type="pass@k", metric_name=f"Pass@{e.k}", metric_value=round(e.mean, 4)) for e in curve
+    ]
+    card.text = card.text.partition(_TOLD)[0].rstrip() + "\n" + _TOLD + "\n"
+    card.text += f"{len(result.tasks)} tasks of {env} ({split}), {result.n} samples each, no reflection, no rewind.\n\n"
+    card.text += _table(("Pass@k", "% [95% interval over tasks]"), [(f"Pass@{e.k}", str(e)) for e in curve]) + "\n"
+    replace_file(file, lambda new: new.write_text(str(card), encoding="utf-8"))
+
+
+def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, tasks: int) -> str:
+    from leafe_graph.serve import RANKS
+
+    lora = json.loads((result.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if config.objective == "leafe":
+        objective = f"L = L_cf + β · L_reh with β = {config.beta:g} (LEAFE, arXiv 2603.16843): two means"
+    else:
+        objective = "behaviour cloning of demonstrations: one mean"
+    targets = lora["target_modules"]
+    settings = {
+        "LoRA": f"rank {lora['r']}, alpha {lora['lora_alpha']:g}, dropout {lora['lora_dropout']:g}",
+        "LoRA on": targets if isinstance(targets, str) else ", ".join(sorted(targets)),
+        "blocks": lora["layers_to_transform"] or "all",
+        "went on from an adapter": "no" if config.adapter is None else "yes",
+        **{k: v for k, v in config.model_dump(exclude=_ELSEWHERE).items() if v is not None},
+    }
+    outcome = {
+        "optimiser steps": result.steps,
+        "kept": f"step {result.kept_step}",
+        "training loss, last epoch": _number(result.loss),
+        "held-out loss": _number(result.eval_loss),
+        "tokens run": f"{result.tokens:,}",
+        "seconds": f"{result.seconds:.0f}",
+        "backend": result.backend,
+    }
+    rows = {kind: f"{count:,}" for kind, count in sorted(result.rows.items())}
+    rows |= {f"token ids: {what}": f"{count:,}" for what, count in result.token_ids.items()}
+    held_out = f" Held out: {_files(config.eval_data)}." if config.eval_data else ""
+    load = base if on_hub else f"FOLDER/{base}"
+    here = config.model if config.model == "local:smollm2-135m" else f"local:{load}"
+    rank = next((r for r in RANKS if r >= lora["r"]), lora["r"])
+    parts = [
+        f"# LoRA adapter of {base}",
+        "Trained by leafe-graph on actions of an agent, each after its history. "
+        f"Objective: {objective} of -log π(action | history), with loss on the action's tokens alone.",
+        "## What it was trained on",
+        f"{sum(result.rows.values()):,} rows of {tasks:,} tasks, from {_files(config.data)}.{held_out}",
+        _table(("rows", ""), rows.items()),
+        "## Training",
+        _table(("outcome", ""), outcome.items()),
+        _table(("setting", ""), settings.items()),
+        "Versions: " + ", ".join(_versions(result.backend)) + ".",
+        *(["Warnings:\n\n" + "\n".join(f"- {warning}" for warning in result.warnings)] if result.warnings else []),
+        "## How to load it",
+        f"""```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained("{load}")
+model = PeftModel.from_pretrained(base, "{ADAPTER}")
+tokenizer = AutoTokenizer.from_pretrained("{load}")
+```""",
+        f"""```sh
+leafe serve --model {here if here == config.model or not on_hub else load} --adapter FOLDER
+vllm serve {load} --enable-lora --max-lora-rank {rank} --lora-modules adapter={ADAPTER}
+```""",
+    ]
+    if result.merged:
+        parts.append(f"`merged/` is base and adapter in one model of plain transformers, in {config.merged_dtype}.")
+    if result.gguf:
+        parts.append(f"`{result.gguf.name}` is the same for llama.cpp: `llama-cli -m {result.gguf.name}`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _files(paths: Sequence[Path]) -> str:
+    """Names without their folders, and how often each stands there."""
+    counts = Counter(path.resolve().name for path in paths)
+    return ", ".join(f"`{name}`" + (f" ({n} of that name)" if n > 1 else "") for name, n in counts.items())
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+    return "\n".join(f"| {a} | {b} |" for a, b in [head, ("---", "---"), *rows])
+
+
+def _versions(backend: str) -> list[str]:
+    found = []
+    for package in ("leafe-graph", "torch", "transformers", "peft", *(["unsloth"] if backend == "unsloth" else [])):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:  # run from a checkout
+            continue
+    return found
+
+
+def _license(spec: str) -> str | None:
+    """The base's, where it is known without asking the hub."""
+    from huggingface_hub import ModelCard
+
+    name, on_hub = base_name(spec)
+    if name == HUB and on_hub:
+        return "apache-2.0"
+    readme = Path(spec.removeprefix("local:")).expanduser() / "README.md"
+    if on_hub or not readme.is_file():
+        return None
+    found = ModelCard.load(readme, ignore_metadata_errors=True).data.license
+    return found if isinstance(found, str) else None

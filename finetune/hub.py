@@ -1,0 +1,58 @@
+"""Uploading what a training saved to the Hugging Face hub, and what is not to leave this machine with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from leafe_graph.errors import ConfigError, LeafeError
+
+from .card import ADAPTER, base_name
+
+UPLOADED = ("adapter_model.safetensors", "metrics.jsonl", "loss.png", "merged/**/*", "model-*.gguf")
+"""Besides README.md and adapter_config.json. Checkpoints stay, and train_config.json, which has this machine's paths."""
+
+
+def check_hub(repo: str) -> None:
+    """See that an upload can be tried at all; nothing is asked of the hub yet.
+
+    Raises:
+        ConfigError: there is no token, the hub is switched off, or it takes no such name.
+    """
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise ConfigError(f"push_to_hub: {error}") from error
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("push_to_hub: HF_HUB_OFFLINE is set; unset it, or leave push_to_hub out")
+    if get_token() is None:
+        raise ConfigError('push_to_hub: no token for the Hugging Face hub: run "hf auth login", or set HF_TOKEN')
+
+
+def push(out: Path, repo: str, *, model: str) -> str:
+    """Upload the files of ``out`` in one commit, to a private repository unless it is there; the repository's address.
+
+    Raises:
+        LeafeError: it failed, for whatever reason.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    held = {file.relative_to(out).as_posix(): file for pattern in UPLOADED for file in out.glob(pattern)}
+    files: dict[str, Any] = {name: str(file) for name, file in held.items() if file.is_file()}
+    config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_name(model)[0]  # in the folder it is a path on this machine
+    files["adapter_config.json"] = json.dumps(config, indent=2).encode()
+    files["README.md"] = (out / "README.md").read_text(encoding="utf-8").replace(ADAPTER, repo).encode()
+    try:
+        api = HfApi()
+        url = str(api.create_repo(repo, private=True, exist_ok=True))
+        adds = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
+        api.create_commit(repo, adds, commit_message="Upload by leafe-graph")
+    except Exception as error:  # no connection, no permission, a full quota, a changed protocol ...
+        raise LeafeError(
+            f"the upload to {repo} failed ({type(error).__name__}: {error}). Nothing is lost: all lies in {out}, and "
+            "the same command again uploads it without training anew"
+        ) from error
+    return url

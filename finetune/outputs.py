@@ -1,0 +1,57 @@
+"""What a training leaves: the adapter as PEFT saves it, and base and adapter in one model.
+
+A file or folder is moved into place whole, and one that was made from other weights does not outlive them.
+"""
+
+import filecmp
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
+    """Write adapter_model.safetensors and adapter_config.json as PEFT does.
+
+    Other weights than those that are there take with them what was made of the old ones: merged/ and GGUF files.
+    """
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {k: v.detach().to("cpu", getattr(torch, dtype)).contiguous() for k, v in state.items()}
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, was_inference = folder, config.inference_mode
+    config.inference_mode = True
+    config.save_pretrained(str(out))
+    config.inference_mode = was_inference
+    weights, new = out / "adapter_model.safetensors", out / "adapter_model.tmp"
+    save_file(tensors, new, metadata={"format": "pt"})
+    if not weights.exists() or not filecmp.cmp(weights, new, shallow=False):
+        shutil.rmtree(out / "merged", ignore_errors=True)
+        for file in out.glob("model-*.gguf"):
+            file.unlink()
+    os.replace(new, weights)
+
+
+def save_merged(out: Path, *, folder: str, tokenizer: Any, dtype: str) -> Path:
+    """Write ``out/merged``: base plus the adapter *as saved*, in one folder for plain transformers."""
+    target, building = out / "merged", out / "merged.tmp"
+    merge(out, building, folder=folder, tokenizer=tokenizer, dtype=dtype)
+    shutil.rmtree(target, ignore_errors=True)
+    building.rename(target)
+    return target
+
+
+def merge(adapter: Path, target: Path, *, folder: str, tokenizer: Any, dtype: str) -> None:
+    """Write base plus adapter to ``target``; what is there goes."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    shutil.rmtree(target, ignore_errors=True)
+    merged.save_pretrained(target)
+    tokenizer.save_pretrained(target)
