@@ -9,7 +9,7 @@ from leafe_graph.errors import ConfigError, LeafeError
 from .card import ADAPTER, base_name
 
 UPLOADED = ("adapter_model.safetensors", "metrics.jsonl", "loss.png", "merged/**/*", "model-*.gguf")
-"""Besides README.md and adapter_config.json. Checkpoints stay here; so does train_config.json, which has paths of ours."""
+"""Besides README.md and adapter_config.json. Checkpoints stay here, and train_config.json, which has our paths."""
 
 
 def check_hub(repo: str) -> None:
