@@ -91,7 +91,7 @@ def test_the_card_tells_what_it_was_trained_on(trained: tuple[TrainConfig, Train
 
 
 def test_the_card_names_a_base_that_the_hub_has(trained: tuple[TrainConfig, TrainResult], tmp_path: Path) -> None:
-    """The embedded model's name and licence are known; of a folder its README tells the licence, of a hub name nothing."""
+    """The embedded model and its licence are known; a folder's README tells its licence; of other hub names none is."""
     from huggingface_hub import ModelCard
 
     config, result = trained

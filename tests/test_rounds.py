@@ -114,6 +114,32 @@ def test_each_round_explores_fresh_tasks_with_the_last_adapter(phases: Phases) -
     assert told["rounds"][1]["spent"]["explore"]["env_steps"] == 0
 
 
+def test_the_best_adapter_is_uploaded(phases: Phases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, at the end, with what it did on the held-out tasks in its card; also if that is asked for later."""
+    hub = pytest.importorskip("huggingface_hub", reason='pip install "leafe-graph[train]"')
+    phases.solved = [4, 5, 6, 5]
+    uploaded: list[Any] = []
+    monkeypatch.setattr(rounds, "check_hub", lambda repo: None)
+    monkeypatch.setattr(rounds, "push", lambda out, repo, model: uploaded.append((out, repo, model)))
+
+    def train(config: TrainConfig) -> TrainResult:
+        result = phases.train(config)
+        (config.out / "README.md").write_text("---\nlibrary_name: peft\n---\n\n# A card\n")
+        return result
+
+    monkeypatch.setattr(rounds, "run_train", train)
+    run(config(out="o"))
+    assert uploaded == []
+    played = len(phases.told)
+    run(config(out="o", **{"train.push_to_hub": "us/walker"}))
+    assert uploaded == [(Path("o/round-2/adapter"), "us/walker", "local:smollm2-135m")] and len(phases.told) == played
+    run(config(out="p", rounds=1, **{"train.push_to_hub": "us/other"}))
+    assert uploaded[1:] == [(Path("p/round-1/adapter"), "us/other", "local:smollm2-135m")]
+    assert {told.push_to_hub for told in phases.of(TrainConfig)} == {None}
+    results = hub.ModelCard.load("o/round-2/adapter/README.md").data.eval_results
+    assert [(e.metric_name, e.metric_value) for e in results] == [("Pass@1", 0.75), ("Pass@2", 1.0)]
+
+
 def test_the_curve_is_drawn(tmp_path: Path) -> None:
     """A line for each k, over the rounds."""
     pytest.importorskip("matplotlib", reason='pip install "leafe-graph[report]"')
