@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from leafe_graph.evaluate import Result
 
 _ELSEWHERE = {"model", "data", "eval_data", "out", "adapter", "resume", "backend", "merge", "merged_dtype", "gguf"} | {
-    "push_to_hub", "lora_r", "lora_alpha", "lora_dropout", "target_modules", "layers_to_transform",
+    "push_to_hub", "save_steps", "lora_r", "lora_alpha", "lora_dropout", "target_modules", "layers_to_transform",
 }  # fmt: skip
 """Settings that the card has in other words, or not at all."""
 ADAPTER = "ADAPTER-FOLDER"
@@ -108,7 +108,7 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
         "Trained by leafe-graph on actions of an agent, each after its history. "
         f"Objective: {objective} of -log π(action | history), with loss on the action's tokens alone.",
         "## What it was trained on",
-        f"{sum(result.rows.values()):,} rows of {tasks:,} tasks, from {_files(config.data)}.{held_out}",
+        f"{sum(result.rows.values()):,} rows of {tasks:,} task(s), from {_files(config.data)}.{held_out}",
         _table(("rows", ""), rows.items()),
         "## Training",
         _table(("outcome", ""), outcome.items()),

@@ -70,7 +70,7 @@ def test_the_card_tells_what_it_was_trained_on(trained: tuple[TrainConfig, Train
         "library_name": "peft", "pipeline_tag": "text-generation", "tags": ["leafe-graph", "lora"],
     }  # fmt: skip
     for told in (
-        "8 rows of 2 tasks, from `some.jsonl`. Held out: `held-out.jsonl`.",
+        "8 rows of 2 task(s), from `some.jsonl`. Held out: `held-out.jsonl`.",
         "| counterfactual | 2 |\n| rehearsal | 6 |",
         "L = L_cf + β · L_reh with β = 0.5",
         "| LoRA | rank 4, alpha 32, dropout 0 |",
@@ -247,8 +247,9 @@ def test_llama_cpps_converter_makes_the_same_model(tmp_path: Path) -> None:
     )  # fmt: skip
     result = train(config)
     assert result.gguf and result.merged
+    alone = shutil.copy(result.gguf, tmp_path)  # beside adapter_config.json transformers looks for the base
     merged = AutoModelForCausalLM.from_pretrained(result.merged).eval()
-    again = AutoModelForCausalLM.from_pretrained(config.out, gguf_file=result.gguf.name).eval()
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=Path(alone).name).eval()
     ids = tokenizer("Push the box to the left.", return_tensors="pt").input_ids
     with torch.no_grad():
         assert torch.allclose(merged(ids).logits, again(ids).logits, atol=1e-3)
