@@ -83,7 +83,7 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     targets = lora["target_modules"]
     settings = {
         "LoRA": f"rank {lora['r']}, alpha {lora['lora_alpha']:g}, dropout {lora['lora_dropout']:g}",
-        "LoRA on": targets if isinstance(targets, str) else ", ".join(sorted(targets)),
+        "LoRA on": targets if isinstance(targets, str) else ", ".join(sorted({t.rpartition(".")[2] for t in targets})),
         "blocks": lora["layers_to_transform"] or "all",
         "went on from an adapter": "no" if config.adapter is None else "yes",
         **{k: v for k, v in config.model_dump(exclude=_ELSEWHERE).items() if v is not None},
