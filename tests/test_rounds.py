@@ -118,6 +118,7 @@ def test_the_best_adapter_is_uploaded(phases: Phases, monkeypatch: pytest.Monkey
     """Once, at the end, with what it did on the held-out tasks in its card; also if that is asked for later."""
     hub = pytest.importorskip("huggingface_hub", reason='pip install "leafe-graph[train]"')
     phases.solved = [4, 5, 6, 5]
+    phases.rows = [2] * 4
     uploaded: list[Any] = []
     monkeypatch.setattr(rounds, "check_hub", lambda repo: None)
     monkeypatch.setattr(rounds, "push", lambda out, repo, model: uploaded.append((out, repo, model)))
