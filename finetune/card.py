@@ -16,8 +16,10 @@ from .config import TrainConfig, TrainResult
 if TYPE_CHECKING:
     from leafe_graph.evaluate import Result
 
-_ELSEWHERE = {"model", "data", "eval_data", "out", "adapter", "resume", "backend", "merge", "merged_dtype", "gguf"} | {
-    "push_to_hub", "save_steps", "lora_r", "lora_alpha", "lora_dropout", "target_modules", "layers_to_transform",
+_ELSEWHERE = {
+    "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge", "merged_dtype",
+    "gguf", "push_to_hub", "report_to", "project", "lora_r", "lora_alpha", "lora_dropout", "target_modules",
+    "layers_to_transform",
 }  # fmt: skip
 """Settings that the card has in other words, or not at all."""
 ADAPTER = "ADAPTER-FOLDER"
@@ -96,6 +98,7 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
         "tokens run": f"{result.tokens:,}",
         "seconds": f"{result.seconds:.0f}",
         "backend": result.backend,
+        "processes": result.processes,
     }
     rows = {kind: f"{count:,}" for kind, count in sorted(result.rows.items())}
     rows |= {f"token ids: {what}": f"{count:,}" for what, count in result.token_ids.items()}

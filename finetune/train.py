@@ -211,7 +211,9 @@ def train(config: TrainConfig) -> TrainResult:
         warnings=warnings,
     )
     if first:
-        write_card(config, result, tasks=len({row.example["task_id"] for row in read if row.example["kind"] in result.rows}))
+        write_card(
+            config, result, tasks=len({row.example["task_id"] for row in read if row.example["kind"] in result.rows})
+        )
         plot(out)
         if config.merge:
             outputs.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
