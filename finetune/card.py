@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from leafe_graph.evaluate import Result
 
 _ELSEWHERE = {
-    "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge", "merged_dtype",
-    "gguf", "push_to_hub", "report_to", "project", "lora_r", "lora_alpha", "lora_dropout", "target_modules",
-    "layers_to_transform",
+    "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge",
+    "merged_dtype", "gguf", "push_to_hub", "report_to", "project", "lora_r", "lora_alpha", "lora_dropout",
+    "target_modules", "layers_to_transform",
 }  # fmt: skip
 """Settings that the card has in other words, or not at all."""
 ADAPTER = "ADAPTER-FOLDER"
