@@ -34,7 +34,7 @@ def trained(tiny_model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     config = TrainConfig(
         model=str(tiny_model_path),
         data=[write(folder / "some.jsonl", rows)],
-        eval_data=[write(folder / "held-out.jsonl", rows[:3])],
+        eval_data=[write(folder / "held-out.jsonl", [r | {"task_id": "held out"} for r in rows[:3]])],
         out=folder / "out",
         lora_r=4,
         beta=0.5,
