@@ -11,6 +11,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a metrics.jsonl."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break  # a torn last line
+    return records
+
+
 class Metrics:
     """metrics.jsonl: a line a step, and one an evaluation; the trackers get the same.
 
@@ -20,18 +31,8 @@ class Metrics:
     def __init__(self, path: Path, *, upto: int, accelerator: "Accelerator") -> None:
         self.path, self._accelerator = path, accelerator
         if accelerator.is_main_process:
-            kept = [m for m in self.read() if upto and m["step"] <= upto]
+            kept = [m for m in read_metrics(path) if upto and m["step"] <= upto]
             path.write_text("".join(json.dumps(m) + "\n" for m in kept))
-
-    def read(self) -> list[dict[str, Any]]:
-        """All whole lines."""
-        records = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break  # a torn last line
-        return records
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""
@@ -80,7 +81,7 @@ def plot(out: Path) -> Path | None:
         log.info('no loss curve drawn: matplotlib is not installed (pip install "leafe-graph[train]")')
         return None
 
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    records = read_metrics(out / "metrics.jsonl")
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for key, label in (

@@ -26,7 +26,7 @@ from .config import TrainConfig, TrainResult
 from .data import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
 from .gguf import converter_for, save_gguf
 from .hub import check_hub, push
-from .metrics import Metrics, ProgressBar, plot
+from .metrics import Metrics, ProgressBar, plot, read_metrics
 from .objective import chain_nll, coefficients, epoch_steps, micro_batches, objective_value, steps_in_epoch
 from .reading import refuse_shared_tasks, split_tasks
 
@@ -191,7 +191,7 @@ def train(config: TrainConfig) -> TrainResult:
             log.warning(warnings[-1])
     if first:
         outputs.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
-    last = [m["loss"] for m in metrics.read() if "loss" in m][-steps_per_epoch:]
+    last = [m["loss"] for m in read_metrics(metrics.path) if "loss" in m][-steps_per_epoch:]
     accelerator.end_training()
     result = TrainResult(
         adapter=out,

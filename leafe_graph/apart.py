@@ -35,6 +35,7 @@ def apart(function: Callable[..., T], *args: Any) -> T:
     theirs.close()  # the process has the other end alone: when it dies, reading here ends
     try:
         answer, error, where = pickle.loads(pipe.recv_bytes())
+        process.join(30)  # it ends by itself, and tidies up
     except EOFError:
         process.join()
         raise LeafeError(

@@ -10,7 +10,7 @@ from rows import write
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.chains import chains
 from leafe_graph.finetune.data import TokenRow
-from leafe_graph.finetune.metrics import Metrics
+from leafe_graph.finetune.metrics import read_metrics
 from leafe_graph.finetune.objective import chain_nll, epoch_steps
 from leafe_graph.finetune.train import train
 from leafe_graph.types import FORMAT_VERSION, Example, ExampleKind, Message
@@ -103,7 +103,7 @@ def test_training_on_whole_histories_runs_them_once(tiny_model_path: Path, tmp_p
     data = [write(tmp_path / "rows.jsonl", rows)]
     settings = {"model": str(tiny_model_path), "data": data, "max_steps": 1, "backend": "peft", "batch_size": 5}
     together = train(TrainConfig(out=out, **settings))
-    (first,) = Metrics(out / "metrics.jsonl", upto=1).read()
+    (first,) = read_metrics(out / "metrics.jsonl")
     apart = []
     for i, one in enumerate(rows):
         alone = settings | {"data": [write(tmp_path / f"{i}.jsonl", [one])]}

@@ -211,7 +211,7 @@ def test_errors_are_one_line(leafe: Run, args: list[str], says: str) -> None:
     ("args", "says"),
     [
         (["play"], "invalid choice: 'play'"),
-        (["explore", "--out", "run"], "required: --model"),
+        (["explore", "--out", "run"], "--model: it is required"),
         (["explore", "--colour", "red", "--model", "m", "--out", "run"], "unrecognized arguments: --colour"),
     ],
 )

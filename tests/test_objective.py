@@ -13,7 +13,7 @@ from rows import row, unequal, write
 from leafe_graph.errors import ConfigError
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.data import TokenRow, read_examples, tokenize
-from leafe_graph.finetune.metrics import Metrics
+from leafe_graph.finetune.metrics import read_metrics
 from leafe_graph.finetune.objective import chain_nll, coefficients, epoch_steps, micro_batches, objective_value
 from leafe_graph.finetune.train import train
 
@@ -84,7 +84,7 @@ def test_the_trainers_loss_is_the_objective(
         backend="peft",
     )
     train(config)
-    (first,) = Metrics(tmp_path / "out" / "metrics.jsonl", upto=1).read()
+    (first,) = read_metrics(tmp_path / "out" / "metrics.jsonl")
     expected = whole(rows, by_hand, beta)  # a fresh LoRA adapter changes nothing
     assert first["loss"] == pytest.approx(expected, abs=1e-4)
     assert first["l_cf"] + beta * first["l_reh"] == pytest.approx(expected, abs=1e-4)
