@@ -90,6 +90,7 @@ def config_of(arguments: argparse.Namespace, backend: Any, data: Path, n_rows: i
         max_length=arguments.max_length,
         use_token_ids=False,
         save_steps=2 + arguments.steps,
+        resume=False,
         gradient_checkpointing=arguments.gradient_checkpointing,
         backend=backend,
     )

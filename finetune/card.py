@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from leafe_graph.embedded import HUB
 from leafe_graph.errors import MissingDependency
 from leafe_graph.store import replace_file
@@ -173,5 +175,8 @@ def _license(spec: str) -> str | None:
     readme = Path(spec.removeprefix("local:")).expanduser() / "README.md"
     if on_hub or not readme.is_file():
         return None
-    found = ModelCard.load(readme, ignore_metadata_errors=True).data.license
+    try:
+        found = ModelCard.load(readme, ignore_metadata_errors=True).data.license
+    except (ValueError, yaml.YAMLError):  # whatever else that file is
+        return None
     return found if isinstance(found, str) else None

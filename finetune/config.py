@@ -76,7 +76,7 @@ class TrainConfig(BaseModel):
 
     micro_batch_size: int = Field(default=8, ge=1)
     """Chains of rows (see finetune/chains.py) per forward pass: memory and speed only, the result does not depend on
-    it. Logits are held from a chain's first action on: rows of long whole episodes want a smaller number."""
+    it. A chain has at most `batch_size` rows, whose logits are held together."""
 
     max_length: int = Field(default=2048, ge=2)
     """Longest row in tokens, completion included; a longer row is an error, never cut. 2048 is Unsloth's default."""
@@ -108,8 +108,9 @@ class TrainConfig(BaseModel):
     merge: bool = False
     """Also save out/merged: base and adapter in one model that plain transformers loads."""
 
-    merged_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format of the merged model."""
+    merged_dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Number format of the merged model, and of what a GGUF file is made of. It is built in memory: 2 bytes a parameter
+    in the 16-bit formats, 4 in float32."""
 
     gguf: Literal["f32", "f16", "bf16", "q8_0"] | None = None
     """Also save out/model-TYPE.gguf, base and adapter in one file for llama.cpp and Ollama, with 32, 16 or 8 bits a

@@ -65,7 +65,7 @@ def save_gguf(result: TrainResult, converter: Path, *, folder: str, tokenizer: A
         LeafeError: the converter failed.
     """
     target = result.gguf
-    if target is None:
+    if target is None or target.exists():  # that of other weights went with them
         return
     aside = result.adapter / "gguf.tmp"
     shutil.rmtree(aside, ignore_errors=True)

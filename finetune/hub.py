@@ -1,6 +1,7 @@
 """Uploading what a training saved to the Hugging Face hub, and what is not to leave this machine with it."""
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from leafe_graph.errors import ConfigError, LeafeError
 
 from .card import ADAPTER, base_name
 
-UPLOADED = ("adapter_model.safetensors", "metrics.jsonl", "loss.png", "merged/**/*", "model-*.gguf")
+UPLOADED = ("adapter_model.safetensors", "metrics.jsonl", "loss.png", "merged/*", "model-*.gguf")
 """Besides README.md and adapter_config.json. Checkpoints stay here, and train_config.json, which has our paths."""
 
 
@@ -34,10 +35,12 @@ def check_hub(repo: str) -> None:
 def push(out: Path, repo: str, *, model: str) -> str:
     """Upload the files of ``out`` in one commit, to a private repository unless it is there; the repository's address.
 
+    Files of an earlier upload that ``out`` has none of go: a merged model of other weights must not stand beside these.
+
     Raises:
         LeafeError: it failed, for whatever reason.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     held = {file.relative_to(out).as_posix(): file for pattern in UPLOADED for file in out.glob(pattern)}
     files: dict[str, Any] = {name: str(file) for name, file in held.items() if file.is_file()}
@@ -48,8 +51,10 @@ def push(out: Path, repo: str, *, model: str) -> str:
     try:
         api = HfApi()
         url = str(api.create_repo(repo, private=True, exist_ok=True))
-        adds = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
-        api.create_commit(repo, adds, commit_message="Upload by leafe-graph")
+        changes: list[Any] = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
+        old = {name for name in api.list_repo_files(repo) if any(fnmatch(name, pattern) for pattern in UPLOADED)}
+        changes += [CommitOperationDelete(name) for name in sorted(old - files.keys())]
+        api.create_commit(repo, changes, commit_message="Upload by leafe-graph")
     except Exception as error:  # no connection, no permission, a full quota, a changed protocol ...
         raise LeafeError(
             f"the upload to {repo} failed ({type(error).__name__}: {error}). Nothing is lost: all lies in {out}, and "

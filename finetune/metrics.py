@@ -5,6 +5,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leafe_graph.store import replace_file
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -32,7 +34,8 @@ class Metrics:
         self.path, self._accelerator = path, accelerator
         if accelerator.is_main_process:
             kept = [m for m in read_metrics(path) if upto and m["step"] <= upto]
-            path.write_text("".join(json.dumps(m) + "\n" for m in kept))
+            text = "".join(json.dumps(m) + "\n" for m in kept)
+            replace_file(path, lambda new: new.write_text(text))
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from leafe_graph.errors import ConfigError
+from leafe_graph.errors import ConfigError, ModelError
 
 from .chains import chains
 from .data import IGNORED, TokenRow
@@ -117,8 +117,13 @@ def chain_nll(model: Any, chains: Sequence[Sequence[TokenRow]], *, pad_id: int =
     targets_M = ids_BT[b_M, t_M].to(device)
     with _head_sees(model, b_M.to(device), t_M.to(device) - 1):
         # The last position predicts nothing that is a target: it need not be run.
-        logits_MV = model(input_ids=ids_BT[:, :-1].to(device), use_cache=False).logits.view(len(spots), -1)
-    nll_M = torch.nn.functional.cross_entropy(logits_MV.float(), targets_M, reduction="none")
+        logits = model(input_ids=ids_BT[:, :-1].to(device), use_cache=False).logits
+    if logits.shape[:2] != (1, len(spots)):
+        raise ModelError(
+            f"{type(model).__name__} gave logits of shape {tuple(logits.shape)}, expected (1, {len(spots)}, V): it "
+            "does not call the module that get_output_embeddings() names, so its loss cannot be computed here"
+        )
+    nll_M = torch.nn.functional.cross_entropy(logits[0].float(), targets_M, reduction="none")
     return torch.zeros(int(row_M[-1]) + 1, device=device).index_add(0, row_M.to(device), nll_M)
 
 

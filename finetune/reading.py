@@ -83,18 +83,19 @@ def read_examples(paths: Sequence[Path]) -> list[SourceRow]:
 
 
 def split_tasks(rows: Sequence[SourceRow], share: float) -> tuple[list[SourceRow], list[SourceRow]]:
-    """The rows to train on, and those of the share of the tasks that is held out.
+    """The rows to train on, and those of the share of the tasks, roughly, that is held out.
 
-    A task's place does not depend on the other tasks, so that it stays where it is, or nearly so, when more come.
+    A task's side is told by its own name, so that it stays on it when rows of other tasks come.
     """
-    tasks = {row.example["task_id"] for row in rows}
-    n = max(1, round(share * len(tasks)))
-    if n >= len(tasks):
+    place = {row.example["task_id"]: 0.0 for row in rows}
+    for task in place:
+        place[task] = int.from_bytes(hashlib.sha256(task.encode()).digest()[:8]) / 2**64
+    held = {task for task in place if place[task] < share} or {min(place, key=place.__getitem__)}
+    if len(held) == len(place):
         raise ConfigError(
-            f"eval_share={share:g} of {len(tasks)} task(s) leaves nothing to train on: collect rows of more tasks, or "
+            f"eval_share={share:g} of {len(place)} task(s) leaves nothing to train on: collect rows of more tasks, or "
             "give rows of other tasks as eval_data"
         )
-    held = set(sorted(tasks, key=lambda task: hashlib.sha256(task.encode()).digest())[:n])
     return (
         [row for row in rows if row.example["task_id"] not in held],
         [row for row in rows if row.example["task_id"] in held],

@@ -7,7 +7,6 @@ rows and the learning rate are functions of (seed, step). So a run that was kill
 weights as one that was not. The loop reads like those of thinking-machines-lab/tinker-cookbook.
 """
 
-import json
 import logging
 import math
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from random import Random
 
 from leafe_graph.errors import ConfigError
+from leafe_graph.store import save_json
 
 from . import backends, outputs, parallel
 from .card import write_card
@@ -50,7 +50,7 @@ def train(config: TrainConfig) -> TrainResult:
     tokenizer = backends.load_tokenizer(folder)
     stops = backends.stop_ids(folder, tokenizer)
 
-    def tokenized(read: Sequence[SourceRow]) -> list[TokenRow]:
+    def tokenized(read: Sequence[SourceRow], use: str) -> list[TokenRow]:
         rows = tokenize(
             read,
             tokenizer,
@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> TrainResult:
         if config.objective == "leafe" and config.beta == 0:
             rows = [row for row in rows if row.kind != "rehearsal"]
         if not any(row.weight for row in rows):
-            raise ConfigError("nothing to train on: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
+            raise ConfigError(f"nothing to {use}: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
         return rows
 
     read, held_out = read_examples(config.data), []
@@ -70,7 +70,7 @@ def train(config: TrainConfig) -> TrainResult:
         refuse_shared_tasks(read, held_out)
     elif config.eval_share:
         read, held_out = split_tasks(read, config.eval_share)
-    rows, eval_rows = tokenized(read), tokenized(held_out) if held_out else []
+    rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
     kinds = [row.kind for row in rows]
     c, warnings = coefficients(kinds, objective=config.objective, beta=config.beta)
     warnings += doubts(rows)
@@ -98,7 +98,7 @@ def train(config: TrainConfig) -> TrainResult:
     state = State(fingerprint=fingerprint(config, folder, rows, eval_rows))
     resumed_from = state.resume(checkpoints, weights, optimizer)
     if first:
-        (out / "train_config.json").write_text(config.model_dump_json(indent=2) + "\n")
+        save_json(out / "train_config.json", config.model_dump(mode="json", exclude={"resume"}))
     metrics = Metrics(out / "metrics.jsonl", upto=resumed_from, accelerator=accelerator)
     log.info(
         "%s rows, %d steps, backend %s%s",
@@ -219,9 +219,9 @@ def train(config: TrainConfig) -> TrainResult:
             outputs.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
         if result.gguf and converter:
             save_gguf(result, converter, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
-        (out / "result.json").write_text(json.dumps(result.summary(), indent=2) + "\n")
+        save_json(out / "result.json", result.summary())
         if config.push_to_hub:
-            push(out, config.push_to_hub, model=config.model)
+            log.info("uploaded to %s", push(out, config.push_to_hub, model=config.model))
     return result
 
 

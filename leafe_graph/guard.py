@@ -3,7 +3,8 @@
     python -I guard.py COMMAND [ARGUMENT ...]
 
 Standard input is a pipe that the asking process holds. A byte on it asks the command to end (SIGTERM); its end, which
-comes when that process dies as well, ends the command's process group at once. The exit code is the command's.
+comes when that process dies as well, ends the command at once, with all its descendants, those in sessions of their
+own too. The exit code is the command's.
 A script of its own that imports nothing of this package; PR_SET_PDEATHSIG would watch a thread and not the process.
 """
 
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -29,7 +31,10 @@ def main(command: list[str]) -> int:
     _kill(process.pid)
     with contextlib.suppress(ChildProcessError):
         while True:
-            os.waitpid(-process.pid, 0)
+            for child in _children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            os.waitpid(-1, 0)  # what it leaves behind comes to us, and is met the next time round
     return code if code >= 0 else 128 - code
 
 
@@ -37,6 +42,11 @@ def _obey(process: "subprocess.Popen[bytes]") -> None:
     while os.read(0, 1):
         process.terminate()
     _kill(process.pid)
+
+
+def _children() -> list[int]:
+    files = Path("/proc/self/task").glob("*/children")  # none where the system has no such files
+    return [int(pid) for file in files for pid in file.read_text().split()]
 
 
 def _kill(group: int) -> None:

@@ -57,7 +57,7 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
             turns, told = MAX_TURNS, f"{config.env} cannot be asked for its horizon here; {MAX_TURNS} turns are assumed"
     work = list(_phases(config, turns))
     yield _work_table(config, work)
-    yield _memory_table(config, _longest(config, turns))
+    yield _memory_table(config, turns)
     kept = {"all": " and those of all rounds before", 0: ""}.get(
         config.keep_rows, f" and those of the last {config.keep_rows} before"
     )
@@ -187,7 +187,8 @@ def _work_table(config: RunConfig, work: list[Work]) -> Table:
     return shown
 
 
-def _memory_table(config: RunConfig, longest: int) -> Table:
+def _memory_table(config: RunConfig, turns: int) -> Table:
+    longest = _longest(config, turns)
     shown = Table(title="memory, GiB, roughly")
     shown.add_column("what")
     shown.add_column("GiB", justify="right")
@@ -210,6 +211,11 @@ def _memory_table(config: RunConfig, longest: int) -> Table:
     shown.add_row(f"training: base model{', in 4 bits' if train.load_in_4bit else ''}", _gib(base))
     shown.add_row(f"  LoRA of rank {train.lora_r}, {size.lora(train.lora_r) / 1e6:.1f}e6 parameters, AdamW", _gib(lora))
     shown.add_row(f"  activations of {train.micro_batch_size} rows of {longest:,} tokens", _gib(kept))
+    # A step's rows of one episode are run together. Logits and their gradients as they are, and three times in float32.
+    actions = train.micro_batch_size * (min(train.batch_size, turns) if config.explore.history is None else 1)
+    logits = actions * _action_tokens(config) * size.vocab * (2 * given + 3 * 4)
+    kept += logits
+    shown.add_row(f"  logits of {actions} actions of {_action_tokens(config)} tokens", _gib(logits))
     shown.add_section()
     shown.add_row("policy, in all", _gib(parameters * width + cache))
     shown.add_row("training, in all (not at the same time)", _gib(base + lora + kept))

@@ -45,7 +45,7 @@ _MAY_CHANGE: Any = {
     **dict.fromkeys(("out", "rounds", "k", "min_gain", "patience", "serve", "accelerate", "estimate"), True),
     "explore": _PACE,
     "train": {"micro_batch_size", "gradient_checkpointing", "save_steps", "backend", "report_to", "project"}
-    | {"push_to_hub"},
+    | {"push_to_hub", "gguf", "merge", "merged_dtype"},
     "eval": _PACE,
 }
 """What the next call may have otherwise: how many rounds there are, how the policy is reached, memory and speed,
@@ -78,10 +78,13 @@ def run(config: RunConfig) -> dict[str, Any]:
             told = _rounds(config, policy, start)
         finally:
             policy.close()
-        if hub and told["best"]:
-            push(_adapter(config, told["best"]), hub, model=config.model)
-    console.print(_table(told))
-    console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or config.model}", markup=False)
+        console.print(_table(told))
+        console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or config.model}", markup=False)
+        if hub and not told["best"]:
+            console.print("No round was better than the start: nothing is uploaded")
+        elif hub:
+            url = push(_adapter(config, told["best"]), hub, model=config.model)
+            console.print(f"Uploaded to {url}", markup=False)
     return told
 
 

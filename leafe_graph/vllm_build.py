@@ -38,8 +38,11 @@ class Build:
     @property
     def flags(self) -> list[str]:
         """What the server of this build is told, besides what the caller wants."""
-        # Compiling takes a minute at the start. Blocks of 128 tokens, the default, would share little.
-        return ["--dtype", "float32", "--enforce-eager", "--block-size", "32"] if self.cpu else []
+        if not self.cpu:
+            return []
+        # Compiling takes a minute at the start. Blocks of 128 tokens, the default, would share little. And vLLM 0.32
+        # dies of a prompt that is read in two parts if the request has a seed: "CPU Generator does not use offset".
+        return ["--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill"]
 
     def environment(self, *, local: bool, start_timeout: float) -> dict[str, str]:
         """The server's variables; those that are set already are kept. ``local``: the model lies in a folder."""

@@ -20,7 +20,7 @@ class Hub:
         """Of all commits together."""
         self.tokens: set[str | None] = set()
 
-    def answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    def answer(self, path: str, body: bytes) -> tuple[int, Any]:
         """Status and JSON."""
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
@@ -33,6 +33,8 @@ class Hub:
         _, _, _, user, name, what, *_ = path.split("/")
         if f"{user}/{name}" not in self.repositories:
             return 404, {"error": "no such repository"}
+        if what == "tree":
+            return 200, [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in self.files]
         if what == "preupload":
             files = [file["path"] for file in json.loads(body)["files"]]
             return 200, {"files": [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]}
@@ -41,6 +43,8 @@ class Hub:
         for line in map(json.loads, body.splitlines()):
             if line["key"] == "file":
                 self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            elif line["key"] == "deletedFile":
+                del self.files[line["value"]["path"]]
         return 200, {"commitUrl": f"{self.url}/{user}/{name}/commit/0", "commitOid": "0"}
 
     @contextmanager
@@ -53,13 +57,15 @@ class Hub:
 
             def do_POST(self) -> None:
                 hub.tokens.add(self.headers["Authorization"])
-                status, said = hub.answer(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+                status, said = hub.answer(self.path, self.rfile.read(int(self.headers["Content-Length"] or 0)))
                 body = json.dumps(said).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            do_GET = do_POST
 
             def log_message(self, *args: Any) -> None:
                 """Nothing."""

@@ -243,7 +243,7 @@ def test_llama_cpps_converter_makes_the_same_model(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "base")
     config = TrainConfig(
         model=str(tmp_path / "base"), data=[write(tmp_path / "rows.jsonl", unequal())], out=tmp_path / "out",
-        learning_rate=1e-2, max_steps=2, backend="peft", merge=True, gguf="f32",
+        learning_rate=1e-2, max_steps=2, backend="peft", merge=True, merged_dtype="float32", gguf="f32",
     )  # fmt: skip
     result = train(config)
     assert result.gguf and result.merged
@@ -292,6 +292,10 @@ def test_an_upload_holds_what_others_need_and_no_path_of_ours(config: TrainConfi
     assert b'PeftModel.from_pretrained(base, "us/walker")' in hub.files["README.md"]
     ours = [str(Path(config.model).parent).encode(), str(config.out.parent).encode()]
     assert not [name for name, content in hub.files.items() for path in ours if path in content]
+    shutil.rmtree(config.out / "merged")
+    hub.files["notes.md"] = b"by hand"
+    push(config.out, "us/walker", model="local:smollm2-135m")
+    assert "notes.md" in hub.files and not [name for name in hub.files if name.startswith("merged/")]
 
 
 def test_a_failed_upload_loses_nothing(config: TrainConfig, hub: Hub) -> None:

@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_trained_again(config: TrainConfig) -> None:
 
 def test_adapter_and_merged_model_load_without_this_package(config: TrainConfig) -> None:
     """Plain PEFT and plain transformers, in a process that does not import leafe_graph; both say the same."""
-    result = train(config.model_copy(update={"merge": True, "adapter_dtype": "bfloat16"}))
+    result = train(config.model_copy(update={"merge": True, "merged_dtype": "float32", "adapter_dtype": "bfloat16"}))
     code = """
 import sys, torch
 from peft import AutoPeftModelForCausalLM
@@ -193,8 +193,9 @@ def test_whole_tasks_are_held_out(config: TrainConfig, tmp_path: Path) -> None:
     assert len(kept) + len(held) == len(rows) and len({r.example["task_id"] for r in held}) == 2
     assert not {r.example["task_id"] for r in kept} & {r.example["task_id"] for r in held}
     more = [*rows, *(row(task_id=f"new {i}") for i in range(5))]
-    later = split_tasks(read_examples([write(tmp_path / "ten.jsonl", more)]), 0.4)[1]
-    assert len({r.example["task_id"] for r in held} & {r.example["task_id"] for r in later}) >= 1
+    sides = split_tasks(read_examples([write(tmp_path / "ten.jsonl", more)]), 0.4)
+    for before, later in zip((kept, held), sides, strict=True):
+        assert {r.example["task_id"] for r in before} <= {r.example["task_id"] for r in later}
 
     shared = config.model_copy(update={"data": [tmp_path / "five.jsonl"], "eval_share": 0.4, "max_steps": 2})
     result = train(shared)
