@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from leafe_graph.errors import MissingDependency
 
@@ -46,10 +46,8 @@ def accelerator(config: TrainConfig) -> "Accelerator":
     if config.report_to:
         settings = {name: str(value) for name, value in config.model_dump(mode="json").items() if value is not None}
         name = "/".join(config.out.absolute().parts[-2:])
-        named: dict[str, Any] = {"wandb": {"name": name}, "mlflow": {"run_name": name}}
-        started.init_trackers(
-            config.project, settings, {tracker: named.get(tracker, {}) for tracker in config.report_to}
-        )
+        # Those of trackers that are not asked for are not looked at.
+        started.init_trackers(config.project, settings, {"wandb": {"name": name}, "mlflow": {"run_name": name}})
     return started
 
 

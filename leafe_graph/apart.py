@@ -59,8 +59,11 @@ def guarded(command: Sequence[str]) -> list[str]:
 
 
 def run_guarded(command: Sequence[str]) -> int:
-    """Run a command that ends with this process; its exit code. A Ctrl-C, too, ends it with all that it started."""
-    process = subprocess.Popen(guarded(command), stdin=subprocess.PIPE, stdout=sys.stderr, start_new_session=True)
+    """Run a command that ends with this process; its exit code, what it prints on standard error.
+
+    A Ctrl-C, too, ends it with all that it started.
+    """
+    process = subprocess.Popen(guarded(command), stdin=subprocess.PIPE, stdout=2, start_new_session=True)
     try:
         return process.wait()
     finally:
