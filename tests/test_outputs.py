@@ -82,7 +82,7 @@ def test_the_card_tells_what_it_was_trained_on(trained: tuple[TrainConfig, Train
         "| backend | peft |",
         f"torch {torch.__version__}",
         "- only 2 of 8 rows are counterfactual",
-        "`merged/` is base and adapter in one model of plain transformers, in float32.",
+        "`merged/` is base and adapter in one model of plain transformers, in bfloat16.",
         'PeftModel.from_pretrained(base, "ADAPTER-FOLDER")',
         "vllm serve FOLDER/tiny --enable-lora --max-lora-rank 8",
     ):
