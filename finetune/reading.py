@@ -87,13 +87,15 @@ def split_tasks(rows: Sequence[SourceRow], share: float) -> tuple[list[SourceRow
 
     A task's side is told by its own name, so that it stays on it when rows of other tasks come.
     """
-    place = {row.example["task_id"]: 0.0 for row in rows}
-    for task in place:
-        place[task] = int.from_bytes(hashlib.sha256(task.encode()).digest()[:8]) / 2**64
-    held = {task for task in place if place[task] < share} or {min(place, key=place.__getitem__)}
-    if len(held) == len(place):
+
+    def place(task: str) -> float:
+        return int.from_bytes(hashlib.sha256(task.encode()).digest()[:8]) / 2**64
+
+    tasks = {row.example["task_id"] for row in rows}
+    held = {task for task in tasks if place(task) < share} or {min(tasks, key=place)}
+    if held == tasks:
         raise ConfigError(
-            f"eval_share={share:g} of {len(place)} task(s) leaves nothing to train on: collect rows of more tasks, or "
+            f"eval_share={share:g} of {len(tasks)} task(s) leaves nothing to train on: collect rows of more tasks, or "
             "give rows of other tasks as eval_data"
         )
     return (
