@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .cli import Demo
 
 MODEL = "local:smollm2-135m"
-WARM_START = Path(sokoban.__file__).with_name("sokoban_warm_start")
+WARM_START = Path(sokoban.__file__).with_name("warm_start_adapter")
 PROMPTS = Prompts(
     reflect="{steps}\n{status} What was the mistake? Answer with JSON.", step="{action} -> {feedback} (step {number})"
 )

@@ -16,8 +16,10 @@ import needs
 import pytest
 
 from leafe_graph.env import EnvPool, Place
-from leafe_graph.envs import alfworld, alfworld_downward, alfworld_games
+from leafe_graph.envs import alfworld
 from leafe_graph.envs.alfworld import AlfworldEnv, expert, tasks
+from leafe_graph.envs.alfworld import fast_downward as alfworld_downward
+from leafe_graph.envs.alfworld import games as alfworld_games
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.testing import check_env
 from leafe_graph.types import Task
@@ -179,7 +181,7 @@ def test_a_snapshot_goes_on_in_another_process(tmp_path: Path) -> None:
     script = f"""if True:
         import json
         from leafe_graph.envs.alfworld import AlfworldEnv, expert
-        from leafe_graph.envs.alfworld_downward import cache_dir
+        from leafe_graph.envs.alfworld.fast_downward import cache_dir
         task = {task!r}
         env = AlfworldEnv()
         env.reset(options=task["options"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import needs
 import pytest
 
-from leafe_graph.envs import alfworld_games
 from leafe_graph.envs.alfworld import TASK_TYPES, AlfworldEnv, expert, tasks
+from leafe_graph.envs.alfworld import games as alfworld_games
 from leafe_graph.errors import EnvError
 from leafe_graph.types import Task
 

@@ -10,9 +10,9 @@ import needs
 import pytest
 from code_rows import ECHO, SUM, TWICE, TWO_SUM, written
 
-from leafe_graph.envs.code_examples import Arguments, Case, docstring_tests
-from leafe_graph.envs.code_judging import judge, reference
-from leafe_graph.envs.code_problems import HUMANEVAL, Problem, find_problem, read_problems
+from leafe_graph.envs.codecontests.judging import judge, reference
+from leafe_graph.envs.codecontests.problems import HUMANEVAL, Problem, find_problem, read_problems
+from leafe_graph.envs.codecontests.public_tests import Arguments, Case, docstring_tests
 from leafe_graph.envs.sandbox import Limits, Sandbox, default_sandbox
 from leafe_graph.errors import ConfigError, EnvError
 

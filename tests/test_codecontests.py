@@ -10,8 +10,8 @@ import needs
 import pytest
 from code_rows import ECHO, SUM, TWICE, written
 
-from leafe_graph.envs.code_problems import HUMANEVAL, read_problems
 from leafe_graph.envs.codecontests import CodeContestsEnv, expert, program_of, split_of, tasks
+from leafe_graph.envs.codecontests.problems import HUMANEVAL, read_problems
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.testing import check_env
 

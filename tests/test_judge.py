@@ -2,8 +2,8 @@
 
 import pytest
 
-from leafe_graph.envs.judge import same_output, same_value
-from leafe_graph.envs.sandbox_inside import Unreadable
+from leafe_graph.envs.codecontests.compare_outputs import same_output, same_value
+from leafe_graph.envs.sandbox.inside import Unreadable
 
 
 @pytest.mark.parametrize(

@@ -77,11 +77,23 @@ def test_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"leafe_graph", "leafe_graph-0.1.0.dist-info"}
     for folder, package in PACKAGES.items():
-        assert {f"{package}/{file.name}" for file in (ROOT / folder).glob("*.py")} <= set(names)
+        files = {file.relative_to(ROOT / folder).as_posix() for file in (ROOT / folder).rglob("*.py")}
+        assert {f"{package}/{file}" for file in files} <= set(names)
     assert "leafe_graph/py.typed" in names
     assert "leafe_graph-0.1.0.dist-info/licenses/LICENSE" in names
-    for file in (ROOT / "envs" / "sokoban_warm_start").glob("*"):
-        assert f"leafe_graph/envs/sokoban_warm_start/{file.name}" in names
+    for file in (ROOT / "envs" / "sokoban" / "warm_start_adapter").glob("*"):
+        assert f"leafe_graph/envs/sokoban/warm_start_adapter/{file.name}" in names
+
+
+def test_every_folder_with_python_is_a_package() -> None:
+    """The list in pyproject.toml is complete: a folder that it lacks would be missing from the wheel."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {
+        ".".join([*package.split("/"), *file.parent.relative_to(ROOT / folder).parts])
+        for folder, package in PACKAGES.items()
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert set(listed) == folders and listed == sorted(listed)
 
 
 def test_installed_wheel_works_without_optional_packages(installed: Path) -> None:
@@ -118,6 +130,6 @@ def test_installed_command_answers(installed: Path) -> None:
 def test_every_extra_that_an_error_names_exists() -> None:
     """``pip install "leafe-graph[…]"`` in a message leads somewhere."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    sources = [file.read_text(encoding="utf-8") for name in PACKAGES for file in (ROOT / name).glob("*.py")]
+    sources = [file.read_text(encoding="utf-8") for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
     named = set(re.findall(r'MissingDependency\([^)]*?extra="(\w+)"', "\n".join(sources)))
     assert named and named <= extras.keys()

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafe_graph.envs import sandbox_seccomp
 from leafe_graph.envs.sandbox import Limits, Run, Sandbox, default_sandbox
-from leafe_graph.envs.sandbox_inside import decode, encode
-from leafe_graph.envs.sandbox_process import with_cpu
+from leafe_graph.envs.sandbox import seccomp as sandbox_seccomp
+from leafe_graph.envs.sandbox.inside import decode, encode
+from leafe_graph.envs.sandbox.process import with_cpu
 from leafe_graph.errors import ConfigError, EnvError, MissingDependency
 
 pytestmark = needs.world("codecontests")

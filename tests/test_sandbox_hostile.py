@@ -20,9 +20,9 @@ import pytest
 import spoofs
 
 from leafe_graph.envs.catalog import WORLDS
-from leafe_graph.envs.code_examples import Arguments, Case
-from leafe_graph.envs.code_judging import judge
-from leafe_graph.envs.code_problems import HUMANEVAL, Problem, read_problems
+from leafe_graph.envs.codecontests.judging import judge
+from leafe_graph.envs.codecontests.problems import HUMANEVAL, Problem, read_problems
+from leafe_graph.envs.codecontests.public_tests import Arguments, Case
 from leafe_graph.envs.sandbox import Sandbox
 
 pytestmark = needs.world("codecontests")

@@ -11,7 +11,7 @@ import pytest
 from scienceworld_replay import NOISE, play
 
 from leafe_graph.envs import scienceworld as science
-from leafe_graph.envs.scienceworld_simulator import variations
+from leafe_graph.envs.scienceworld.simulator import variations
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.testing import check_env
 from leafe_graph.types import Task

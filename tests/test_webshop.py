@@ -11,8 +11,9 @@ from typing import Any
 import needs
 import pytest
 
-from leafe_graph.envs import webshop, webshop_catalog
-from leafe_graph.envs.webshop_catalog import Catalog, Goal, Product, digest
+from leafe_graph.envs import webshop
+from leafe_graph.envs.webshop import products as webshop_catalog
+from leafe_graph.envs.webshop.products import Catalog, Goal, Product, digest
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.testing import check_env
 from leafe_graph.types import Task
@@ -239,7 +240,8 @@ def test_the_default_catalogue_is_what_its_name_says() -> None:
 def test_a_catalogue_is_the_same_in_another_process() -> None:
     """Whatever the seed of Python's hashes is."""
     code = (
-        "from leafe_graph.envs import webshop, webshop_catalog as c; s = webshop.catalog(products=120, catalog_seed=7);"
+        "from leafe_graph.envs import webshop; from leafe_graph.envs.webshop import products as c;"
+        "s = webshop.catalog(products=120, catalog_seed=7);"
         "print(c.digest(s.products, s.goals), *s.search('soft shirt'))"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -10,8 +10,9 @@ from typing import Any
 import needs
 import pytest
 
-from leafe_graph.envs import webshop, webshop_official
-from leafe_graph.envs.webshop_official import OfficialWebShopEnv
+from leafe_graph.envs import webshop
+from leafe_graph.envs.webshop import original_code as webshop_official
+from leafe_graph.envs.webshop.original_code import OfficialWebShopEnv
 from leafe_graph.errors import ConfigError, MissingDependency
 from leafe_graph.testing import check_env
 

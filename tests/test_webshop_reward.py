@@ -5,9 +5,9 @@ from typing import Any
 import needs
 import pytest
 
-from leafe_graph.envs.webshop_buyer import buy, pick
-from leafe_graph.envs.webshop_catalog import Catalog, Goal, Product
-from leafe_graph.envs.webshop_reward import normal_color, nouns, option_matches, reward, type_reward
+from leafe_graph.envs.webshop.buyer import buy, pick
+from leafe_graph.envs.webshop.products import Catalog, Goal, Product
+from leafe_graph.envs.webshop.reward import normal_color, nouns, option_matches, reward, type_reward
 from leafe_graph.errors import ConfigError
 
 pytestmark = needs.world("webshop")

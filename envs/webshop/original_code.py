@@ -1,8 +1,8 @@
 """The original WebShop, played from a user's own checkout of its code and data.
 
-``leafe explore --env leafe_graph.envs.webshop_official:OfficialWebShopEnv --env-options checkout=FOLDER …`` plays it.
-The folder is a checkout of princeton-nlp/WebShop whose setup script has run; what its ``requirements.txt`` names must
-be importable here. Nothing of it comes with this package.
+``leafe explore --env leafe_graph.envs.webshop.original_code:OfficialWebShopEnv --env-options checkout=FOLDER …`` plays
+it. The folder is a checkout of princeton-nlp/WebShop whose setup script has run; what its ``requirements.txt`` names
+must be importable here. Nothing of it comes with this package.
 """
 
 import random
@@ -20,7 +20,7 @@ from rich.markup import escape
 from leafe_graph.errors import ConfigError, EnvError, MissingDependency
 from leafe_graph.types import Task
 
-from .webshop import GUIDE, HORIZON, INSTRUCTION, Mode, Split, goal_numbers, read_action
+from .env import GUIDE, HORIZON, INSTRUCTION, Mode, Split, goal_numbers, read_action
 
 __all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "OfficialWebShopEnv", "tasks"]
 

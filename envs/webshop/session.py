@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from . import webshop_pages as pages
-from .webshop_catalog import Catalog, Product
-from .webshop_pages import BACK, BUY, NEXT, PREV, SUB_PAGES, Page
+from . import pages
+from .pages import BACK, BUY, NEXT, PREV, SUB_PAGES, Page
+from .products import Catalog, Product
 
 _BUTTONS = {text.lower(): text for text in (BACK, PREV, NEXT, BUY, *SUB_PAGES)}
 

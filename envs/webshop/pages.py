@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from .webshop_catalog import Product
+from .products import Product
 
 PER_PAGE = 10
 SUB_PAGES = ("Description", "Features", "Reviews", "Attributes")

@@ -1,7 +1,8 @@
 """Programming problems: reading rows of CodeContests, APPS, LeetCodeDataset and HumanEval.
 
 A `Problem` has public tests, which an agent may see, and hidden ones. Two kinds of programs: those that read standard
-input and print (``entry_point`` is None), and those that define a function. `leafe_graph.envs.code_judging` runs them.
+input and print (``entry_point`` is None), and those that define a function. `leafe_graph.envs.codecontests.judging`
+runs them.
 """
 
 import ast
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from leafe_graph.errors import ConfigError, MissingDependency
 
-from .code_examples import Arguments, Case, described_test, docstring_tests
+from .public_tests import Arguments, Case, described_test, docstring_tests
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from leafe_graph.errors import EnvError
 
-from .code_problems import Problem
-from .judge import same_output, same_value
-from .sandbox import Limits, Run, Sandbox, Session
-from .sandbox_process import with_cpu
+from ..sandbox import Limits, Run, Sandbox, Session
+from ..sandbox.process import with_cpu
+from .compare_outputs import same_output, same_value
+from .problems import Problem
 
 
 class Judgement(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError
 
-from .webshop_catalog import Catalog, Goal, Product, digest, limit_text, price_limit, shared
+from .products import Catalog, Goal, Product, digest, limit_text, price_limit, shared
 
 _SHUFFLE = 233
 """The seed with which the original shuffles its goals."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError
 
-from .sokoban_levels import ACTIONS, Level, State, enclosed, move, parse
+from .levels import ACTIONS, Level, State, enclosed, move, parse
 
 _At = tuple[int, frozenset[int]]
 

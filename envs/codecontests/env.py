@@ -1,7 +1,7 @@
 """Interactive coding: submit a program, see the first failing public test, revise; hidden tests decide.
 
 The problems are HumanEval's unless a file of CodeContests, APPS or LeetCode rows is given
-(`leafe_graph.envs.code_problems`). Programs run in a sandbox (`leafe_graph.envs.sandbox`).
+(`leafe_graph.envs.codecontests.problems`). Programs run in a sandbox (`leafe_graph.envs.sandbox`).
 """
 
 import functools
@@ -16,9 +16,9 @@ from leafe_graph.env import Guide
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from .code_judging import judge, reference
-from .code_problems import HUMANEVAL, Problem, find_problem, read_problems
-from .sandbox import Sandbox, default_sandbox
+from ..sandbox import Sandbox, default_sandbox
+from .judging import judge, reference
+from .problems import HUMANEVAL, Problem, find_problem, read_problems
 
 __all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "CodeContestsEnv", "expert", "program_of", "split_of", "tasks"]
 
@@ -191,7 +191,7 @@ def tasks(
         split: "train", "validation" or "test".
         n: how many.
         start: how many to skip.
-        source: "humaneval", or a file (`leafe_graph.envs.code_problems.read_problems`).
+        source: "humaneval", or a file (`leafe_graph.envs.codecontests.problems.read_problems`).
         whole: the file is this split, all of it, as with CodeContests' own files.
         verify: run each problem's own solutions and drop it, with a logged warning, where none passes; problems without
             one are dropped too. None: for files; HumanEval's solutions are known to pass.

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from leafe_graph.errors import ConfigError
 
-from . import java
-from .catalog import WORLDS
+from .. import java
+from ..catalog import WORLDS
 
 SIMPLIFICATIONS = ("noElectricalAction", "openContainers", "openDoors", "selfWateringFlowerPots", "teleportAction")
 """What can be made easier. "easy" stands for all but openContainers, and leaves electrical tasks their actions."""

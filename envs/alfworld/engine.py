@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import alfworld_downward as downward
-from .alfworld_grammar import Grammar, Mapped
+from . import fast_downward as downward
+from .grammar import Grammar, Mapped
 
 _GAMES = 64
 """Games that are kept translated in this process."""

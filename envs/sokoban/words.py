@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from .sokoban_levels import ACTIONS, State
+from .levels import ACTIONS, State
 
 
 def describe(state: State) -> str:

@@ -1,7 +1,7 @@
 """WebShop as a text environment: find the product that fits a wish, pick its options, buy it.
 
 Pages, actions and reward are those of Yao et al. (2022). The catalogue is generated, or loaded from WebShop's own
-files; `leafe_graph.envs.webshop_official` plays a checkout of the original code.
+files; `leafe_graph.envs.webshop.original_code` plays a checkout of the original code.
 """
 
 import json
@@ -14,13 +14,13 @@ from leafe_graph.env import Guide
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from . import webshop_pages as pages
-from .catalog import WORLDS
-from .webshop_buyer import buy
-from .webshop_catalog import Catalog, Goal, named
-from .webshop_generator import from_name, generated
-from .webshop_reward import reward
-from .webshop_session import Session
+from ..catalog import WORLDS
+from . import pages
+from .buyer import buy
+from .generator import from_name, generated
+from .products import Catalog, Goal, named
+from .reward import reward
+from .session import Session
 
 __all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "WebShopEnv", "catalog", "expert", "read_action", "tasks"]
 
@@ -79,7 +79,7 @@ def catalog(
     WORLDS["webshop"].require()
     if data is None:
         return generated(products=PRODUCTS if products is None else products, seed=catalog_seed)
-    from .webshop_data import load
+    from .original_files import load
 
     return load(Path(data), products=products, seed=catalog_seed, human_goals=human_goals)
 
@@ -100,7 +100,7 @@ class WebShopEnv:
         The search page, with the instruction of ``options["goal"]`` (a number, counted from 0, of the catalogue that
         ``options["catalog"]`` names), else of one drawn by the seed.
     Reward:
-        At "Buy Now" the published score, 0 to 1 (`leafe_graph.envs.webshop_reward.reward`); 0 before.
+        At "Buy Now" the published score, 0 to 1 (`leafe_graph.envs.webshop.reward.reward`); 0 before.
     Episode end:
         Terminated by "Buy Now"; a success if the score is 1.
     Info:
@@ -117,7 +117,7 @@ class WebShopEnv:
             ``data``, how many of the file are read (all unless told).
         catalog_seed: which catalogue is generated; with ``data``, which prices are drawn for products that have a
             range, and which limits for goals.
-        data: a folder with WebShop's own files, or its file of products (`leafe_graph.envs.webshop_data.load`).
+        data: a folder with WebShop's own files, or its file of products (`original_files.load`).
         human_goals: with ``data``, take the instructions that people wrote instead of the synthetic ones.
         observation_mode: "text" or "text_rich".
         show_attrs: whether products have a page of their attributes, which gives away much of the reward; as in the
@@ -303,7 +303,7 @@ def goal_numbers(split: Split, n: int, start: int, *, goals: int) -> range:
 
 
 def expert(task: Task) -> list[str]:
-    """The reference buyer's actions (`leafe_graph.envs.webshop_buyer`).
+    """The reference buyer's actions (`leafe_graph.envs.webshop.buyer`).
 
     Raises:
         ConfigError: the task's catalogue is not in this process, or nothing in it pays in full.

@@ -1,7 +1,7 @@
 """ScienceWorld: thirty kinds of experiments of elementary school in a simulated house, in the authors' own simulator.
 
 Equal actions bring equal answers, in any process and whatever other instances do in the same JVM: see
-`leafe_graph.envs.scienceworld_simulator`. Rewinding is replaying.
+`leafe_graph.envs.scienceworld.simulator`. Rewinding is replaying.
 """
 
 import weakref
@@ -12,7 +12,7 @@ from leafe_graph.env import Guide, utf8
 from leafe_graph.errors import ConfigError, EnvError, EnvLost
 from leafe_graph.types import Task
 
-from .scienceworld_simulator import (
+from .simulator import (
     HEAP_MB,
     SIMPLIFICATIONS,
     VARIATIONS,

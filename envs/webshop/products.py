@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from .catalog import WORLDS
+from ..catalog import WORLDS
 
 RESULTS = 50
 """Hits that a search returns at most, as in the original."""

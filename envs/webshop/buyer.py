@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from leafe_graph.errors import ConfigError
 
-from .webshop_catalog import Catalog, Goal, Product
-from .webshop_pages import PER_PAGE
-from .webshop_reward import option_matches, reward
+from .pages import PER_PAGE
+from .products import Catalog, Goal, Product
+from .reward import option_matches, reward
 
 
 def buy(catalog: Catalog, goal: Goal) -> list[str]:

@@ -1,8 +1,8 @@
 """ALFWorld as a text environment: household tasks in a room that has to be searched.
 
 Rules, texts and judgement are those of the packages ``alfworld`` and ``textworld`` (made fast by
-`leafe_graph.envs.alfworld_engine`). Where the official games are found, tasks are these; else they are generated (by
-`leafe_graph.envs.alfworld_games`).
+`leafe_graph.envs.alfworld.engine`). Where the official games are found, tasks are these; else they are generated (by
+`leafe_graph.envs.alfworld.games`).
 """
 
 import functools
@@ -20,9 +20,9 @@ from leafe_graph.env import Guide
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from .alfworld_engine import World, load
-from .alfworld_games import TASK_TYPES, VERSION, game_file
-from .catalog import WORLDS
+from ..catalog import WORLDS
+from .engine import World, load
+from .games import TASK_TYPES, VERSION, game_file
 
 __all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "TASK_TYPES", "AlfworldEnv", "expert", "official_games", "tasks"]
 

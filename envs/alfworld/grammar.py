@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from leafe_graph.errors import EnvError
 
-from .alfworld_downward import LOCK
+from .fast_downward import LOCK
 
 _GOAL = re.compile(r'(?<="Your task is to: )[^"{}\[\]#<>;|]*(?=")')
 

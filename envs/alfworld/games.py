@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from leafe_graph.errors import EnvError
 
-from .alfworld_downward import cache_dir
-from .alfworld_engine import Game
+from .engine import Game
+from .fast_downward import cache_dir
 
 VERSION = "v1"
 """Of the generator; a change that makes other games gets another one."""

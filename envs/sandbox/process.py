@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from leafe_graph.errors import ConfigError, EnvError
 
-from .sandbox_inside import COMPILE_ERROR, MEMORY_ERROR, Unreadable
+from .inside import COMPILE_ERROR, MEMORY_ERROR, Unreadable
 
 GRACE = 10.0
 """Seconds that the kernel may take to end what was killed."""

@@ -3,7 +3,7 @@
 Each program gets bubblewrap's own namespaces (users, processes, mounts, network, IPC, host name): it sees the standard
 library read-only, a small private /tmp and four harmless devices; no /proc, no network, no other process, no installed
 package, no environment. It runs as nobody, without capabilities, behind a filter of system calls
-(`leafe_graph.envs.sandbox_seccomp`). Programs are handed over in memory: no file on the host is made.
+(`leafe_graph.envs.sandbox.seccomp`). Programs are handed over in memory: no file on the host is made.
 
 What a program returns is never trusted: `Run` and `Session` hand out text and plain data, to be judged outside.
 """
@@ -22,10 +22,10 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError, EnvError
 
-from . import sandbox_bwrap, sandbox_inside, sandbox_seccomp
-from .catalog import WORLDS
-from .sandbox_inside import decode
-from .sandbox_process import Limits, Process, Run, Verdict
+from ..catalog import WORLDS
+from . import bwrap, inside, seccomp
+from .inside import decode
+from .process import Limits, Process, Run, Verdict
 
 __all__ = ["Limits", "Run", "Sandbox", "Session", "Verdict", "default_sandbox"]
 
@@ -169,9 +169,9 @@ class Sandbox:
             if self.weak:
                 where, command, fds = ours.enter_context(_folder()), [], [payload]
             else:
-                rules = theirs.enter_context(_sealed(sandbox_seccomp.program()))
+                rules = theirs.enter_context(_sealed(seccomp.program()))
                 where, fds = "/", [payload, rules, status_write]
-                command = sandbox_bwrap.command(self._python, rules, status_write, limits)
+                command = bwrap.command(self._python, rules, status_write, limits)
             popen = subprocess.Popen(
                 [*command, self._python, "-s", "-S", "-B", "-c", _START, str(payload)],
                 stdin=given,
@@ -179,7 +179,7 @@ class Sandbox:
                 stderr=subprocess.PIPE,
                 pass_fds=fds,
                 cwd=where,
-                env=sandbox_bwrap.ENVIRONMENT,
+                env=bwrap.ENVIRONMENT,
                 start_new_session=True,
                 **_NOBODY if os.getuid() == 0 else {},
             )
@@ -224,7 +224,7 @@ class Session:
 def _inside(python: str) -> bytes:
     """The first program of the sandbox, compiled by its interpreter."""
     script = "import marshal,sys;sys.stdout.buffer.write(marshal.dumps(compile(sys.stdin.read(),'inside.py','exec')))"
-    source = Path(sandbox_inside.__file__).read_text(encoding="utf-8")
+    source = Path(inside.__file__).read_text(encoding="utf-8")
     done = subprocess.run([python, "-I", "-S", "-c", script], input=source.encode(), capture_output=True)
     if done.returncode:
         raise EnvError(f"{python} does not run: {done.stderr.decode(errors='replace')[-300:]}")

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from .sandbox_process import Limits
+from .process import Limits
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",

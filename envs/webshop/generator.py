@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from leafe_graph.errors import ConfigError
 
-from .webshop_catalog import Catalog, Goal, Product, limit_text, price_limit, shared
+from .products import Catalog, Goal, Product, limit_text, price_limit, shared
 
 VERSION = 1
 """Raised whenever the same seed gives another catalogue."""
@@ -35,7 +35,7 @@ class _Kind(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """The tables of ``webshop_words.toml``."""
+    """The tables of ``words.toml``."""
 
     brands: Sequence[str]
     options: Mapping[str, Sequence[str]]
@@ -48,7 +48,7 @@ class _Words(NamedTuple):
 
 @cache
 def _words() -> _Words:
-    text = (files(__package__) / "webshop_words.toml").read_text(encoding="utf-8")
+    text = (files(__package__) / "words.toml").read_text(encoding="utf-8")
     table = tomllib.loads(text)
     lists = {
         name: {key: _list(value) for key, value in table[name].items()} for name in ("options", "attributes", "uses")
