@@ -23,7 +23,7 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 
 from leafe_graph import Limits, Prompts, explore, load_model
-from leafe_graph.embedded import embedded_model_path
+from leafe_graph.models.embedded import embedded_model_path
 from leafe_graph.serve import VllmServer
 from leafe_graph.testing import ScriptedModel
 from leafe_graph.types import Message, Task, Turn

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from leafe_graph.embedded import HUB
 from leafe_graph.errors import MissingDependency
+from leafe_graph.models.embedded import HUB
 from leafe_graph.store import replace_file
 
 from .config import TrainConfig, TrainResult

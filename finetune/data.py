@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leafe_graph.chat import ChatTokenizer
 from leafe_graph.errors import ModelError
+from leafe_graph.models.chat_tokens import ChatTokenizer
 from leafe_graph.types import Message
 
 from .reading import Problem, SourceRow, example_files, raise_problems, read_examples, short

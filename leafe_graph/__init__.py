@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .explore import aexplore, explore
     from .export import Summary, export
     from .graph import create_leafe_agent, create_leafe_graph
-    from .models import load_model
+    from .models.load import load_model
     from .prompts import Prompts
     from .prune import prune
     from .serve import VllmServer
@@ -103,7 +103,7 @@ _HOME = {
         "explore": "aexplore explore",
         "export": "Summary export",
         "graph": "create_leafe_agent create_leafe_graph",
-        "models": "load_model",
+        "models.load": "load_model",
         "prompts": "Prompts",
         "prune": "prune",
         "serve": "VllmServer",

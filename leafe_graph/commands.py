@@ -26,7 +26,7 @@ from .env import TextEnv
 from .envs.catalog import WORLDS
 from .errors import ConfigError, MissingDependency
 from .explore import explore
-from .models import load_model
+from .models.load import load_model
 from .prompts import Prompts
 from .retries import RETRY, TIMEOUT
 from .store import RunFolder

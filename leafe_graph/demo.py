@@ -21,7 +21,7 @@ from .envs import sokoban
 from .evaluate import Result, compare, plot, result_from_run, table
 from .explore import explore
 from .export import export
-from .models import load_model
+from .models.load import load_model
 from .prompts import Prompts
 from .report import write_report
 from .store import RunFolder

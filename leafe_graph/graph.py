@@ -90,7 +90,7 @@ def as_model(model: str | Model) -> Model:
     """A chat model, loaded if it is named by a string (see `leafe_graph.models.load_model`)."""
     if not isinstance(model, str):
         return model
-    from .models import load_model
+    from .models.load import load_model
 
     return load_model(model)
 

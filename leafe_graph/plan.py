@@ -14,8 +14,8 @@ from rich.table import Table
 from .commands import MAX_TURNS, horizon
 from .envs.catalog import WORLDS
 from .errors import LeafeError
+from .models.shapes import shape
 from .rounds_config import RunConfig
-from .sizes import shape
 
 GIB = 2**30
 OPTIMIZER_BYTES = 16

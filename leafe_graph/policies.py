@@ -33,7 +33,7 @@ class LocalPolicy:
     model: str
 
     def reach(self, adapter: Path | None) -> dict[str, Any]:
-        """As it is: `leafe_graph.local` loads it at the first call."""
+        """As it is: `leafe_graph.models.local` loads it at the first call."""
         return {"model": self.model, "adapter": adapter}
 
     def pause(self) -> None:

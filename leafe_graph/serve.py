@@ -23,7 +23,7 @@ from langchain_core.language_models import BaseChatModel
 
 from .apart import guarded
 from .errors import ConfigError, ModelError
-from .models import load_model
+from .models.load import load_model
 from .vllm_build import find_build
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

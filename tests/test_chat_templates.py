@@ -11,10 +11,10 @@ from families import CONTROLS, FAMILIES, end, tokenizer
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from rows import row
 
-from leafe_graph.chat import ChatTokenizer
 from leafe_graph.errors import ConfigError, ExampleError, ModelError
 from leafe_graph.finetune.data import SourceRow, TokenRow, token_id_counts, tokenize
-from leafe_graph.local import LocalChatModel
+from leafe_graph.models.chat_tokens import ChatTokenizer
+from leafe_graph.models.local.chat_model import LocalChatModel
 from leafe_graph.types import Example, Message
 
 KINDS: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}

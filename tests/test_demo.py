@@ -39,7 +39,7 @@ def test_small_demo_closes_the_loop(tmp_path: Path) -> None:
         "PeftModel.from_pretrained(model, sys.argv[2])\n"
         "assert 'leafe_graph' not in sys.modules\n"
     )
-    from leafe_graph.embedded import embedded_model_path
+    from leafe_graph.models.embedded import embedded_model_path
 
     adapter = run.folder / "adapter"
     subprocess.run([sys.executable, "-c", load, str(embedded_model_path()), str(adapter)], check=True, timeout=300)

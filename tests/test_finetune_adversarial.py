@@ -13,9 +13,9 @@ pytest.importorskip("transformers", reason='the trainer is not installed: pip in
 from families import CONTROLS, FAMILIES, end, tokenizer
 from rows import row
 
-from leafe_graph.chat import ChatTokenizer
 from leafe_graph.errors import ConfigError, ExampleError
 from leafe_graph.finetune.data import IGNORED, TokenRow, doubts, read_examples, tokenize
+from leafe_graph.models.chat_tokens import ChatTokenizer
 
 
 def tokenized(file: Path, family: str = "smollm2") -> list[TokenRow]:

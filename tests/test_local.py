@@ -17,11 +17,11 @@ from leafe_graph.errors import ConfigError, MissingDependency, ModelError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from leafe_graph import engine as engine_module  # noqa: E402
-from leafe_graph import kv  # noqa: E402
-from leafe_graph.batch import Batch, Stats  # noqa: E402
-from leafe_graph.local import LocalChatModel  # noqa: E402
-from leafe_graph.sampling import Memo, Request, Sampling  # noqa: E402
+from leafe_graph.models.local import engine as engine_module  # noqa: E402
+from leafe_graph.models.local import kv  # noqa: E402
+from leafe_graph.models.local.batch import Batch, Stats  # noqa: E402
+from leafe_graph.models.local.chat_model import LocalChatModel  # noqa: E402
+from leafe_graph.models.local.sampling import Memo, Request, Sampling  # noqa: E402
 
 PROMPT = [SystemMessage("a b c"), HumanMessage("up # _ P X")]
 LONG = "a b c d e f g h i j k l m n o p q r s t u v w x y z"

@@ -19,7 +19,7 @@ from leafe_graph.budget import Budget
 from leafe_graph.errors import ConfigError, ModelError
 from leafe_graph.explore import explore
 from leafe_graph.graph import create_leafe_agent
-from leafe_graph.models import load_model
+from leafe_graph.models.load import load_model
 from leafe_graph.retries import RETRY, pause, transient
 from leafe_graph.store import RunFolder
 from leafe_graph.strategies import Limits, played

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
-from leafe_graph import embedded, models
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
-from leafe_graph.models import load_model
+from leafe_graph.models import embedded
+from leafe_graph.models import load as models
+from leafe_graph.models.load import load_model
 
 
 def test_a_model_object_passes_through() -> None:

@@ -224,7 +224,7 @@ def test_llama_cpps_converter_makes_the_same_model(tmp_path: Path) -> None:
     pytest.importorskip("gguf", reason='pip install "leafe-graph[hf]"')
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from leafe_graph.embedded import embedded_model_path
+    from leafe_graph.models.embedded import embedded_model_path
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_model_path())
     torch.manual_seed(0)

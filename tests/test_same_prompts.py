@@ -14,7 +14,7 @@ from worlds import TOLD, is_reflection
 
 from leafe_graph.explore import explore
 from leafe_graph.graph import create_leafe_agent
-from leafe_graph.kv import common
+from leafe_graph.models.local.kv import common
 from leafe_graph.prompts import Prompts
 from leafe_graph.store import RunFolder
 from leafe_graph.strategies import Limits
@@ -124,8 +124,8 @@ def test_token_ids_after_a_rewind_and_after_a_fork_are_the_same(
 ) -> None:
     """The same at the door of a real model: the token ids and the settings of every draw."""
     pytest.importorskip("torch")
-    from leafe_graph.engine import Engine
-    from leafe_graph.local import LocalChatModel
+    from leafe_graph.models.local.chat_model import LocalChatModel
+    from leafe_graph.models.local.engine import Engine
 
     seen: list[tuple[Any, Any]] = []
     submit = Engine.submit
@@ -165,7 +165,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     transformers = pytest.importorskip("transformers")
     if request.param == "tiny":
         return transformers.AutoTokenizer.from_pretrained(request.getfixturevalue("tiny_model_path"))
-    from leafe_graph.embedded import embedded_model_path
+    from leafe_graph.models.embedded import embedded_model_path
 
     return transformers.AutoTokenizer.from_pretrained(embedded_model_path())
 
@@ -210,8 +210,8 @@ def test_local_model_computes_of_a_branch_what_follows_the_shared_prefix(
 ) -> None:
     """Of a branch's first prompt what comes after the observation; of the root's later ones what the turn added."""
     pytest.importorskip("torch")
-    from leafe_graph import engine
-    from leafe_graph.local import LocalChatModel
+    from leafe_graph.models.local import engine
+    from leafe_graph.models.local.chat_model import LocalChatModel
 
     monkeypatch.setattr(engine, "_engines", {})
     monkeypatch.setattr(engine, "IDLE_SECONDS", 600.0)  # a worker that ended would have forgotten the prompts

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from rows import row, write
 
-from leafe_graph.embedded import embedded_model_path
 from leafe_graph.explore import explore
 from leafe_graph.export import examples
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.data import read_examples, token_id_counts, tokenize
 from leafe_graph.finetune.train import train
-from leafe_graph.models import load_model
+from leafe_graph.models.embedded import embedded_model_path
+from leafe_graph.models.load import load_model
 from leafe_graph.serve import VllmServer
 from leafe_graph.strategies import Limits
 from leafe_graph.testing import SnapshotGridWorld, grid_tasks

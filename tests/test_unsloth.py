@@ -150,7 +150,7 @@ def test_its_adapter_is_ordinary_peft(unsloth: Run, config: TrainConfig) -> None
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from leafe_graph.embedded import embedded_model_path
+    from leafe_graph.models.embedded import embedded_model_path
 
     base = AutoModelForCausalLM.from_pretrained(embedded_model_path(), dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(unsloth.out)).eval()

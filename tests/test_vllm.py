@@ -15,7 +15,7 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "prefix_cache.py"
 def test_server_computes_of_a_branch_what_follows_the_shared_prefix() -> None:
     """Of its first prompt little more than the experience; nearly all if that came first; all without the cache."""
     pytest.importorskip("langchain_openai")
-    from leafe_graph.embedded import embedded_model_path
+    from leafe_graph.models.embedded import embedded_model_path
 
     benchmark = runpy.run_path(str(BENCHMARK))
     block = benchmark["BLOCK"]

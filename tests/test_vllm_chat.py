@@ -14,7 +14,7 @@ pytest.importorskip("langchain_openai", reason='these tests need pip install "le
 
 from leafe_graph.explore import explore
 from leafe_graph.export import examples
-from leafe_graph.models import load_model
+from leafe_graph.models.load import load_model
 from leafe_graph.testing import GridWorld
 
 MESSAGES = [("system", "Walk."), ("user", "you are at 0,0")]

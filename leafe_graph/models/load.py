@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from .errors import ConfigError, MissingDependency
+from ..errors import ConfigError, MissingDependency
 
 EMBEDDED = "smollm2-135m"
 KNOWN = (
@@ -24,12 +24,12 @@ def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     ``local:smollm2-135m``           SmolLM2-135M-Instruct in this process, fetched once and cached
     ``local:FOLDER``                 a Hugging Face folder in this process, with ``adapter=`` merged in
     ``vllm:NAME@URL``                a model behind an OpenAI-compatible address; ``vllm:NAME`` with ``base_url=``
-    ``vllm:NAME@URL,URL``            the same model on several servers, see `leafe_graph.balance`
+    ``vllm:NAME@URL,URL``            the same model on several servers, see `leafe_graph.models.balanced`
     ``openai:NAME``                  the same for OpenAI itself, or another ``base_url=``
     ``PROVIDER:NAME``                anything else goes to ``langchain.chat_models.init_chat_model``
     ===============================  =================================================================================
 
-    ``vllm:`` models record token ids where the server gives them, see `leafe_graph.vllm_chat`.
+    ``vllm:`` models record token ids where the server gives them, see `leafe_graph.models.vllm_chat`.
     Models behind an address do not retry by themselves unless ``max_retries=`` says so: the agent does, and counts.
     A chat model object is given back as it is, or as a copy with ``kwargs`` changed.
 
@@ -45,7 +45,7 @@ def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     if not name:
         raise ConfigError(f"unknown model {spec!r}; expected one of {KNOWN}")
     if kind == "local":
-        from .local import LocalChatModel
+        from .local.chat_model import LocalChatModel
 
         if unknown := sorted(kwargs.keys() - LocalChatModel.model_fields.keys()):
             raise ConfigError(f"a local model has no settings {unknown}")
@@ -87,7 +87,7 @@ def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
     kwargs = {"max_retries": 0} | kwargs  # the agent retries, and counts
     urls = [url.strip() for url in str(kwargs.get("base_url") or "").split(",")]
     if len(urls) > 1:
-        from .balance import BalancedChatModel
+        from .balanced import BalancedChatModel
 
         del kwargs["base_url"]
         return BalancedChatModel(model=name, base_urls=urls, **{"return_token_ids": kind == "vllm"} | kwargs)

@@ -1,7 +1,7 @@
 """A chat model behind vLLM that keeps the token ids of its answers, which `ChatOpenAI` drops.
 
 The trainer takes a recorded reply as it was sampled instead of tokenising its text again. The ids stand in
-``response_metadata`` under the names that `leafe_graph.local.LocalChatModel` gives them.
+``response_metadata`` under the names that `leafe_graph.models.local.chat_model.LocalChatModel` gives them.
 """
 
 import logging

@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
 
+from ...errors import ModelError
 from .batch import Batch, Rows, Stats
-from .errors import ModelError
 from .sampling import Answer, Ids, Memo, Request, Sampling
 
 IDLE_SECONDS = 5.0
@@ -48,7 +48,7 @@ class Engine:
 
     @property
     def stats(self) -> dict[str, int]:
-        """The counts so far, see `leafe_graph.batch.Stats`."""
+        """The counts so far, see `leafe_graph.models.local.batch.Stats`."""
         return asdict(self._stats)
 
     @property

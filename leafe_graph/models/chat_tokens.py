@@ -13,7 +13,7 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from .errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError
 
 DATE = date(2024, 7, 26)
 """What a chat template is told when it asks for today's date: the same rows give the same ids on any day.

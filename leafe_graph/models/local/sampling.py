@@ -6,7 +6,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ConfigError
+from ...errors import ConfigError
 
 Ids = tuple[int, ...]
 """Token ids."""

@@ -18,9 +18,9 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
-from .chat import ChatTokenizer
+from ...errors import ConfigError, MissingDependency, ModelError
+from ..chat_tokens import ChatTokenizer
 from .engine import Engine, shared_engine
-from .errors import ConfigError, MissingDependency, ModelError
 from .sampling import Answer, Ids, Sampling
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
@@ -32,7 +32,7 @@ class LocalChatModel(BaseChatModel):
     ``temperature``, ``top_p``, ``max_tokens``, ``stop``, ``seed`` and ``logprobs`` can be given to each call
     (``model.invoke(messages, seed=3)``); calls of different settings share a batch. A message carries
     ``usage_metadata`` and ``response_metadata`` with ``finish_reason`` ("stop" | "length") and ``model_name``.
-    Control tokens that a message spells out are text to it (see `leafe_graph.chat`).
+    Control tokens that a message spells out are text to it (see `leafe_graph.models.chat_tokens`).
 
     Raises:
         ConfigError: a folder that is not a model or not an adapter, a setting out of range, no chat template.
@@ -91,7 +91,7 @@ class LocalChatModel(BaseChatModel):
 
     @property
     def stats(self) -> dict[str, int]:
-        """What was computed so far, the sharing models' calls included: see `leafe_graph.batch.Stats`."""
+        """What was computed so far, the sharing models' calls included: see `leafe_graph.models.local.batch.Stats`."""
         return self._shared().stats
 
     def count_prompt_tokens(self, messages: Sequence[BaseMessage]) -> int:

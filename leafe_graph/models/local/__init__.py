@@ -1,0 +1,4 @@
+"""A model in this process: concurrent calls share batches, prompts share their prefixes.
+
+Torch is imported where it is used.
+"""
