@@ -27,8 +27,8 @@ from typing import Any
 
 from leafe_graph.demonstrate import Episode
 from leafe_graph.env import EnvPool, Place, SnapshotEnv, TextEnv, snapshot
+from leafe_graph.env.subprocess_env import SubprocessEnv
 from leafe_graph.envs.catalog import WORLDS
-from leafe_graph.subprocess_env import SubprocessEnv
 from leafe_graph.types import Task
 
 DEPTHS = (10, 30)

@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from leafe_graph.env import Guide, utf8
+from leafe_graph.env import Guide
+from leafe_graph.env.pool import utf8
 from leafe_graph.errors import ConfigError, EnvError, EnvLost
 from leafe_graph.types import Task
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .budget import Budget, Ledger
-    from .env import EnvPool, Guide, SnapshotEnv, TextEnv
+    from .checkpoint.sqlite import TreeSaver
+    from .env.pool import EnvPool
+    from .env.protocol import Guide, SnapshotEnv, TextEnv
+    from .env.subprocess_env import SubprocessEnv
     from .errors import (
         BudgetExceeded,
         CheckpointError,
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
     from .state import Context, State
     from .store import RunFolder
     from .strategies import Limits
-    from .subprocess_env import SubprocessEnv
-    from .tree_saver import TreeSaver
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
 __all__ = [
@@ -96,7 +97,7 @@ _HOME = {
     name: module
     for module, names in {
         "budget": "Budget Ledger",
-        "env": "EnvPool Guide SnapshotEnv TextEnv",
+        "env.pool": "EnvPool Guide SnapshotEnv TextEnv",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
         "MissingDependency ModelError ReplayDivergence RunFolderError",
         "evaluate": "Comparison Result compare pass_at_k result_from_branches",
@@ -110,8 +111,8 @@ _HOME = {
         "state": "Context State",
         "store": "RunFolder",
         "strategies": "Limits",
-        "subprocess_env": "SubprocessEnv",
-        "tree_saver": "TreeSaver",
+        "env.subprocess_env": "SubprocessEnv",
+        "checkpoint.sqlite": "TreeSaver",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()
     for name in names.split()

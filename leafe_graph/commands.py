@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .budget import Budget
-from .env import TextEnv
+from .env.protocol import TextEnv
+from .env.subprocess_env import SubprocessEnv
 from .envs.catalog import WORLDS
 from .errors import ConfigError, MissingDependency
 from .explore import explore
@@ -31,7 +32,6 @@ from .prompts import Prompts
 from .retries import RETRY, TIMEOUT
 from .store import RunFolder
 from .strategies import Limits
-from .subprocess_env import SubprocessEnv
 from .types import Task
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def horizon(name: str) -> int:
 def _world(name: str) -> tuple[Any, Any]:
     """The environment's class and its module; ``gymnasium:ID`` is what Gymnasium has under that id."""
     if name.startswith("gymnasium:"):
-        from . import gymnasium
+        from .env import gymnasium_adapter as gymnasium
 
         _see_this_folder()
         return partial(gymnasium.from_gymnasium, gymnasium.registered(name.removeprefix("gymnasium:"))), gymnasium

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from .env import SnapshotEnv, TextEnv
+from .env.protocol import SnapshotEnv, TextEnv
 from .errors import EnvError
 from .types import Task
 

@@ -19,7 +19,8 @@ from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from .env import EnvPool, SnapshotEnv, TextEnv
+from .env.pool import EnvPool
+from .env.protocol import SnapshotEnv, TextEnv
 from .errors import CheckpointError, ConfigError
 from .graph import build_graph
 from .prompts import Prompts

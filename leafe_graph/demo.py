@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .budget import Budget
-from .env import TextEnv
+from .env.protocol import TextEnv
 from .envs import sokoban
 from .evaluate import Result, compare, plot, result_from_run, table
 from .explore import explore

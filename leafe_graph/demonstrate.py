@@ -15,7 +15,8 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from .env import TextEnv, utf8
+from .env.pool import utf8
+from .env.protocol import TextEnv
 from .errors import EnvError
 from .prompts import Prompts
 from .types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn

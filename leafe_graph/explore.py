@@ -25,7 +25,10 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
 from .budget import Budget, Ledger
-from .env import EnvPool, TextEnv
+from .checkpoint.open import Checkpoints, Saver, open_saver
+from .checkpoint.sqlite import TreeSaver
+from .env.pool import EnvPool
+from .env.protocol import TextEnv
 from .errors import ConfigError, ModelError, RunFolderError
 from .graph import as_model, build_graph, recursion_limit
 from .interrupts import first_interrupt
@@ -34,11 +37,9 @@ from .progress import Progress
 from .prompts import Prompts
 from .prune import is_spent, wanted
 from .retries import RETRY, TIMEOUT
-from .savers import Checkpoints, Saver, open_saver
 from .state import AgentInput, BranchInfo, Context, Model, State, forked
 from .store import RunFolder, full_disk, path
 from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
-from .tree_saver import TreeSaver
 from .types import Branch, OnDivergence, Task
 
 INTERVAL = 30.0

@@ -15,7 +15,8 @@ from langgraph.types import Checkpointer, RetryPolicy
 from . import calls, nodes
 from .budget import Budget
 from .calls import Inline
-from .env import EnvPool, TextEnv
+from .env.pool import EnvPool
+from .env.protocol import TextEnv
 from .prompts import Prompts
 from .retries import RETRY, TIMEOUT
 from .state import AgentInput, Context, Model, State

@@ -14,7 +14,8 @@ from langgraph.runtime import get_runtime
 
 from .budget import Ledger, add_costs, no_cost
 from .calls import MISUSE, Call, CallFailed, Update, spend
-from .env import Place, TextEnv, snapshot, utf8
+from .env.pool import Place, utf8
+from .env.protocol import TextEnv, snapshot
 from .errors import BudgetExceeded, ConfigError, ReplayDivergence
 from .nested import refuse_time_travel
 from .prompts import parse_reflection

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .budget import Budget, Ledger
+from .checkpoint.open import Saver
+from .checkpoint.sqlite import TreeSaver
 from .errors import ConfigError
-from .savers import Saver
 from .store import RunFolder, path
 from .strategies import Limits, StrategyName, played, waiting
-from .tree_saver import TreeSaver
 from .types import Branch
 
 

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from rich.table import Table
 
-from .apart import apart, run_guarded
 from .commands import attribute, console, run_eval, run_explore, run_export, run_train
 from .errors import ConfigError, LeafeError, MissingDependency
 from .evaluate import Result, compare, powers_of_two
 from .finetune.card import add_result
 from .finetune.hub import check_hub, push
 from .policies import LocalPolicy, Policy, ServedPolicy
+from .processes.apart import apart, run_guarded
 from .report import write_report
 from .rounds_config import RunConfig
 from .store import lock_folder, refuse_other_settings, save_json

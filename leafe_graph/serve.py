@@ -3,7 +3,7 @@
 vLLM lives in a Python environment that may be another one, since its pins are; it is a process on this machine that is
 spoken to by HTTP. On a GPU adapters are LoRA requests beside the base; on a CPU, where those cost most of the speed, an
 adapter that is there at the start is merged into the weights. The server ends with the process that started it,
-however that ends (`leafe_graph.guard`).
+however that ends (`leafe_graph.processes.guard`).
 """
 
 import hashlib
@@ -21,9 +21,9 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from .apart import guarded
 from .errors import ConfigError, ModelError
 from .models.load import load_model
+from .processes.apart import guarded
 from .vllm_build import find_build
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

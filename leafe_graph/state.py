@@ -18,7 +18,7 @@ from langgraph.types import RetryPolicy
 from typing_extensions import TypedDict
 
 from .budget import Budget, Ledger, no_cost
-from .env import EnvPool
+from .env.pool import EnvPool
 from .errors import ConfigError
 from .prompts import Prompts
 from .retries import RETRY, TIMEOUT

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from leafe_graph.apart import guarded, run_guarded
+from leafe_graph.processes.apart import guarded, run_guarded
 
 NESTED = """
 import os, subprocess, sys, time

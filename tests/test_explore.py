@@ -26,6 +26,7 @@ from worlds import (
 )
 
 from leafe_graph.budget import Budget, Ledger
+from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import ConfigError, MissingDependency, RunFolderError
 from leafe_graph.explore import aexplore, explore
 from leafe_graph.graph import create_leafe_graph
@@ -33,7 +34,6 @@ from leafe_graph.prompts import Prompts
 from leafe_graph.store import RunFolder, path
 from leafe_graph.strategies import Limits, StrategyName
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
-from leafe_graph.tree_saver import TreeSaver
 
 WANDERER = ScriptedModel(reply=wandering_reply)
 SMALL = Limits(max_branches=6, max_depth=2, branches_per_reflection=2)

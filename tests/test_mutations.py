@@ -12,7 +12,8 @@ from savers import MEMORY, opener
 from test_explore import test_lost_rollout_is_forked_and_won as lost_and_won
 from test_rewind_property import TASK, Lives
 
-from leafe_graph import env, nodes, state
+from leafe_graph import nodes, state
+from leafe_graph.env import pool as env
 from leafe_graph.errors import LeafeError
 from leafe_graph.testing import GridWorld, SnapshotGridWorld, check_saver
 

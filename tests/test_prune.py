@@ -14,6 +14,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from test_strategies import branch
 from worlds import WORLDS, Killed, Recorder, forest, wandering_reply
 
+from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.explore import aexplore, explore
 from leafe_graph.export import export
@@ -23,7 +24,6 @@ from leafe_graph.report import write_report
 from leafe_graph.store import RunFolder
 from leafe_graph.strategies import STRATEGIES, Limits, next_request, waiting
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
-from leafe_graph.tree_saver import TreeSaver
 from leafe_graph.types import Branch
 
 LIMITS = Limits(max_branches=8, max_depth=2, branches_per_reflection=2, max_roots=2)

@@ -18,10 +18,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from worlds import forest, is_reflection
 
 from leafe_graph.env import EnvPool, SnapshotEnv
+from leafe_graph.env.subprocess_env import SubprocessEnv
 from leafe_graph.errors import ConfigError, EnvError, EnvLost, MissingDependency
 from leafe_graph.explore import explore
 from leafe_graph.strategies import Limits
-from leafe_graph.subprocess_env import SubprocessEnv
 from leafe_graph.testing import ScriptedModel, check_env, grid_tasks
 
 WALK: Any = {"id": "walk", "instruction": "Walk.", "seed": 3}
@@ -152,7 +152,7 @@ def test_process_ends_with_its_parent() -> None:
     """Also when that is killed while the environment is busy."""
     code = (
         "import os, signal, threading, time\n"
-        "from leafe_graph.subprocess_env import SubprocessEnv\n"
+        "from leafe_graph.env.subprocess_env import SubprocessEnv\n"
         "from faulty import Faulty\n"
         "if __name__ == '__main__':\n"
         "    env = SubprocessEnv(Faulty)\n"

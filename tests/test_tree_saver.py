@@ -20,10 +20,10 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command, interrupt
 from worlds import PIT, WORLDS, Killed, Recorder, actions, lasting
 
+from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import RunFolderError
 from leafe_graph.graph import create_leafe_agent
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
-from leafe_graph.tree_saver import TreeSaver
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}
 
@@ -190,7 +190,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from test_tree_saver import at, put
-from leafe_graph.tree_saver import TreeSaver
+from leafe_graph.checkpoint.sqlite import TreeSaver
 saver = TreeSaver(sys.argv[1])
 where = at()
 for number in range(500):

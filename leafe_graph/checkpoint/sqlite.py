@@ -36,8 +36,8 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from .errors import RunFolderError
-from .writebehind import Row, WriteBehind
+from ..errors import RunFolderError
+from .write_behind import Row, WriteBehind
 
 Writes = list[PendingWrite]
 

@@ -10,64 +10,11 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from .errors import ConfigError, EnvError, ReplayDivergence
-from .types import Task, Turn
-
-
-class TextEnv(Protocol):
-    """What an environment must have: Gymnasium's ``reset``, ``step`` and ``close`` with text in and text out.
-
-    ``info["success"]: bool`` once terminated; ``info["valid"]: bool`` where the environment can tell that an action was
-    not understood or had no effect; ``info["feedback"]: str``, a short answer to the action, where the observation is
-    long; ``info["admissible"]: list[str]`` where the possible actions are known.
-    """
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Start a task; the observation and info."""
-        ...
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Observation, reward, terminated, truncated, info. A bad action is answered, not raised."""
-        ...
-
-    def close(self) -> None:
-        """Give resources back; may be called twice."""
-        ...
-
-
-@runtime_checkable
-class SnapshotEnv(Protocol):
-    """An environment that can also be brought back exactly."""
-
-    def snapshot(self) -> bytes:
-        """Everything that decides what the following steps answer."""
-        ...
-
-    def restore(self, state: bytes) -> None:
-        """Bring back what `snapshot` saved; in any instance that was reset to the same task."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guide:
-    """What a policy is told about an environment, in pieces; ``str(guide)`` is the whole text."""
-
-    role: str
-    """Who the policy is and what it is to do."""
-    actions: str
-    """How an action looks."""
-    example: str = ""
-    """A worked example; the first piece to leave out for a model that is trained."""
-
-    def __str__(self) -> str:
-        return "\n\n".join(piece for piece in (self.role, self.actions, self.example) if piece)
-
-
-def snapshot(env: TextEnv) -> bytes | None:
-    """The environment's snapshot, or None where it cannot give one."""
-    return env.snapshot() if isinstance(env, SnapshotEnv) else None
+from ..errors import ConfigError, EnvError, ReplayDivergence
+from ..types import Task, Turn
+from .protocol import SnapshotEnv, TextEnv
 
 
 def utf8(text: str) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from .env import TextEnv, utf8
-from .errors import ConfigError, EnvError, MissingDependency
-from .types import Task
+from ..errors import ConfigError, EnvError, MissingDependency
+from ..types import Task
+from .pool import utf8
+from .protocol import TextEnv
 
 if TYPE_CHECKING:
     import gymnasium
@@ -27,7 +28,7 @@ def _gymnasium() -> Any:
     try:
         import gymnasium
     except ImportError as error:
-        raise MissingDependency(extra="gymnasium", needed_for="leafe_graph.gymnasium") from error
+        raise MissingDependency(extra="gymnasium", needed_for="leafe_graph.env.gymnasium_adapter") from error
     return gymnasium
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from .errors import ConfigError, MissingDependency
+from ..errors import ConfigError, MissingDependency
 
 Saver = BaseCheckpointSaver[Any]
 Checkpoints = Saver | AbstractAsyncContextManager[Saver] | str

@@ -6,17 +6,17 @@ leaves Ctrl-C to it.
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
 import threading
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
-from .env import SnapshotEnv, TextEnv
-from .errors import ConfigError, EnvError, EnvLost
+from ..errors import ConfigError, EnvError, EnvLost
+from ..processes.child import end_with_parent, sendable
+from .protocol import SnapshotEnv, TextEnv
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 
@@ -156,20 +156,3 @@ def _serve(pipe: Connection, make: Callable[[], TextEnv]) -> None:
             if method == "close":
                 return
             call = pipe.recv()
-
-
-def end_with_parent() -> None:
-    """Wait for the process that started this one to be gone, then end; for a thread."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def sendable(error: Exception) -> Exception:
-    """The error, or what it says where it cannot be sent."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return EnvError(f"{type(error).__name__}: {error}")
-    return error

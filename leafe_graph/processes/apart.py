@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import LeafeError
-from .subprocess_env import end_with_parent, sendable
+from ..errors import LeafeError
+from .child import end_with_parent, sendable
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def apart(function: Callable[..., T], *args: Any) -> T:
 
 
 def guarded(command: Sequence[str]) -> list[str]:
-    """The command by which another one ends with the holder of its standard input, see `leafe_graph.guard`."""
+    """The command by which another one ends with the holder of its standard input, see guard.py."""
     return [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), *command]
 
 

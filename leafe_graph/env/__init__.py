@@ -1,0 +1,10 @@
+"""The environment's door: the contract, a pool of live instances, environments in processes, Gymnasium's.
+
+It knows types, errors, text and processes.
+"""
+
+from .pool import EnvPool, Place
+from .protocol import Guide, SnapshotEnv, TextEnv, snapshot
+from .subprocess_env import SubprocessEnv
+
+__all__ = ["EnvPool", "Guide", "Place", "SnapshotEnv", "SubprocessEnv", "TextEnv", "snapshot"]
