@@ -16,19 +16,7 @@ if TYPE_CHECKING:
     from .env.pool import EnvPool
     from .env.protocol import Guide, SnapshotEnv, TextEnv
     from .env.subprocess_env import SubprocessEnv
-    from .errors import (
-        BudgetExceeded,
-        CheckpointError,
-        ConfigError,
-        EnvError,
-        EnvLost,
-        ExampleError,
-        LeafeError,
-        MissingDependency,
-        ModelError,
-        ReplayDivergence,
-        RunFolderError,
-    )
+    from .errors import BudgetExceeded, CheckpointError, ConfigError, EnvError, EnvLost, ExampleError, LeafeError, MissingDependency, ModelError, ReplayDivergence, RunFolderError
     from .evaluate import Comparison, Result, compare, pass_at_k, result_from_branches
     from .explore import aexplore, explore
     from .export import Summary, export
@@ -97,7 +85,10 @@ _HOME = {
     name: module
     for module, names in {
         "budget": "Budget Ledger",
-        "env.pool": "EnvPool Guide SnapshotEnv TextEnv",
+        "checkpoint.sqlite": "TreeSaver",
+        "env.pool": "EnvPool",
+        "env.protocol": "Guide SnapshotEnv TextEnv",
+        "env.subprocess_env": "SubprocessEnv",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
         "MissingDependency ModelError ReplayDivergence RunFolderError",
         "evaluate": "Comparison Result compare pass_at_k result_from_branches",
@@ -111,8 +102,6 @@ _HOME = {
         "state": "Context State",
         "store": "RunFolder",
         "strategies": "Limits",
-        "env.subprocess_env": "SubprocessEnv",
-        "checkpoint.sqlite": "TreeSaver",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()
     for name in names.split()

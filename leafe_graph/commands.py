@@ -178,8 +178,8 @@ def run_compare(config: "Compare") -> None:
 
 def run_show(config: "Show") -> None:
     """``leafe show``."""
-    from .report import ranked
-    from .transcript import transcript
+    from .report.page import ranked
+    from .report.transcript import transcript
 
     run = RunFolder(config.run)
     if not run.branches:
@@ -193,7 +193,7 @@ def run_show(config: "Show") -> None:
 
 def run_report(config: "Report") -> None:
     """``leafe report``."""
-    from .report import write_report
+    from .report.page import write_report
 
     if not RunFolder(config.run).config:
         raise ConfigError(f"{config.run} is not a run folder (it has no config.json): give one that explore made")

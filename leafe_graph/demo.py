@@ -23,7 +23,7 @@ from .explore import explore
 from .export import export
 from .models.load import load_model
 from .prompts import Prompts
-from .report import write_report
+from .report.page import write_report
 from .store import RunFolder
 from .strategies import Limits
 from .types import Task

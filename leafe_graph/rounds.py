@@ -32,7 +32,7 @@ from .finetune.card import add_result
 from .finetune.hub import check_hub, push
 from .policies import LocalPolicy, Policy, ServedPolicy
 from .processes.apart import apart, run_guarded
-from .report import write_report
+from .report.page import write_report
 from .rounds_config import RunConfig
 from .store import lock_folder, refuse_other_settings, save_json
 from .types import FORMAT_VERSION

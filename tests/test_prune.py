@@ -20,7 +20,7 @@ from leafe_graph.explore import aexplore, explore
 from leafe_graph.export import export
 from leafe_graph.graph import create_leafe_graph
 from leafe_graph.prune import prune, wanted
-from leafe_graph.report import write_report
+from leafe_graph.report.page import write_report
 from leafe_graph.store import RunFolder
 from leafe_graph.strategies import STRATEGIES, Limits, next_request, waiting
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks

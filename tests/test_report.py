@@ -10,7 +10,8 @@ from trees import branch, run_folder, turn
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.evaluate import Result, TaskResult, compare
-from leafe_graph.report import choose_tree, tree_svg, write_report
+from leafe_graph.report.page import choose_tree, write_report
+from leafe_graph.report.tree_svg import tree_svg
 from leafe_graph.types import Branch
 
 SVG = "{http://www.w3.org/2000/svg}"

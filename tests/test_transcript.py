@@ -7,8 +7,8 @@ from worlds import LESSON, PIT, REFLECTION, pit_reply
 
 from leafe_graph import Limits, explore
 from leafe_graph.cli import main
+from leafe_graph.report.transcript import transcript
 from leafe_graph.testing import GridWorld, ScriptedModel
-from leafe_graph.transcript import transcript
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from .env.pool import EnvPool
-from .env.protocol import SnapshotEnv, TextEnv
-from .errors import CheckpointError, ConfigError
-from .graph import build_graph
-from .prompts import Prompts
-from .state import BranchInfo, Context, forked
-from .types import Task
+from ..env.pool import EnvPool
+from ..env.protocol import SnapshotEnv, TextEnv
+from ..errors import CheckpointError, ConfigError
+from ..graph import build_graph
+from ..prompts import Prompts
+from ..state import BranchInfo, Context, forked
+from ..types import Task
 
 Saver = BaseCheckpointSaver[Any]
 OpenSaver = Callable[[], AbstractContextManager[Saver] | AbstractAsyncContextManager[Saver]]
@@ -72,7 +72,7 @@ def check_saver(
         CheckpointError: which property does not hold, what was expected and what came.
         ConfigError: the task ends too early to fork it.
     """
-    from .testing import GridWorld, SnapshotGridWorld  # they are exported beside this function
+    from .grid_world import GridWorld, SnapshotGridWorld  # they are exported beside this function
 
     for make in [GridWorld, SnapshotGridWorld] if env is None else [env]:
         asyncio.run(_check(open_saver, _Game(make, task or _TASK, list(actions)), at_once))

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from .env.protocol import SnapshotEnv, TextEnv
-from .errors import EnvError
-from .types import Task
+from ..env.protocol import SnapshotEnv, TextEnv
+from ..errors import EnvError
+from ..types import Task
 
 BAD_ACTIONS = ("", " \n\t", "xyzzy %s {} <|end|> \\", "z" * 20_000, "öäü 漢字 🙂 \u202e\x00")
 """Texts that no environment should know: each must be answered, not raised."""

@@ -1,34 +1,16 @@
-"""Pictures of experience trees, and a run's report: one HTML file that needs nothing else.
+"""Pictures of experience trees, as SVG.
 
-In a tree time runs to the right and every branch has a line of its own. A dashed arrow leads from where a branch was
-reflected upon back to the decision point; from there the next branch forks, with its experience written above it.
+Time runs to the right and every branch has a line of its own. A dashed arrow leads from where a branch was reflected
+upon back to the decision point; from there the next branch forks, with its experience written above it.
 """
 
-import base64
 import re
-import tempfile
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 
-from .errors import ConfigError, MissingDependency
-from .evaluate import Result, plot, powers_of_two
-from .store import RunFolder, replace_file
-from .types import Branch, EndReason
-
-ENDS: dict[EndReason, tuple[str, str, str]] = {
-    "success": ("good", "✓", "success"),
-    "failure": ("bad", "✕", "failure"),
-    "rewound": ("back", "↶", "rewound in the middle"),
-    "max_turns": ("bad", "▪", "turn limit"),
-    "truncated": ("bad", "▪", "truncated by the environment"),
-    "budget": ("off", "▪", "budget spent"),
-    "env_error": ("off", "!", "environment error"),
-    "model_error": ("off", "!", "model error"),
-    "replay_divergence": ("off", "!", "replay diverged"),
-}
-"""Style, mark and name of each end."""
+from ..errors import ConfigError
+from ..types import Branch
+from .ends import ENDS
 
 _LIGHT = {"card": "#ffffff", "edge": "#d0d7de", "ink": "#1f2328", "dim": "#656d76"}
 _LIGHT |= {"good": "#1a7f37", "bad": "#cf222e", "back": "#9a6700", "off": "#8c959f"}
@@ -56,6 +38,7 @@ _STYLE = f"""
 {_colours(_LIGHT)}
 @media (prefers-color-scheme: dark) {{ {_colours(_DARK)} }}
 """
+
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _LANE = 960, 40, 32, 84, 66
 
@@ -127,70 +110,6 @@ def tree_svg(branches: Sequence[Branch], *, max_branches: int = 14) -> str:
     )
 
 
-def ranked(run: RunFolder | str | Path) -> list[list[Branch]]:
-    """All trees, the most telling first: failed, rewound and then solved, and small."""
-
-    def dullness(tree: list[Branch]) -> tuple[float, ...]:
-        by_id = {branch["id"]: branch for branch in tree}
-        wins = [branch for branch in tree if branch["end"] == "success"]
-        recovered = [branch for branch in wins if branch["parent"] is not None and branch["experience"]]
-        rewound = [branch for branch in recovered if branch["decision_point"] > 0]
-        failed = any(by_id[b["parent"] or ""]["end"] in ("failure", "truncated", "max_turns") for b in rewound)
-        size = abs(len(tree) - 4) + max(len(b["turns"]) for b in tree) / 20
-        return -bool(recovered), -bool(rewound), -failed, -bool(wins), size
-
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return sorted((list(tree.values()) for tree in folder.trees.values()), key=dullness)
-
-
-def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
-    """The branches of the run's most telling task: it failed, was rewound and then solved, in a small tree.
-
-    Raises:
-        ConfigError: the run has no branches.
-    """
-    trees = ranked(run)
-    if not trees:
-        raise ConfigError("the run has no branches yet: nothing to draw")
-    return trees[0]
-
-
-def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
-    """Write ``report.html`` into the run folder: summary, most telling trees, and evaluations if there are any."""
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    branches = folder.branches
-    ends = Counter(branch["end"] for branch in branches)
-    solved = {branch["task"]["id"] for branch in branches if branch["end"] == "success"}
-    facts = [
-        ("tasks solved", f"{len(solved)} of {len(folder.trees)}"),
-        ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
-        *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
-        *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
-    ]
-    body = [f"<h1>{escape(folder.folder.resolve().name)}</h1>", _table(facts), _evaluations(folder.folder / "eval")]
-    body += ["<h2>Experience trees</h2>"] if branches else ["<p>No branches yet.</p>"]
-    body += [
-        f"<p>{escape(tree[0]['task']['instruction'])}</p><div>{tree_svg(tree)}</div>" for tree in ranked(folder)[:trees]
-    ]
-    page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
-<meta name="viewport" content="width=device-width"><title>leafe-graph report</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 980px; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ border: 1px solid #8884; padding: .25rem .7rem; }}
-th {{ text-align: left; font-weight: 500; }} div {{ overflow-x: auto; }} img {{ background: #fff; max-width: 100%; }}
-p {{ white-space: pre-wrap; }}
-</style></head><body>
-{"".join(body)}
-</body></html>
-"""
-    file = folder.folder / "report.html"
-    replace_file(file, lambda new: new.write_text(page, encoding="utf-8"))
-    return file
-
-
-# --- parts ------------------------------------------------------------------------------------------------------------
-
-
 def _drawn(tree: dict[str, Branch], limit: int) -> set[str]:
     """Ids of the branches to draw: successes first, then in order; always with their ancestors."""
     drawn: set[str] = set()
@@ -249,36 +168,6 @@ def _legend(tree: dict[str, Branch], lanes: Iterable[str], level: float) -> str:
         rewinds = "reflection rewinds to the decision point"
         parts.append(f'<text class="dim" x="{left + 26}" y="{level + 4}">{rewinds}</text>')
     return "".join(parts)
-
-
-def _evaluations(folder: Path) -> str:
-    """Pass@k of every saved result, as a table and, with matplotlib, as curves."""
-    results = []
-    for file in sorted(folder.glob("*.json")):
-        try:
-            results.append(Result.load(file))
-        except ConfigError:
-            continue  # comparisons lie there too
-    if not results:
-        return ""
-    ks = powers_of_two(min(result.n for result in results))
-    rows = [("policy", *(f"Pass@{k}, %" for k in ks))]
-    rows += [(result.policy, *map(str, result.curve(ks))) for result in results]
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            picture = base64.b64encode(plot(results, Path(scratch) / "curve.svg").read_bytes()).decode()
-        curves = f'<img alt="Pass@k over k" src="data:image/svg+xml;base64,{picture}">'
-    except MissingDependency as error:
-        curves = f"<p>No curves: {escape(str(error))}</p>"
-    return f"<h2>Evaluations, with 95% intervals over tasks</h2><div>{_table(rows)}</div>{curves}"
-
-
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    cells = (
-        f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
-        for row in rows
-    )
-    return f"<table>{''.join(cells)}</table>"
 
 
 def _short(text: str, length: int) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from .report import ENDS
-from .types import Branch, Reflection
+from ..types import Branch, Reflection
+from .ends import ENDS
 
 
 def transcript(tree: Sequence[Branch]) -> str:

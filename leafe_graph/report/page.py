@@ -1,0 +1,106 @@
+"""A run's report: one HTML file that needs nothing else."""
+
+import base64
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from ..errors import ConfigError, MissingDependency
+from ..evaluate import Result, plot, powers_of_two
+from ..store import RunFolder, replace_file
+from ..types import Branch
+from .ends import ENDS
+from .tree_svg import tree_svg
+
+
+def ranked(run: RunFolder | str | Path) -> list[list[Branch]]:
+    """All trees, the most telling first: failed, rewound and then solved, and small."""
+
+    def dullness(tree: list[Branch]) -> tuple[float, ...]:
+        by_id = {branch["id"]: branch for branch in tree}
+        wins = [branch for branch in tree if branch["end"] == "success"]
+        recovered = [branch for branch in wins if branch["parent"] is not None and branch["experience"]]
+        rewound = [branch for branch in recovered if branch["decision_point"] > 0]
+        failed = any(by_id[b["parent"] or ""]["end"] in ("failure", "truncated", "max_turns") for b in rewound)
+        size = abs(len(tree) - 4) + max(len(b["turns"]) for b in tree) / 20
+        return -bool(recovered), -bool(rewound), -failed, -bool(wins), size
+
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    return sorted((list(tree.values()) for tree in folder.trees.values()), key=dullness)
+
+
+def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
+    """The branches of the run's most telling task: it failed, was rewound and then solved, in a small tree.
+
+    Raises:
+        ConfigError: the run has no branches.
+    """
+    trees = ranked(run)
+    if not trees:
+        raise ConfigError("the run has no branches yet: nothing to draw")
+    return trees[0]
+
+
+def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
+    """Write ``report.html`` into the run folder: summary, most telling trees, and evaluations if there are any."""
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    branches = folder.branches
+    ends = Counter(branch["end"] for branch in branches)
+    solved = {branch["task"]["id"] for branch in branches if branch["end"] == "success"}
+    facts = [
+        ("tasks solved", f"{len(solved)} of {len(folder.trees)}"),
+        ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
+        *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
+        *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
+    ]
+    body = [f"<h1>{escape(folder.folder.resolve().name)}</h1>", _table(facts), _evaluations(folder.folder / "eval")]
+    body += ["<h2>Experience trees</h2>"] if branches else ["<p>No branches yet.</p>"]
+    body += [
+        f"<p>{escape(tree[0]['task']['instruction'])}</p><div>{tree_svg(tree)}</div>" for tree in ranked(folder)[:trees]
+    ]
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<meta name="viewport" content="width=device-width"><title>leafe-graph report</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 980px; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ border: 1px solid #8884; padding: .25rem .7rem; }}
+th {{ text-align: left; font-weight: 500; }} div {{ overflow-x: auto; }} img {{ background: #fff; max-width: 100%; }}
+p {{ white-space: pre-wrap; }}
+</style></head><body>
+{"".join(body)}
+</body></html>
+"""
+    file = folder.folder / "report.html"
+    replace_file(file, lambda new: new.write_text(page, encoding="utf-8"))
+    return file
+
+
+def _evaluations(folder: Path) -> str:
+    """Pass@k of every saved result, as a table and, with matplotlib, as curves."""
+    results = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            results.append(Result.load(file))
+        except ConfigError:
+            continue  # comparisons lie there too
+    if not results:
+        return ""
+    ks = powers_of_two(min(result.n for result in results))
+    rows = [("policy", *(f"Pass@{k}, %" for k in ks))]
+    rows += [(result.policy, *map(str, result.curve(ks))) for result in results]
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            picture = base64.b64encode(plot(results, Path(scratch) / "curve.svg").read_bytes()).decode()
+        curves = f'<img alt="Pass@k over k" src="data:image/svg+xml;base64,{picture}">'
+    except MissingDependency as error:
+        curves = f"<p>No curves: {escape(str(error))}</p>"
+    return f"<h2>Evaluations, with 95% intervals over tasks</h2><div>{_table(rows)}</div>{curves}"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    cells = (
+        f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        for row in rows
+    )
+    return f"<table>{''.join(cells)}</table>"

@@ -1,0 +1,12 @@
+"""What tests of environments and agents need: conformance checks, tiny worlds, a model that follows a script.
+
+Everything is deterministic: the worlds in task and actions, the model in the messages and the seed of the call.
+It knows the agent, and what that knows.
+"""
+
+from .check_env import check_env
+from .check_saver import check_saver
+from .grid_world import GridWorld, SnapshotGridWorld, grid_tasks
+from .scripted_model import ScriptedModel, random_reply
+
+__all__ = ["GridWorld", "ScriptedModel", "SnapshotGridWorld", "check_env", "check_saver", "grid_tasks", "random_reply"]
