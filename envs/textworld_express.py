@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
-from leafe_graph.env.pool import utf8
 from leafe_graph.errors import ConfigError, EnvError, EnvLost
+from leafe_graph.text import utf8
 from leafe_graph.types import Task
 
 from . import java

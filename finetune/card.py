@@ -5,18 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from leafe_graph.errors import MissingDependency
+from leafe_graph.files import replace_file
 from leafe_graph.models.embedded import HUB
-from leafe_graph.store import replace_file
 
 from .config import TrainConfig, TrainResult
 
 if TYPE_CHECKING:
     from leafe_graph.evaluate import Result
+from leafe_graph.text import _table
 
 _ELSEWHERE = {
     "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge",
@@ -149,10 +150,6 @@ def _files(paths: Sequence[Path]) -> str:
     """Names without their folders, and how often each stands there."""
     counts = Counter(path.resolve().name for path in paths)
     return ", ".join(f"`{name}`" + (f" ({n} of that name)" if n > 1 else "") for name, n in counts.items())
-
-
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
-    return "\n".join(f"| {a} | {b} |" for a, b in [head, ("---", "---"), *rows])
 
 
 def _versions(backend: str) -> list[str]:

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafe_graph.store import replace_file
+from leafe_graph.files import replace_file
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

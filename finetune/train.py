@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from random import Random
 
 from leafe_graph.errors import ConfigError
-from leafe_graph.store import save_json
+from leafe_graph.files import save_json
 
 from . import backends, outputs, parallel
 from .card import write_card

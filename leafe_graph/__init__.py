@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from .env.pool import EnvPool
     from .env.protocol import Guide, SnapshotEnv, TextEnv
     from .env.subprocess_env import SubprocessEnv
-    from .errors import BudgetExceeded, CheckpointError, ConfigError, EnvError, EnvLost, ExampleError, LeafeError, MissingDependency, ModelError, ReplayDivergence, RunFolderError
+    from .errors import (
+        BudgetExceeded,
+        CheckpointError,
+        ConfigError,
+        EnvError,
+        EnvLost,
+        ExampleError,
+        LeafeError,
+        MissingDependency,
+        ModelError,
+        ReplayDivergence,
+        RunFolderError,
+    )
     from .evaluate import Comparison, Result, compare, pass_at_k, result_from_branches
     from .explore import aexplore, explore
     from .export import Summary, export
@@ -25,9 +37,9 @@ if TYPE_CHECKING:
     from .prompts import Prompts
     from .prune import prune
     from .serve import VllmServer
+    from .settings import Limits
     from .state import Context, State
-    from .store import RunFolder
-    from .strategies import Limits
+    from .tree.run_folder import RunFolder
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
 __all__ = [
@@ -99,9 +111,9 @@ _HOME = {
         "prompts": "Prompts",
         "prune": "prune",
         "serve": "VllmServer",
+        "settings": "Limits",
         "state": "Context State",
-        "store": "RunFolder",
-        "strategies": "Limits",
+        "tree.run_folder": "RunFolder",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()
     for name in names.split()

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FilePath, ValidationError, field_validator
+from pydantic import AliasChoices, Field, FilePath, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -27,17 +27,13 @@ from pydantic_settings import (
 
 from .errors import LeafeError
 from .finetune.config import TrainConfig
-from .strategies import Limits, StrategyName
+from .settings import Limits
+from .strategies import StrategyName
 from .types import OnDivergence
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-
-class Command(BaseModel):
-    """What all subcommands share: help texts are the fields' docstrings."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+from .settings import Command
 
 
 class Choosing(Command):

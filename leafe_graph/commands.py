@@ -7,7 +7,6 @@ import inspect
 import os
 import shlex
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -30,8 +29,8 @@ from .explore import explore
 from .models.load import load_model
 from .prompts import Prompts
 from .retries import RETRY, TIMEOUT
-from .store import RunFolder
-from .strategies import Limits
+from .settings import Limits
+from .tree.run_folder import RunFolder
 from .types import Task
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from .evaluate import Result
     from .export import Summary
     from .finetune.config import TrainConfig, TrainResult
+from .importing import _see_this_folder, attribute
 
 MAX_TURNS = 30
 """Longest path, for an environment whose module has no ``HORIZON``."""
@@ -178,8 +178,8 @@ def run_compare(config: "Compare") -> None:
 
 def run_show(config: "Show") -> None:
     """``leafe show``."""
-    from .report.page import ranked
     from .report.transcript import transcript
+    from .tree.branches import ranked
 
     run = RunFolder(config.run)
     if not run.branches:
@@ -354,21 +354,6 @@ def _world(name: str) -> tuple[Any, Any]:
 
 def _prompts(path: str | None) -> Prompts | None:
     return None if path is None else cast(Prompts, attribute(path, "prompts"))
-
-
-def _see_this_folder() -> None:
-    if "" not in sys.path:
-        sys.path.append("")  # as `python -m` has it: modules of the folder one stands in
-
-
-def attribute(path: str, what: str) -> Any:
-    """What MODULE:ATTRIBUTE names; ``what`` it is meant to be, for the error."""
-    _see_this_folder()
-    module, _, name = path.partition(":")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{what} {path!r} cannot be found ({error}); expected MODULE:ATTRIBUTE") from error
 
 
 def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any) -> RunFolder:

@@ -24,8 +24,8 @@ from .export import export
 from .models.load import load_model
 from .prompts import Prompts
 from .report.page import write_report
-from .store import RunFolder
-from .strategies import Limits
+from .settings import Limits
+from .tree.run_folder import RunFolder
 from .types import Task
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from .env.pool import utf8
 from .env.protocol import TextEnv
 from .errors import EnvError
 from .prompts import Prompts
+from .text import utf8
 from .types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .bootstrap import bootstrap, dot, interval, sign_flip_p
 from .budget import add_costs, no_cost
 from .errors import ConfigError, MissingDependency
-from .export import UNFINISHED
-from .store import RunFolder, save_json
+from .files import save_json
+from .tree.branches import UNFINISHED
+from .tree.run_folder import RunFolder
 from .types import FORMAT_VERSION, Branch, Cost
 
 if TYPE_CHECKING:

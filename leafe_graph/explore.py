@@ -30,6 +30,7 @@ from .checkpoint.sqlite import TreeSaver
 from .env.pool import EnvPool
 from .env.protocol import TextEnv
 from .errors import ConfigError, ModelError, RunFolderError
+from .files import full_disk
 from .graph import as_model, build_graph, recursion_limit
 from .interrupts import first_interrupt
 from .nodes import as_task, branch_record, place
@@ -37,9 +38,11 @@ from .progress import Progress
 from .prompts import Prompts
 from .prune import is_spent, wanted
 from .retries import RETRY, TIMEOUT
+from .settings import Limits
 from .state import AgentInput, BranchInfo, Context, Model, State, forked
-from .store import RunFolder, full_disk, path
-from .strategies import Limits, Request, StrategyName, may_follow, next_request, played
+from .strategies import Request, StrategyName, may_follow, next_request
+from .tree.branches import path, played
+from .tree.run_folder import RunFolder
 from .types import Branch, OnDivergence, Task
 
 INTERVAL = 30.0

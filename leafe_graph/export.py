@@ -14,13 +14,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from .errors import ConfigError, MissingDependency
+from .files import replace_file
 from .leaks import LeakCheck
 from .prompts import Prompts, said
-from .store import RunFolder, path, replace_file
+from .tree.branches import UNFINISHED, path
+from .tree.run_folder import RunFolder
 from .types import FORMAT_VERSION, Branch, Example, ExampleKind, Message, Turn
-
-UNFINISHED = ("budget", "env_error", "model_error", "replay_divergence")
-"""Ends of branches that were not played to an end; no row is made of them."""
 
 Keep = Literal["success", "improved"]
 

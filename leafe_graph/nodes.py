@@ -14,12 +14,13 @@ from langgraph.runtime import get_runtime
 
 from .budget import Ledger, add_costs, no_cost
 from .calls import MISUSE, Call, CallFailed, Update, spend
-from .env.pool import Place, utf8
+from .env.pool import Place
 from .env.protocol import TextEnv, snapshot
 from .errors import BudgetExceeded, ConfigError, ReplayDivergence
 from .nested import refuse_time_travel
 from .prompts import parse_reflection
 from .state import AgentInput, Context, State, call_seed, fresh_start, rewound, root
+from .text import utf8
 from .types import FORMAT_VERSION, Branch, Divergence, EndReason, ModelMessage, Reflection, Task, Turn
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .env.pool import utf8
+from .text import utf8
 from .types import EndReason, Message, ModelMessage, Task, Turn, Verdict
 
 _BLOCK = "\0"  # stands for a fenced block

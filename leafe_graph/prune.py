@@ -16,8 +16,10 @@ from .budget import Budget, Ledger
 from .checkpoint.open import Saver
 from .checkpoint.sqlite import TreeSaver
 from .errors import ConfigError
-from .store import RunFolder, path
-from .strategies import Limits, StrategyName, played, waiting
+from .settings import Limits
+from .strategies import StrategyName, waiting
+from .tree.branches import path, played
+from .tree.run_folder import RunFolder
 from .types import Branch
 
 

@@ -25,16 +25,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from rich.table import Table
 
-from .commands import attribute, console, run_eval, run_explore, run_export, run_train
+from .commands import console, run_eval, run_explore, run_export, run_train
 from .errors import ConfigError, LeafeError, MissingDependency
 from .evaluate import Result, compare, powers_of_two
+from .files import lock_folder, refuse_other_settings, save_json
 from .finetune.card import add_result
 from .finetune.hub import check_hub, push
+from .importing import attribute
 from .policies import LocalPolicy, Policy, ServedPolicy
 from .processes.apart import apart, run_guarded
 from .report.page import write_report
 from .rounds_config import RunConfig
-from .store import lock_folder, refuse_other_settings, save_json
 from .types import FORMAT_VERSION
 
 if TYPE_CHECKING:

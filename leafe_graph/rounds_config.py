@@ -12,10 +12,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
 
-from .cli import Command, Eval, Explore, Export
+from .cli import Eval, Explore, Export
 from .envs.catalog import WORLDS
 from .errors import ConfigError
 from .finetune.config import TrainConfig
+from .settings import Command
 
 _DECIDED: dict[str, dict[str, Any]] = {
     "explore": {"out": ".", "adapter": None},

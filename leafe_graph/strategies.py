@@ -4,10 +4,11 @@ A strategy is a pure function of the branches that a task has so far. So a kille
 queue has to be saved. The requests of a tree wait first-in first-out, which makes the search breadth first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from .settings import Limits
 from .types import Branch
 
 StrategyName = Literal["leafe", "independent", "refine"]
@@ -20,22 +21,6 @@ class Request:
     parent: str | None = None
     decision_point: int = 0
     experience: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What bounds one task's tree, beside the budget."""
-
-    max_branches: int = 16
-    """Branches in all, roots included."""
-    max_depth: int = 4
-    """Rewinds between a root and a leaf."""
-    branches_per_reflection: int = 1
-    """Branches forked from one decision point for one reflection."""
-    max_roots: int | None = None
-    """Rollouts from the start; None: a new one whenever no request waits."""
-    stop_on_success: bool = True
-    """End a task's tree with its first success."""
 
 
 def leafe(branches: Sequence[Branch], limits: Limits) -> Request | None:
@@ -79,16 +64,6 @@ def next_request(strategy: StrategyName, branches: Sequence[Branch], limits: Lim
     if branches and branches[-1]["end"] == "budget":
         return None
     return STRATEGIES[strategy](branches, limits)
-
-
-def played(tree: Mapping[str, Branch]) -> dict[str, Branch]:
-    """A task's branches without those that a model or an environment failed, for a resumed run to play them anew.
-
-    One from which another was forked stays.
-    """
-    parents = {branch["parent"] for branch in tree.values()}
-    failed = ("model_error", "env_error")
-    return {name: branch for name, branch in tree.items() if branch["end"] not in failed or name in parents}
 
 
 def waiting(strategy: StrategyName, branches: Sequence[Branch], limits: Limits) -> list[Request]:

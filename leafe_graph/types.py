@@ -147,7 +147,7 @@ class Branch(TypedDict):
     experience: str | None
     """What its prompts were told; None for a root."""
     turns: list[Turn]
-    """Its own turns only; `leafe_graph.store.path` puts the parents' in front."""
+    """Its own turns only; `leafe_graph.tree.branches.path` puts the parents' in front."""
     reflection: Reflection | None
     """The reflection that ended it, if one did or if its end was reflected upon."""
     reflections: list[Reflection]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leafe_graph.store import RunFolder
+from leafe_graph.tree.run_folder import RunFolder
 
 
 @pytest.mark.embedded

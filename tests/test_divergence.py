@@ -16,9 +16,9 @@ from leafe_graph.errors import ReplayDivergence
 from leafe_graph.explore import aexplore, explore
 from leafe_graph.export import examples, export
 from leafe_graph.graph import create_leafe_agent
-from leafe_graph.store import RunFolder
-from leafe_graph.strategies import Limits
+from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel
+from leafe_graph.tree.run_folder import RunFolder
 
 
 def cloudy(out: Path, **settings: Any) -> RunFolder:

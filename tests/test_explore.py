@@ -31,9 +31,11 @@ from leafe_graph.errors import ConfigError, MissingDependency, RunFolderError
 from leafe_graph.explore import aexplore, explore
 from leafe_graph.graph import create_leafe_graph
 from leafe_graph.prompts import Prompts
-from leafe_graph.store import RunFolder, path
-from leafe_graph.strategies import Limits, StrategyName
+from leafe_graph.settings import Limits
+from leafe_graph.strategies import StrategyName
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
+from leafe_graph.tree.branches import path
+from leafe_graph.tree.run_folder import RunFolder
 
 WANDERER = ScriptedModel(reply=wandering_reply)
 SMALL = Limits(max_branches=6, max_depth=2, branches_per_reflection=2)

@@ -11,8 +11,8 @@ from worlds import PIT, forest, pit_reply
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.explore import explore
-from leafe_graph.store import RunFolder
 from leafe_graph.testing import GridWorld, ScriptedModel
+from leafe_graph.tree.run_folder import RunFolder
 
 
 def run(out: Path, checkpointer: Any = None) -> RunFolder:

@@ -16,9 +16,9 @@ from leafe_graph.errors import ConfigError
 from leafe_graph.explore import explore
 from leafe_graph.export import examples, export
 from leafe_graph.leaks import LEAK_RUN
-from leafe_graph.store import RunFolder
-from leafe_graph.strategies import Limits
+from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch, Example
 
 TOLD = "The pit is right of the start, so walk down twice and only then to the right."

@@ -21,9 +21,10 @@ from leafe_graph.explore import explore
 from leafe_graph.graph import create_leafe_agent
 from leafe_graph.models.load import load_model
 from leafe_graph.retries import RETRY, pause, transient
-from leafe_graph.store import RunFolder
-from leafe_graph.strategies import Limits, played
+from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
+from leafe_graph.tree.branches import played
+from leafe_graph.tree.run_folder import RunFolder
 
 pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
 

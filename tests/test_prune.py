@@ -21,9 +21,10 @@ from leafe_graph.export import export
 from leafe_graph.graph import create_leafe_graph
 from leafe_graph.prune import prune, wanted
 from leafe_graph.report.page import write_report
-from leafe_graph.store import RunFolder
-from leafe_graph.strategies import STRATEGIES, Limits, next_request, waiting
+from leafe_graph.settings import Limits
+from leafe_graph.strategies import STRATEGIES, next_request, waiting
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch
 
 LIMITS = Limits(max_branches=8, max_depth=2, branches_per_reflection=2, max_roots=2)

@@ -10,8 +10,9 @@ from trees import branch, run_folder, turn
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.evaluate import Result, TaskResult, compare
-from leafe_graph.report.page import choose_tree, write_report
+from leafe_graph.report.page import write_report
 from leafe_graph.report.tree_svg import tree_svg
+from leafe_graph.tree.branches import choose_tree
 from leafe_graph.types import Branch
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -16,7 +16,7 @@ import killed_explore
 import pytest
 from worlds import forest
 
-from leafe_graph.store import RunFolder
+from leafe_graph.tree.run_folder import RunFolder
 
 COMMAND = [sys.executable, str(Path(killed_explore.__file__))]
 

@@ -14,11 +14,12 @@ from leafe_graph.cli import Eval, Explore, Export, main
 from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
 from leafe_graph.evaluate import Result, TaskResult
 from leafe_graph.export import Summary
+from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
 from leafe_graph.processes.apart import apart
 from leafe_graph.rounds import run
 from leafe_graph.rounds_config import Estimate, RunConfig, read_config
-from leafe_graph.store import RunFolder, lock_folder
+from leafe_graph.tree.run_folder import RunFolder
 
 FILE = """\
 model: local:smollm2-135m

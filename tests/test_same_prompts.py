@@ -16,9 +16,9 @@ from leafe_graph.explore import explore
 from leafe_graph.graph import create_leafe_agent
 from leafe_graph.models.local.kv import common
 from leafe_graph.prompts import Prompts
-from leafe_graph.store import RunFolder
-from leafe_graph.strategies import Limits
+from leafe_graph.settings import Limits
 from leafe_graph.testing import ScriptedModel
+from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Task
 
 TURNS = 6

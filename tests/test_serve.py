@@ -19,7 +19,7 @@ from leafe_graph.finetune.train import train
 from leafe_graph.models.embedded import embedded_model_path
 from leafe_graph.models.load import load_model
 from leafe_graph.serve import VllmServer
-from leafe_graph.strategies import Limits
+from leafe_graph.settings import Limits
 from leafe_graph.testing import SnapshotGridWorld, grid_tasks
 from leafe_graph.types import Task
 

@@ -17,9 +17,9 @@ from worlds import forest, wandering_reply
 
 from leafe_graph.errors import RunFolderError
 from leafe_graph.explore import explore
-from leafe_graph.store import RunFolder
-from leafe_graph.strategies import Limits
+from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+from leafe_graph.tree.run_folder import RunFolder
 
 
 def wander(out: Path, reply: Any = wandering_reply, **settings: Any) -> RunFolder:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from leafe_graph.budget import no_cost
 from leafe_graph.errors import ConfigError, RunFolderError
-from leafe_graph.store import RunFolder, path
+from leafe_graph.tree.branches import path
+from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch
 
 CONFIG = {"kind": "explore", "settings": {"seed": 0, "limits": {"max_depth": 4}, "tasks": ["a"]}}
@@ -139,7 +140,7 @@ def test_unreadable_config_is_refused(text: str, message: str, tmp_path: Path) -
 def test_second_writer_is_refused(tmp_path: Path) -> None:
     """In this process and in another one; the message names who holds the folder; afterwards it is free."""
     code = (
-        "import sys; from leafe_graph.store import RunFolder\n"
+        "import sys; from leafe_graph.tree.run_folder import RunFolder\n"
         "try: RunFolder(sys.argv[1]).open({}).close()\n"
         "except OSError as error: print(type(error).__name__, error)"
     )

@@ -21,7 +21,7 @@ from leafe_graph.env import EnvPool, SnapshotEnv
 from leafe_graph.env.subprocess_env import SubprocessEnv
 from leafe_graph.errors import ConfigError, EnvError, EnvLost, MissingDependency
 from leafe_graph.explore import explore
-from leafe_graph.strategies import Limits
+from leafe_graph.settings import Limits
 from leafe_graph.testing import ScriptedModel, check_env, grid_tasks
 
 WALK: Any = {"id": "walk", "instruction": "Walk.", "seed": 3}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.budget import no_cost
-from leafe_graph.store import RunFolder
+from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import FORMAT_VERSION, Branch, EndReason, ModelMessage, Task, Turn
 
 

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from leafe_graph import cache
+from leafe_graph import files
 
 LOCK = threading.RLock()
 
@@ -47,7 +47,7 @@ def give_back(lib: Any) -> None:
 
 def cache_dir() -> Path:
     """Where games and translations are kept, in the folder of all that this package keeps."""
-    return cache.cache_dir() / "alfworld"
+    return files.cache_dir() / "alfworld"
 
 
 @contextlib.contextmanager

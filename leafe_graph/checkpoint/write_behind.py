@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunFolderError
-from ..store import full_disk
+from ..files import full_disk
 
 BATCH = 2000
 """Rows that do not wait for more, and neither do as many times 32 KB."""

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError, EnvError, MissingDependency
+from ..text import utf8
 from ..types import Task
-from .pool import utf8
 from .protocol import TextEnv
 
 if TYPE_CHECKING:

@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, EnvError, ReplayDivergence
+from ..text import utf8
 from ..types import Task, Turn
 from .protocol import SnapshotEnv, TextEnv
-
-
-def utf8(text: str) -> str:
-    """The text without what UTF-8 cannot say (half a surrogate pair), which files and checkpoints refuse or change."""
-    return text.encode(errors="replace").decode()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,38 +9,11 @@ from pathlib import Path
 
 from ..errors import ConfigError, MissingDependency
 from ..evaluate import Result, plot, powers_of_two
-from ..store import RunFolder, replace_file
-from ..types import Branch
+from ..files import replace_file
+from ..tree.branches import ranked
+from ..tree.run_folder import RunFolder
 from .ends import ENDS
 from .tree_svg import tree_svg
-
-
-def ranked(run: RunFolder | str | Path) -> list[list[Branch]]:
-    """All trees, the most telling first: failed, rewound and then solved, and small."""
-
-    def dullness(tree: list[Branch]) -> tuple[float, ...]:
-        by_id = {branch["id"]: branch for branch in tree}
-        wins = [branch for branch in tree if branch["end"] == "success"]
-        recovered = [branch for branch in wins if branch["parent"] is not None and branch["experience"]]
-        rewound = [branch for branch in recovered if branch["decision_point"] > 0]
-        failed = any(by_id[b["parent"] or ""]["end"] in ("failure", "truncated", "max_turns") for b in rewound)
-        size = abs(len(tree) - 4) + max(len(b["turns"]) for b in tree) / 20
-        return -bool(recovered), -bool(rewound), -failed, -bool(wins), size
-
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return sorted((list(tree.values()) for tree in folder.trees.values()), key=dullness)
-
-
-def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
-    """The branches of the run's most telling task: it failed, was rewound and then solved, in a small tree.
-
-    Raises:
-        ConfigError: the run has no branches.
-    """
-    trees = ranked(run)
-    if not trees:
-        raise ConfigError("the run has no branches yet: nothing to draw")
-    return trees[0]
 
 
 def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
