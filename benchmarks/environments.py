@@ -25,7 +25,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from leafe_graph.demonstrate import Episode
+from leafe_graph.dataset.demonstrate import Episode
 from leafe_graph.env import EnvPool, Place, SnapshotEnv, TextEnv, snapshot
 from leafe_graph.env.subprocess_env import SubprocessEnv
 from leafe_graph.envs.catalog import WORLDS

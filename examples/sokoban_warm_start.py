@@ -18,8 +18,8 @@ import json
 import random
 from pathlib import Path
 
+from leafe_graph.dataset.demonstrate import Episode, demonstration
 from leafe_graph.demo import PROMPTS
-from leafe_graph.demonstrate import Episode, demonstration
 from leafe_graph.envs import sokoban
 from leafe_graph.types import EndReason, Example, Task, Turn
 

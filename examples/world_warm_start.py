@@ -1,7 +1,7 @@
 """Warm starts for ALFWorld and ScienceWorld: a LoRA adapter with which the embedded model can begin to play them.
 
 SmolLM2-135M plays neither untrained, so there would be nothing to learn from. The experts' play, mistakes and
-reflections (`leafe_graph.demonstrate`) on some training tasks become rows, and the adapter is trained on them.
+reflections (`leafe_graph.dataset.demonstrate`) on some training tasks become rows, and the adapter is trained on them.
 ALFWorld's planner knows where things are; here it looks into other places first: so the policy learns to search.
 
     python examples/world_warm_start.py --env alfworld --out runs/alfworld-warm-start
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from leafe_graph.demonstrate import demonstrate
-from leafe_graph.export import write_jsonl
+from leafe_graph.dataset.demonstrate import demonstrate
+from leafe_graph.dataset.export import write_jsonl
 from leafe_graph.prompts import BRIEF
 from leafe_graph.types import Example, Task
 

@@ -2,22 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from leafe_graph.errors import MissingDependency
 from leafe_graph.files import replace_file
 from leafe_graph.models.embedded import HUB
+from leafe_graph.text import markdown_table
 
 from .config import TrainConfig, TrainResult
-
-if TYPE_CHECKING:
-    from leafe_graph.evaluate import Result
-from leafe_graph.text import _table
 
 _ELSEWHERE = {
     "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge",
@@ -27,7 +23,6 @@ _ELSEWHERE = {
 """Settings that the card has in other words, or not at all."""
 ADAPTER = "ADAPTER-FOLDER"
 """What the card calls its own folder; an upload writes the repository's name there."""
-_TOLD = "\n## Held-out tasks\n"
 
 
 def base_name(spec: str) -> tuple[str, bool]:
@@ -55,26 +50,6 @@ def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
     )
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(config, result, base=base, on_hub=on_hub, tasks=tasks)}")
     replace_file(result.adapter / "README.md", lambda new: new.write_text(str(card), encoding="utf-8"))
-
-
-def add_result(adapter: Path, result: "Result", ks: Iterable[int], *, env: str, split: str) -> None:
-    """Put Pass@k on held-out tasks into the card, for people and as the hub's model-index; replaces what was there."""
-    from huggingface_hub import EvalResult, ModelCard
-
-    file = adapter / "README.md"
-    if not file.is_file():  # made by a release that wrote none
-        return
-    card = ModelCard.load(file)
-    curve = result.curve(ks)
-    of = {"task_type": "text-generation", "dataset_type": env, "dataset_name": env, "dataset_split": split}
-    card.data.model_name = result.policy
-    card.data.eval_results = [
-        EvalResult(**of, metric_type="pass@k", metric_name=f"Pass@{e.k}", metric_value=round(e.mean, 4)) for e in curve
-    ]
-    card.text = card.text.partition(_TOLD)[0].rstrip() + "\n" + _TOLD + "\n"
-    card.text += f"{len(result.tasks)} tasks of {env} ({split}), {result.n} samples each, no reflection, no rewind.\n\n"
-    card.text += _table(("Pass@k", "% [95% interval over tasks]"), [(f"Pass@{e.k}", str(e)) for e in curve]) + "\n"
-    replace_file(file, lambda new: new.write_text(str(card), encoding="utf-8"))
 
 
 def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, tasks: int) -> str:
@@ -115,10 +90,10 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
         f"Objective: {objective} of -log π(action | history), with loss on the action's tokens alone.",
         "## What it was trained on",
         f"{sum(result.rows.values()):,} rows of {tasks:,} task(s), from {_files(config.data)}.{held_out}",
-        _table(("rows", ""), rows.items()),
+        markdown_table(("rows", ""), rows.items()),
         "## Training",
-        _table(("outcome", ""), outcome.items()),
-        _table(("setting", ""), settings.items()),
+        markdown_table(("outcome", ""), outcome.items()),
+        markdown_table(("setting", ""), settings.items()),
         "Versions: " + ", ".join(_versions(result.backend)) + ".",
         *(["Warnings:\n\n" + "\n".join(f"- {warning}" for warning in result.warnings)] if result.warnings else []),
         "## How to load it",

@@ -11,8 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agent.context import Context
+    from .agent.graph import create_leafe_agent, create_leafe_graph
+    from .agent.state import State
     from .budget import Budget, Ledger
     from .checkpoint.sqlite import TreeSaver
+    from .dataset.examples import Summary
+    from .dataset.export import export
     from .env.pool import EnvPool
     from .env.protocol import Guide, SnapshotEnv, TextEnv
     from .env.subprocess_env import SubprocessEnv
@@ -29,16 +34,14 @@ if TYPE_CHECKING:
         ReplayDivergence,
         RunFolderError,
     )
-    from .evaluate import Comparison, Result, compare, pass_at_k, result_from_branches
+    from .evaluation.compare import Comparison, compare
+    from .evaluation.results import Result, pass_at_k, result_from_branches
     from .explore import aexplore, explore
-    from .export import Summary, export
-    from .graph import create_leafe_agent, create_leafe_graph
     from .models.load import load_model
     from .prompts import Prompts
     from .prune import prune
     from .serve import VllmServer
     from .settings import Limits
-    from .state import Context, State
     from .tree.run_folder import RunFolder
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
@@ -96,23 +99,26 @@ __all__ = [
 _HOME = {
     name: module
     for module, names in {
+        "agent.context": "Context",
+        "agent.graph": "create_leafe_agent create_leafe_graph",
+        "agent.state": "State",
         "budget": "Budget Ledger",
         "checkpoint.sqlite": "TreeSaver",
+        "dataset.examples": "Summary",
+        "dataset.export": "export",
         "env.pool": "EnvPool",
         "env.protocol": "Guide SnapshotEnv TextEnv",
         "env.subprocess_env": "SubprocessEnv",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
         "MissingDependency ModelError ReplayDivergence RunFolderError",
-        "evaluate": "Comparison Result compare pass_at_k result_from_branches",
+        "evaluation.compare": "Comparison compare",
+        "evaluation.results": "Result pass_at_k result_from_branches",
         "explore": "aexplore explore",
-        "export": "Summary export",
-        "graph": "create_leafe_agent create_leafe_graph",
         "models.load": "load_model",
         "prompts": "Prompts",
         "prune": "prune",
         "serve": "VllmServer",
         "settings": "Limits",
-        "state": "Context State",
         "tree.run_folder": "RunFolder",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()

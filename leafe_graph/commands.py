@@ -20,6 +20,7 @@ from langchain_core.language_models import BaseChatModel
 from rich.console import Console
 from rich.table import Table
 
+from .agent.retries import RETRY, TIMEOUT
 from .budget import Budget
 from .env.protocol import TextEnv
 from .env.subprocess_env import SubprocessEnv
@@ -28,7 +29,6 @@ from .errors import ConfigError, MissingDependency
 from .explore import explore
 from .models.load import load_model
 from .prompts import Prompts
-from .retries import RETRY, TIMEOUT
 from .settings import Limits
 from .tree.run_folder import RunFolder
 from .types import Task
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
         Serve,
         Show,
     )
-    from .evaluate import Result
-    from .export import Summary
+    from .dataset.examples import Summary
+    from .evaluation.results import Result
     from .finetune.config import TrainConfig, TrainResult
 from .importing import _see_this_folder, attribute
 
@@ -96,8 +96,8 @@ def run_explore(config: "Explore") -> RunFolder:
 
 def run_demonstrate(config: "Demonstrate") -> None:
     """``leafe demonstrate``."""
-    from .demonstrate import demonstrate
-    from .export import write_jsonl
+    from .dataset.demonstrate import demonstrate
+    from .dataset.export import write_jsonl
 
     expert = getattr(_world(config.env)[1], "expert", None)
     if expert is None:
@@ -120,7 +120,7 @@ def run_demonstrate(config: "Demonstrate") -> None:
 
 def run_export(config: "Export") -> "Summary":
     """``leafe export``."""
-    from .export import export
+    from .dataset.export import export
 
     prompts = RunFolder(config.run).config.get("settings", {}).get("prompts")
     summary = export(
@@ -149,7 +149,8 @@ def run_train(config: "TrainConfig") -> "TrainResult":
 
 def run_eval(config: "Eval") -> "Result":
     """``leafe eval``."""
-    from .evaluate import plot, result_from_run, table
+    from .evaluation.plots import plot, table
+    from .evaluation.results import result_from_run
 
     limits = Limits(max_branches=config.samples, stop_on_success=False)
     run = _play(config, strategy="independent", limits=limits, label="evaluate")
@@ -167,7 +168,8 @@ def run_eval(config: "Eval") -> "Result":
 
 def run_compare(config: "Compare") -> None:
     """``leafe compare``."""
-    from .evaluate import Result, compare
+    from .evaluation.compare import compare
+    from .evaluation.results import Result
 
     first, second = (Result.load(_result_file(path)) for path in (config.first, config.second))
     comparison = compare(first, second, config.k)

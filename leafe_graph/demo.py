@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .budget import Budget
+from .dataset.export import export
 from .env.protocol import TextEnv
 from .envs import sokoban
-from .evaluate import Result, compare, plot, result_from_run, table
+from .evaluation.compare import compare
+from .evaluation.plots import plot, table
+from .evaluation.results import Result, result_from_run
 from .explore import explore
-from .export import export
 from .models.load import load_model
 from .prompts import Prompts
 from .report.page import write_report

@@ -24,6 +24,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
+from .agent.context import Context, Model
+from .agent.graph import as_model, build_graph, recursion_limit
+from .agent.records import as_task, branch_record, place
+from .agent.retries import RETRY, TIMEOUT
+from .agent.state import AgentInput, BranchInfo, State, forked
 from .budget import Budget, Ledger
 from .checkpoint.open import Checkpoints, Saver, open_saver
 from .checkpoint.sqlite import TreeSaver
@@ -31,15 +36,11 @@ from .env.pool import EnvPool
 from .env.protocol import TextEnv
 from .errors import ConfigError, ModelError, RunFolderError
 from .files import full_disk
-from .graph import as_model, build_graph, recursion_limit
 from .interrupts import first_interrupt
-from .nodes import as_task, branch_record, place
 from .progress import Progress
 from .prompts import Prompts
 from .prune import is_spent, wanted
-from .retries import RETRY, TIMEOUT
 from .settings import Limits
-from .state import AgentInput, BranchInfo, Context, Model, State, forked
 from .strategies import Request, StrategyName, may_follow, next_request
 from .tree.branches import path, played
 from .tree.run_folder import RunFolder

@@ -2,12 +2,9 @@
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 def _see_this_folder() -> None:

@@ -27,9 +27,10 @@ from rich.table import Table
 
 from .commands import console, run_eval, run_explore, run_export, run_train
 from .errors import ConfigError, LeafeError, MissingDependency
-from .evaluate import Result, compare, powers_of_two
+from .evaluation.compare import compare
+from .evaluation.model_card import add_result
+from .evaluation.results import Result, powers_of_two
 from .files import lock_folder, refuse_other_settings, save_json
-from .finetune.card import add_result
 from .finetune.hub import check_hub, push
 from .importing import attribute
 from .policies import LocalPolicy, Policy, ServedPolicy

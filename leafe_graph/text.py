@@ -1,10 +1,7 @@
 """Texts: what every file and checkpoint can hold."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def utf8(text: str) -> str:
@@ -12,5 +9,6 @@ def utf8(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+def markdown_table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+    """A table of two columns in Markdown."""
     return "\n".join(f"| {a} | {b} |" for a, b in [head, ("---", "---"), *rows])

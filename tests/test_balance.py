@@ -14,11 +14,11 @@ from worlds import PIT
 
 pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
 
+from leafe_graph.agent.retries import transient
 from leafe_graph.explore import explore
 from leafe_graph.models import balanced as balance
 from leafe_graph.models.balanced import LEFT_OUT, SLACK, Servers
 from leafe_graph.models.load import load_model
-from leafe_graph.retries import transient
 from leafe_graph.testing import GridWorld
 from leafe_graph.types import Task
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from leafe_graph.agent.reflection import parse_reflection
 from leafe_graph.cli import main
-from leafe_graph.demonstrate import demonstrate
+from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.envs import sokoban
 from leafe_graph.errors import EnvError
 from leafe_graph.finetune.data import read_examples
-from leafe_graph.prompts import BRIEF, parse_reflection
+from leafe_graph.prompts import BRIEF
 from leafe_graph.types import Example, Task
 
 TASKS = sokoban.tasks("train", 6)

@@ -11,11 +11,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from trees import branch, turn
 from worlds import LESSON, PIT, Restless, actions, pit_reply
 
+from leafe_graph.agent.graph import create_leafe_agent
+from leafe_graph.dataset.examples import examples
+from leafe_graph.dataset.export import export
 from leafe_graph.env import EnvPool
 from leafe_graph.errors import ReplayDivergence
 from leafe_graph.explore import aexplore, explore
-from leafe_graph.export import examples, export
-from leafe_graph.graph import create_leafe_agent
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel
 from leafe_graph.tree.run_folder import RunFolder

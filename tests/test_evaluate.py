@@ -13,19 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import branch, turn
 
-from leafe_graph.bootstrap import bootstrap
 from leafe_graph.errors import ConfigError, MissingDependency
-from leafe_graph.evaluate import (
-    Comparison,
-    Result,
-    TaskResult,
-    compare,
-    pass_at_k,
-    plot,
-    powers_of_two,
-    result_from_branches,
-    table,
-)
+from leafe_graph.evaluation.compare import Comparison, compare
+from leafe_graph.evaluation.plots import plot, table
+from leafe_graph.evaluation.results import Result, TaskResult, pass_at_k, powers_of_two, result_from_branches
+from leafe_graph.evaluation.statistics import bootstrap
 
 
 def result(policy: str, n: int, solved: list[int]) -> Result:

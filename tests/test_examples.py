@@ -33,7 +33,7 @@ def test_tiny_policy_is_made_from_scratch_and_plays(tmp_path: Path) -> None:
 
 def test_warm_start_rows_are_ones_the_trainer_takes(tmp_path: Path) -> None:
     """The warm start's demonstrations hold moves, reflections that can be parsed, and followed advice."""
-    from leafe_graph.prompts import parse_reflection
+    from leafe_graph.agent.reflection import parse_reflection
 
     numbers = ("--act-rows", "20", "--follow-rows", "5", "--reflect-rows", "5", "--levels", "20")
     run("sokoban_warm_start.py", "--out", str(tmp_path), "--rows-only", *numbers)

@@ -25,11 +25,11 @@ from worlds import (
     wandering_reply,
 )
 
+from leafe_graph.agent.graph import create_leafe_graph
 from leafe_graph.budget import Budget, Ledger
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import ConfigError, MissingDependency, RunFolderError
 from leafe_graph.explore import aexplore, explore
-from leafe_graph.graph import create_leafe_graph
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits
 from leafe_graph.strategies import StrategyName

@@ -12,10 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trees import branch, run_folder, turn
 
+from leafe_graph.dataset.examples import examples
+from leafe_graph.dataset.export import export
+from leafe_graph.dataset.leaks import LEAK_RUN
 from leafe_graph.errors import ConfigError
 from leafe_graph.explore import explore
-from leafe_graph.export import examples, export
-from leafe_graph.leaks import LEAK_RUN
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder

@@ -89,11 +89,11 @@ def test_type_checkers_see_the_same_names() -> None:
 def test_functions_are_not_hidden_by_modules_of_the_same_name() -> None:
     """``explore`` and ``export`` are functions, whatever was imported before."""
     code = """
-import leafe_graph.explore, leafe_graph.export
+import leafe_graph.explore, leafe_graph.dataset.export
 from leafe_graph import explore, export
 assert callable(explore) and callable(export)
 from leafe_graph.explore import aexplore
-assert callable(leafe_graph.explore) and callable(leafe_graph.export)
+assert callable(leafe_graph.explore) and callable(leafe_graph.dataset.export)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -22,11 +22,11 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 from worlds import LESSON, PIT, REFLECTION, TOLD, WORLDS, Killed, Recorder, actions, is_reflection, lasting, pit_reply
 
+from leafe_graph.agent.graph import create_leafe_agent, create_leafe_graph
 from leafe_graph.budget import Budget
 from leafe_graph.env import EnvPool
 from leafe_graph.errors import ConfigError
 from leafe_graph.explore import explore
-from leafe_graph.graph import create_leafe_agent, create_leafe_graph
 from leafe_graph.prompts import Prompts
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 
@@ -247,7 +247,7 @@ STRICT = """
 import sys, warnings
 warnings.simplefilter("error")
 from langgraph.checkpoint.sqlite import SqliteSaver
-from leafe_graph.graph import create_leafe_agent
+from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.testing import ScriptedModel
 from worlds import PIT, WORLDS, Killed, Recorder, actions
 for env in WORLDS:

@@ -15,12 +15,12 @@ from langgraph.types import RetryPolicy
 from servers import AT_ONCE, Server, squares
 from worlds import PIT, Recorder, forest, is_reflection, pit_reply, wandering_reply
 
+from leafe_graph.agent.graph import create_leafe_agent
+from leafe_graph.agent.retries import RETRY, pause, transient
 from leafe_graph.budget import Budget
 from leafe_graph.errors import ConfigError, ModelError
 from leafe_graph.explore import explore
-from leafe_graph.graph import create_leafe_agent
 from leafe_graph.models.load import load_model
-from leafe_graph.retries import RETRY, pause, transient
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
 from leafe_graph.tree.branches import played

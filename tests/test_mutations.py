@@ -12,7 +12,7 @@ from savers import MEMORY, opener
 from test_explore import test_lost_rollout_is_forked_and_won as lost_and_won
 from test_rewind_property import TASK, Lives
 
-from leafe_graph import nodes, state
+from leafe_graph.agent import nodes, records, state
 from leafe_graph.env import pool as env
 from leafe_graph.errors import LeafeError
 from leafe_graph.testing import GridWorld, SnapshotGridWorld, check_saver
@@ -65,7 +65,7 @@ MUTATIONS: dict[str, tuple[Any, str, str, str, type[GridWorld]]] = {
         "env_state=env_state",
         SNAPSHOT,
     ),
-    "the snapshot is left out of the place": (nodes, "place", 'state["env_state"]', "None", SNAPSHOT),
+    "the snapshot is left out of the place": (records, "place", 'state["env_state"]', "None", SNAPSHOT),
     "an instance is taken wherever it stands": (env.EnvPool, "lease", "if stands_there:", "if True:", REPLAY),
     "the write of a turn is dropped": (nodes, "step", '"turns": [turn]', '"turns": [turn] * (len(turns) != 2)', REPLAY),
     "the write of an observation is dropped": (nodes, "step", '"observation": observation, "env', '"env', REPLAY),

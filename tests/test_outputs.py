@@ -14,10 +14,11 @@ from hub_stand_in import Hub
 from rows import row, unequal, write
 
 from leafe_graph.errors import ConfigError, LeafeError, MissingDependency
-from leafe_graph.evaluate import Result, TaskResult
+from leafe_graph.evaluation.model_card import add_result
+from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.finetune import TrainConfig, TrainResult
 from leafe_graph.finetune import train as train_module
-from leafe_graph.finetune.card import add_result, write_card
+from leafe_graph.finetune.card import write_card
 from leafe_graph.finetune.gguf import INSTALL, SCRIPT
 from leafe_graph.finetune.hub import check_hub, push
 from leafe_graph.finetune.train import train

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafe_graph.prompts import Prompts, parse_reflection, said, text_action
+from leafe_graph.agent.reflection import parse_reflection
+from leafe_graph.prompts import Prompts, said, text_action
 from leafe_graph.types import Task, Turn
 
 TASK: Task = {"id": "t", "instruction": "Win."}

@@ -14,11 +14,11 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from test_strategies import branch
 from worlds import WORLDS, Killed, Recorder, forest, wandering_reply
 
+from leafe_graph.agent.graph import create_leafe_graph
 from leafe_graph.checkpoint.sqlite import TreeSaver
+from leafe_graph.dataset.export import export
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.explore import aexplore, explore
-from leafe_graph.export import export
-from leafe_graph.graph import create_leafe_graph
 from leafe_graph.prune import prune, wanted
 from leafe_graph.report.page import write_report
 from leafe_graph.settings import Limits

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from trees import branch, run_folder, turn
 
 from leafe_graph.errors import ConfigError
-from leafe_graph.evaluate import Result, TaskResult, compare
+from leafe_graph.evaluation.compare import compare
+from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.report.page import write_report
 from leafe_graph.report.tree_svg import tree_svg
 from leafe_graph.tree.branches import choose_tree

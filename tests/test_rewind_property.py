@@ -15,9 +15,9 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.sqlite import SqliteSaver
 from worlds import WORLDS, Killed, actions, is_reflection
 
+from leafe_graph.agent.graph import create_leafe_agent
+from leafe_graph.agent.state import BranchInfo, forked
 from leafe_graph.env import EnvPool, snapshot
-from leafe_graph.graph import create_leafe_agent
-from leafe_graph.state import BranchInfo, forked
 from leafe_graph.testing import GridWorld
 from leafe_graph.types import Task
 

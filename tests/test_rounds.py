@@ -11,9 +11,9 @@ import pytest
 
 from leafe_graph import rounds
 from leafe_graph.cli import Eval, Explore, Export, main
+from leafe_graph.dataset.examples import Summary
 from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
-from leafe_graph.evaluate import Result, TaskResult
-from leafe_graph.export import Summary
+from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
 from leafe_graph.processes.apart import apart

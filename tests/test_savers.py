@@ -15,10 +15,10 @@ from postgres import Server
 from savers import ASYNC_SQLITE, MEMORY, POSTGRES, SAVERS, SQLITE, opener
 from worlds import actions, pit_reply
 
+from leafe_graph.agent.graph import create_leafe_agent
+from leafe_graph.agent.state import BranchInfo, forked
 from leafe_graph.envs import sokoban
 from leafe_graph.errors import CheckpointError, ConfigError
-from leafe_graph.graph import create_leafe_agent
-from leafe_graph.state import BranchInfo, forked
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, check_saver, grid_tasks
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
@@ -78,7 +78,7 @@ KILLED = """
 import os, signal, sys
 from savers import opener
 from worlds import PIT, pit_reply
-from leafe_graph.graph import create_leafe_agent
+from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.testing import GridWorld, ScriptedModel
 
 def reply(messages, seed):

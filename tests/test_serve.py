@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rows import row, write
 
+from leafe_graph.dataset.examples import examples
 from leafe_graph.explore import explore
-from leafe_graph.export import examples
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.data import read_examples, token_id_counts, tokenize
 from leafe_graph.finetune.train import train

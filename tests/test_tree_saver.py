@@ -20,9 +20,9 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command, interrupt
 from worlds import PIT, WORLDS, Killed, Recorder, actions, lasting
 
+from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import RunFolderError
-from leafe_graph.graph import create_leafe_agent
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}

@@ -1,7 +1,7 @@
 """One chat model over several servers of the same model: the least busy one is asked, those that are down are not.
 
-A failed call is not made again here: the agent does that, and counts (`leafe_graph.calls`); it then meets another
-server. Which server is asked first depends on the task alone, so that its prompts find their prefixes in one cache.
+A failed call is not made again here: the agent does that, and counts; it then meets another server. Which server is
+asked first depends on the task alone, so that its prompts find their prefixes in one cache.
 """
 
 import hashlib

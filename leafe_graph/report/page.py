@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 
 from ..errors import ConfigError, MissingDependency
-from ..evaluate import Result, plot, powers_of_two
+from ..evaluation.plots import plot
+from ..evaluation.results import Result, powers_of_two
 from ..files import replace_file
 from ..tree.branches import ranked
 from ..tree.run_folder import RunFolder

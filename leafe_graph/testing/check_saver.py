@@ -19,12 +19,13 @@ from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from ..agent.context import Context
+from ..agent.graph import build_graph
+from ..agent.state import BranchInfo, forked
 from ..env.pool import EnvPool
 from ..env.protocol import SnapshotEnv, TextEnv
 from ..errors import CheckpointError, ConfigError
-from ..graph import build_graph
 from ..prompts import Prompts
-from ..state import BranchInfo, Context, forked
 from ..types import Task
 
 Saver = BaseCheckpointSaver[Any]

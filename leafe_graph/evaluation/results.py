@@ -6,24 +6,21 @@ the same kind* (percentile bootstrap over tasks); they are reproducible, the ran
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .bootstrap import bootstrap, dot, interval, sign_flip_p
-from .budget import add_costs, no_cost
-from .errors import ConfigError, MissingDependency
-from .files import save_json
-from .tree.branches import UNFINISHED
-from .tree.run_folder import RunFolder
-from .types import FORMAT_VERSION, Branch, Cost
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from ..budget import add_costs, no_cost
+from ..errors import ConfigError
+from ..files import save_json
+from ..tree.branches import UNFINISHED
+from ..tree.run_folder import RunFolder
+from ..types import FORMAT_VERSION, Branch, Cost
+from .statistics import bootstrap, dot, interval
 
 RESAMPLES = 10_000
 
@@ -203,135 +200,6 @@ def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:
     return result.model_copy(update={"cost": run.cost})
 
 
-class Difference(BaseModel):
-    """How much higher the second policy's Pass@k is, paired over tasks."""
-
-    k: int
-    first: float
-    second: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    """Two-sided sign-flip test of no difference: exact where few tasks differ, else by random flips."""
-
-
-class Comparison(BaseModel):
-    """Two policies on the same tasks."""
-
-    version: int = FORMAT_VERSION
-    first: str
-    second: str
-    tasks: int
-    differences: list[Difference]
-
-    def save(self, file: str | Path) -> Path:
-        """Write as JSON; replaces the file whole."""
-        return save_json(Path(file), self.model_dump())
-
-    def table(self) -> "Table":
-        """A table for the terminal: rich prints it."""
-        from rich.table import Table
-
-        table = Table(title=f"{self.second} against {self.first}, paired over {self.tasks} tasks")
-        for head in ("Pass@k, %", self.first, self.second, "difference [95% interval]", "p"):
-            table.add_column(head, justify="right")
-        for d in self.differences:
-            gain = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-            table.add_row(str(d.k), f"{100 * d.first:.1f}", f"{100 * d.second:.1f}", gain, f"{d.p:.4f}")
-        return table
-
-
-def compare(
-    first: Result, second: Result, ks: Iterable[int] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison:
-    """The second policy against the first, task by task.
-
-    Args:
-        first: the baseline.
-        second: the policy in question; on the same tasks.
-        ks: None: the powers of two that both have samples for, and the largest k.
-        resamples: of tasks for the interval, and of signs for the test.
-        seed: of the random numbers.
-
-    Raises:
-        ConfigError: the tasks differ; the message names them.
-    """
-    ids, other = ({task.task_id for task in result.tasks} for result in (first, second))
-    if ids != other:
-        raise ConfigError(
-            f"only the same tasks can be compared; only {first.policy} has {_some(ids - other)}, only {second.policy} "
-            f"has {_some(other - ids)}: evaluate both on one list of tasks"
-        )
-    ks = powers_of_two(min(first.n, second.n)) if ks is None else list(ks)
-    order = sorted(ids)
-    baseline = [[first.per_task(k)[task] for task in order] for k in ks]
-    changed = [[second.per_task(k)[task] for task in order] for k in ks]
-    deltas = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(baseline, changed, strict=True)]
-    resampled = dot(bootstrap(len(order), resamples, seed), deltas)
-    flipped = [sign_flip_p(delta, resamples, seed) for delta in deltas]
-    differences = []
-    for i, k in enumerate(ks):
-        low, high = interval(resampled[i])
-        a, b = fmean(baseline[i]), fmean(changed[i])
-        differences.append(Difference(k=k, first=a, second=b, difference=b - a, low=low, high=high, p=flipped[i]))
-    return Comparison(first=first.policy, second=second.policy, tasks=len(order), differences=differences)
-
-
 def powers_of_two(n: int) -> list[int]:
     """1, 2, 4, … up to n, and n itself."""
     return sorted({2**i for i in range(n.bit_length())} | {n})
-
-
-def table(results: Sequence[Result], ks: Iterable[int] | None = None) -> "Table":
-    """Pass@k in % with 95% intervals, a column for each policy; rich prints it."""
-    from rich.table import Table
-
-    ks = powers_of_two(min(result.n for result in results)) if ks is None else list(ks)
-    out = Table(title="Pass@k in % [95% interval over tasks]")
-    out.add_column("k", justify="right")
-    for result in results:
-        out.add_column(result.policy, justify="right")
-    for estimates in zip(*(result.curve(ks) for result in results), strict=True):
-        out.add_row(str(estimates[0].k), *map(str, estimates))
-    out.add_section()
-    out.add_row("tasks x samples", *(f"{len(result.tasks)} x {result.n}" for result in results))
-    out.add_row("errors", *(str(result.errors) for result in results))
-    out.add_row("env steps", *(f"{result.cost['env_steps']:,}" for result in results))
-    return out
-
-
-def plot(results: Sequence[Result], file: str | Path) -> Path:
-    """Draw Pass@k over k with interval bands; the file's suffix says the format.
-
-    Raises:
-        MissingDependency: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FormatStrFormatter, MaxNLocator
-    except ImportError as error:
-        raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for result in results:
-        ks = range(1, result.n + 1)
-        means, lows, highs = zip(*((100 * e.mean, 100 * e.low, 100 * e.high) for e in result.curve()), strict=True)
-        (line,) = axes.plot(ks, means, marker="o" if result.n <= 32 else None, markersize=3, label=result.policy)
-        axes.fill_between(ks, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("k")
-    axes.set_ylabel("Pass@k, %")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
-    return Path(file)
-
-
-def _some(ids: Iterable[str]) -> str:
-    names = sorted(ids)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"

@@ -12,15 +12,16 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer, RetryPolicy
 
-from . import calls, nodes
-from .budget import Budget
-from .calls import Inline
-from .env.pool import EnvPool
-from .env.protocol import TextEnv
-from .prompts import Prompts
+from ..budget import Budget
+from ..env.pool import EnvPool
+from ..env.protocol import TextEnv
+from ..prompts import Prompts
+from ..types import OnDivergence
+from . import nodes
+from .context import Context, Model
 from .retries import RETRY, TIMEOUT
-from .state import AgentInput, Context, Model, State
-from .types import OnDivergence
+from .runnables import Inline, calling, context_of, plain
+from .state import AgentInput, State
 
 
 def create_leafe_graph(
@@ -91,7 +92,7 @@ def as_model(model: str | Model) -> Model:
     """A chat model, loaded if it is named by a string (see `leafe_graph.models.load_model`)."""
     if not isinstance(model, str):
         return model
-    from .models.load import load_model
+    from ..models.load import load_model
 
     return load_model(model)
 
@@ -102,14 +103,14 @@ def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, C
     ``fused``: act and step are one node, called act, so that a turn is one superstep. The decision points are the same.
     """
     graph = StateGraph(State, context_schema=Context, input_schema=AgentInput)
-    graph.add_node("reset", calls.plain(nodes.reset, default))
+    graph.add_node("reset", plain(nodes.reset, default))
     if fused:
-        graph.add_node("act", calls.calling(nodes.act, default, then=nodes.step))
+        graph.add_node("act", calling(nodes.act, default, then=nodes.step))
     else:
-        graph.add_node("act", calls.calling(nodes.act, default))
-        graph.add_node("step", calls.plain(nodes.step, default))
-    graph.add_node("reflect", calls.calling(nodes.reflect, default))
-    graph.add_node("rewind", calls.plain(nodes.rewind, default))
+        graph.add_node("act", calling(nodes.act, default))
+        graph.add_node("step", plain(nodes.step, default))
+    graph.add_node("reflect", calling(nodes.reflect, default))
+    graph.add_node("rewind", plain(nodes.rewind, default))
 
     def after_reset(state: State) -> str:
         return END if state["end"] else "act"
@@ -118,7 +119,7 @@ def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, C
         return END if state["end"] else "step"
 
     def after_step(state: State) -> str:
-        ctx, end = calls.context_of(default), state["end"]
+        ctx, end = context_of(default), state["end"]
         if not ctx.reflect or end in ("success", "budget", "env_error", "model_error", "replay_divergence"):
             return END if end else "act"
         if ctx.fork and nodes.ledger_of(state, ctx).refuses(env_steps=1):  # no branch could follow
@@ -130,7 +131,7 @@ def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, C
         return "reflect" if end or due else "act"
 
     def after_reflect(state: State) -> str:
-        ctx, reflection = calls.context_of(default), state["reflection"]
+        ctx, reflection = context_of(default), state["reflection"]
         if reflection is not None and reflection["verdict"] == "rewind" and not ctx.fork:
             return "rewind"
         return END if state["end"] else "act"

@@ -2,24 +2,21 @@
 
 A counterfactual row is (h_τ, a'_τ) of a branching event that counts: the prompt *without* the experience, the action
 that was sampled with it. Rehearsal rows are all (h_t, a_t) of successful trajectories, branches included. Every row is
-checked against every experience of its task's tree (`leafe_graph.leaks`): one that leaks is dropped and counted.
+checked against every experience of its task's tree (leaks.py): one that leaks is dropped and counted.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from .errors import ConfigError, MissingDependency
-from .files import replace_file
+from ..errors import ConfigError
+from ..prompts import Prompts, said
+from ..tree.branches import UNFINISHED, path
+from ..types import FORMAT_VERSION, Branch, Example, ExampleKind, Message, Turn
 from .leaks import LeakCheck
-from .prompts import Prompts, said
-from .tree.branches import UNFINISHED, path
-from .tree.run_folder import RunFolder
-from .types import FORMAT_VERSION, Branch, Example, ExampleKind, Message, Turn
 
 Keep = Literal["success", "improved"]
 
@@ -216,152 +213,3 @@ def _count(rows: list[Example], part: Literal["prompt", "completion"]) -> tuple[
     if rows and all(i is not None for i in ids):
         return sum(len(i or ()) for i in ids), "token ids"
     return sum(len(message["content"].split()) for row in rows for message in row[part]), "words"
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def export(
-    run: RunFolder | str | Path,
-    *,
-    keep: Keep = "success",
-    skip_invalid: bool = False,
-    diverged: bool = False,
-    history: int | Literal["run"] | None = "run",
-    out: str | Path | None = None,
-    prompts: Prompts | None = None,
-    license: str = "unknown",
-) -> Summary:
-    """Write a run's examples as JSONL, Parquet and a dataset card; ``datasets.load_dataset(out)`` reads them.
-
-    Files are replaced whole, never half-written. Without pyarrow the JSONL is written alone and a note says so.
-
-    Args:
-        run: a run folder.
-        keep: which branching events count, see `examples`.
-        skip_invalid: make no row of a turn that the environment called invalid, see `examples`.
-        diverged: also take branches that were played on after an accepted divergence, see `examples`.
-        history: "run": as the policy was run.
-        out: folder to write to; None is ``examples`` in the run folder.
-        prompts: the texts that the policy was run with.
-        license: for the dataset card; a Hugging Face licence name.
-    """
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    if not folder.config:
-        raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
-    settings = dict(folder.config.get("settings", {}))
-    ran = settings.get("history")
-    shown = ran if history == "run" else history
-    rows, summary = examples(
-        folder.branches,
-        keep=keep,
-        skip_invalid=skip_invalid,
-        diverged=diverged,
-        history=shown,
-        prompts=prompts,
-        prompt_ids=shown == ran,
-    )
-    target = Path(out) if out is not None else folder.folder / "examples"
-    target.mkdir(parents=True, exist_ok=True)
-    replace_file(target / "examples.jsonl", lambda file: write_jsonl(rows, file))
-    summary.files = ["examples.jsonl", "README.md"]
-    data = "examples.parquet"
-    try:
-        replace_file(target / data, lambda file: write_parquet(rows, file))
-        summary.files.insert(1, data)
-    except MissingDependency as error:
-        (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
-        data = "examples.jsonl"
-        summary.notes.append(f"no Parquet file: {error}")
-    text = card(summary, settings, data=data, license=license)
-    replace_file(target / "README.md", lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
-    return summary
-
-
-def write_jsonl(rows: list[Example], file: Path) -> None:
-    """Write one row a line."""
-    with open(file, "w", encoding="utf-8", newline="\n") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def write_parquet(rows: list[Example], file: Path) -> None:
-    """Write rows with a fixed schema, so that an export without token ids has the same columns as one with them.
-
-    Raises:
-        MissingDependency: pyarrow is not installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingDependency(extra="train", needed_for="Writing Parquet") from error
-    message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    types: dict[str, Any] = {
-        "version": pa.int32(),
-        "prompt": message,
-        "completion": message,
-        "decision_point": pa.int32(),
-        "weight": pa.float64(),
-        "prompt_token_ids": pa.list_(pa.int32()),
-        "completion_token_ids": pa.list_(pa.int32()),
-    }
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), file)
-
-
-def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str) -> str:
-    """The dataset card: a README.md whose header tells ``load_dataset`` which file to read."""
-    rows = summary.counterfactual + summary.rehearsal
-    size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
-    table = "\n".join(f"| {label} | {value} |" for label, value in summary.rows())
-    counts = {
-        "success": "its branch ended in success",
-        "improved": "its branch had a higher return than its parent",
-    }[summary.keep]
-    shown = "all earlier turns" if summary.history is None else f"the latest {summary.history} turns"
-    return f"""---
-license: {license}
-task_categories:
-- text-generation
-tags:
-- agents
-- leafe
-size_categories:
-- {size}
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: {data}
----
-
-# Experience examples
-
-Training rows made by leafe-graph from trees of *failure, rewind, revised action, success*
-(LEAFE, [arXiv 2603.16843](https://arxiv.org/abs/2603.16843)).
-
-| | |
-|---|---|
-{table}
-
-## Columns
-
-- `kind`: `counterfactual`, the revised action at a decision point that was rewound to, for each branching event that
-  counts ({counts}); `rehearsal`, every action of the successful trajectories.
-- `prompt`: chat messages: the instruction, {shown} (observation and action) and the current observation. The
-  experience under which a revised action was sampled is left out, and no row holds its text.
-- `completion`: one assistant message: what the model said.
-- `task_id`, `branch_id`, `decision_point` (0-based): where in the exploration the row comes from.
-- `weight`: multiplies the row's loss within its kind.
-- `prompt_token_ids`, `completion_token_ids`: as sampled, where the model gave them; null elsewhere.
-- `version`: of this format.
-
-## Settings of the run
-
-```json
-{json.dumps(settings, indent=2, ensure_ascii=False, default=str)}
-```
-"""
-
-
-_SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]

@@ -15,11 +15,11 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from .env.protocol import TextEnv
-from .errors import EnvError
-from .prompts import Prompts
-from .text import utf8
-from .types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn
+from ..env.protocol import TextEnv
+from ..errors import EnvError
+from ..prompts import Prompts
+from ..text import utf8
+from ..types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn
 
 log = logging.getLogger(__name__)
 

@@ -7,21 +7,22 @@ environment that fails ends the branch with a typed reason, never the run.
 import time
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from langchain_core.messages import AIMessage
 from langgraph.runtime import get_runtime
 
-from .budget import Ledger, add_costs, no_cost
-from .calls import MISUSE, Call, CallFailed, Update, spend
-from .env.pool import Place
-from .env.protocol import TextEnv, snapshot
-from .errors import BudgetExceeded, ConfigError, ReplayDivergence
-from .nested import refuse_time_travel
-from .prompts import parse_reflection
-from .state import AgentInput, Context, State, call_seed, fresh_start, rewound, root
-from .text import utf8
-from .types import FORMAT_VERSION, Branch, Divergence, EndReason, ModelMessage, Reflection, Task, Turn
+from ..budget import Ledger, add_costs, no_cost
+from ..env.protocol import TextEnv, snapshot
+from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
+from ..text import utf8
+from ..types import EndReason, Reflection, Turn
+from .context import Context
+from .model_calls import MISUSE, Call, CallFailed, Update, spend
+from .records import as_task, branch_record, divergence_record, model_message, place, replace_branch
+from .reflection import parse_reflection
+from .state import AgentInput, State, call_seed, fresh_start, rewound, root
+from .subgraph import refuse_time_travel
 
 
 def reset(state: AgentInput, ctx: Context) -> Update:
@@ -204,79 +205,9 @@ def rewind(state: State, ctx: Context) -> Update:
 # ---- what the nodes share
 
 
-def as_task(task: Task | str) -> Task:
-    """A task record; a plain text is its own id and instruction."""
-    if isinstance(task, str):
-        return Task(id=task, instruction=task)
-    missing = {"id", "instruction"} - set(task)
-    if missing:
-        raise ConfigError(f"a task needs id and instruction; {sorted(missing)} not in {sorted(task)}")
-    return task
-
-
-def replace_branch(parent: Any, branch_id: str, decision_point: int) -> Any:
-    """The child of a branch that starts at ``decision_point``."""
-    return {
-        "id": branch_id,
-        "parent": parent["id"],
-        "decision_point": decision_point,
-        "depth": parent["depth"] + 1,
-    }
-
-
-def branch_record(state: State, *, thread_id: str | None) -> Branch:
-    """What the run folder keeps of a branch that has ended."""
-    info, turns = state["branch"], state["turns"]
-    return Branch(
-        version=FORMAT_VERSION,
-        id=info["id"],
-        task=state["task"],
-        parent=info["parent"],
-        depth=info["depth"],
-        decision_point=info["decision_point"],
-        experience=state["experience"],
-        turns=[turn | {"env_state": None} for turn in turns[info["decision_point"] :]],
-        reflection=state["reflection"],
-        reflections=state["reflections"],
-        end=state["end"] or "rewound",
-        error=state["error"],
-        divergence=state.get("divergence"),
-        return_=sum(turn["reward"] for turn in turns),
-        cost=state["cost"],
-        thread_id=thread_id,
-    )
-
-
-def divergence_record(error: ReplayDivergence) -> Divergence:
-    """What a record keeps of the error."""
-    return Divergence(turn=error.turn, expected=error.expected, actual=error.actual)
-
-
-def place(state: State) -> Place:
-    """Where the episode's environment stands."""
-    return Place(
-        task=state["task"],
-        turns=state["turns"],
-        observation=state["observation"],
-        env_state=state["env_state"],
-        owner=state["branch"]["id"],
-    )
-
-
 def ledger_of(state: State, ctx: Context) -> Ledger:
     """The shared ledger, else one that holds the state's own cost against the budget."""
     return ctx.ledger or Ledger(ctx.budget, spent=state["cost"])
-
-
-def model_message(answer: AIMessage) -> ModelMessage:
-    """A chat model's answer as a record."""
-    message = ModelMessage(content=utf8(answer.text))
-    if answer.tool_calls:
-        message["tool_calls"] = [dict(call) for call in answer.tool_calls]
-    for field in ("prompt_token_ids", "token_ids", "logprobs"):
-        if isinstance(answer.response_metadata.get(field), list):
-            message[field] = answer.response_metadata[field]
-    return message
 
 
 def _failed(end: EndReason, error: Exception) -> Update:

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from .prompts import Prompts
-from .types import Branch, Example, Turn
+from ..prompts import Prompts
+from ..types import Branch, Example, Turn
 
 LEAK_RUN = 6
 """This many consecutive words of an experience in what the model wrote are a leak."""

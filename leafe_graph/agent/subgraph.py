@@ -7,7 +7,7 @@ nobody would notice. `refuse_time_travel` notices.
 
 from langgraph.config import get_config
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 
 def refuse_time_travel() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import mul
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 LEVEL = 0.95
 """Share of the resampled means inside an interval."""

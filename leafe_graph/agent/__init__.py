@@ -1,0 +1,10 @@
+"""The state machine: state, context, nodes, model calls, wiring.
+
+It knows env, models and prompts, and nothing of trees on disk.
+"""
+
+from .context import Context
+from .graph import create_leafe_agent, create_leafe_graph
+from .state import State
+
+__all__ = ["Context", "State", "create_leafe_agent", "create_leafe_graph"]

@@ -1,0 +1,178 @@
+"""From node functions to what LangGraph runs."""
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import set_config_context
+from langgraph.runtime import get_runtime
+
+from .context import Context, Model
+from .model_calls import Call, Update, _chat, _innermost
+from .state import State
+
+
+class Inline(Runnable[Any, Any]):
+    """A function as LangGraph runs it, and nothing around it: LangGraph traces the node already.
+
+    LangChain's RunnableLambda would look at the function's signature at every call and hand a function without an
+    async form, such as a route, to a thread: a fifth of a turn's time.
+    """
+
+    def __init__(
+        self, run: Callable[[Any], Any], arun: Callable[[Any], Awaitable[Any]] | None = None, *, name: str | None = None
+    ) -> None:
+        self.run, self.arun, self.name = run, arun, name or run.__name__
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
+        """Call it, inside the run's config: LangGraph gives routes none."""
+        with set_config_context(config or {}) as context:
+            return context.run(self.run, input)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
+        """Call its async form if it has one, else itself: then it must not block."""
+        return self.invoke(input, config) if self.arun is None else await self.arun(input)
+
+
+def plain(node: Callable[[Any, Context], Update], default: Context) -> Inline:
+    """A node without model calls; under asyncio it runs in a thread, as an environment may block."""
+
+    def run(state: Any) -> Update:
+        return node(state, context_of(default))
+
+    async def arun(state: Any) -> Update:
+        return await asyncio.to_thread(run, state)
+
+    return Inline(run, arun, name=node.__name__)
+
+
+def calling(
+    node: Callable[[State, Context], Generator[Call, AIMessage, Update]],
+    default: Context,
+    *,
+    then: Callable[[State, Context], Update] | None = None,
+) -> Inline:
+    """A node that asks for model calls by yielding them: one text for the sync and the async way.
+
+    ``then``: a node without model calls that is run in the same superstep, unless the first one ended the episode.
+    """
+
+    def run(state: State) -> Update:
+        ctx = context_of(default)
+        steps = node(state, ctx)
+        answer: Any = None
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = _invoke(call)
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as done:
+            update = _update(done)
+        if then is None or update.get("end"):
+            return update
+        return _changes(state, update | then(_after(state, update), ctx))
+
+    async def arun(state: State) -> Update:
+        ctx = context_of(default)
+        steps = node(state, ctx)
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = await _ainvoke(call)
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as done:
+            update = _update(done)
+        if then is None or update.get("end"):
+            return update
+        return _changes(state, update | await asyncio.to_thread(then, _after(state, update), ctx))
+
+    return Inline(run, arun, name=node.__name__)
+
+
+def _changes(state: State, update: Update) -> Update:
+    """Without what was and stays None: every write is stored."""
+    return {name: value for name, value in update.items() if value is not None or state.get(name) is not None}
+
+
+def _after(state: State, update: Update) -> State:
+    """The state with an update of channels that keep their last value."""
+    return cast(State, {**state, **update})
+
+
+def _invoke(call: Call) -> AIMessage:
+    """Make the call. One that hangs is left behind in its thread, since no thread can be ended."""
+    if call.wait:
+        time.sleep(call.wait)
+    if call.timeout is None:
+        return call.model.invoke(_chat(call), **call.settings())
+    answer = _in_thread(call)
+    try:
+        return answer.result(call.timeout)
+    except TimeoutError:
+        if answer.done():
+            raise
+        raise TimeoutError(f"no answer within {call.timeout:g} s") from None
+
+
+def _in_thread(call: Call) -> "Future[AIMessage]":
+    """Make the call in a thread of its own: one that hangs takes no place of the others'."""
+    answer: Future[AIMessage] = Future()
+    answer.set_running_or_notify_cancel()  # from now on it is not cancelled, only left
+
+    def run() -> None:
+        try:
+            answer.set_result(call.model.invoke(_chat(call), **call.settings()))
+        except BaseException as error:  # it is raised where the call was made
+            answer.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    return answer
+
+
+async def _ainvoke(call: Call) -> AIMessage:
+    """Make the call; one that takes too long is cancelled or, where the model knows no asyncio, left in its thread."""
+    if call.wait:
+        await asyncio.sleep(call.wait)
+    try:
+        async with asyncio.timeout(call.timeout) as limit:
+            if _only_synchronous(call.model):
+                return await asyncio.wrap_future(_in_thread(call))
+            return await call.model.ainvoke(_chat(call), **call.settings())
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"no answer within {call.timeout:g} s") from None
+
+
+def _only_synchronous(model: Model) -> bool:
+    """Whether LangChain would have this chat model wait in the event loop's own threads."""
+    kind = type(_innermost(model))
+    return issubclass(kind, BaseChatModel) and (kind._agenerate, kind._astream) == (
+        BaseChatModel._agenerate,
+        BaseChatModel._astream,
+    )
+
+
+def context_of(default: Context) -> Context:
+    """The run's own context if it was given one of ours, else the agent's."""
+    given = get_runtime().context
+    return given if isinstance(given, Context) else default
+
+
+def _update(done: StopIteration) -> Update:
+    return dict(done.value)

@@ -1,0 +1,64 @@
+"""The dataset card."""
+
+import json
+from typing import Any
+
+from .examples import Summary
+
+
+def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str) -> str:
+    """The dataset card: a README.md whose header tells ``load_dataset`` which file to read."""
+    rows = summary.counterfactual + summary.rehearsal
+    size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
+    table = "\n".join(f"| {label} | {value} |" for label, value in summary.rows())
+    counts = {
+        "success": "its branch ended in success",
+        "improved": "its branch had a higher return than its parent",
+    }[summary.keep]
+    shown = "all earlier turns" if summary.history is None else f"the latest {summary.history} turns"
+    return f"""---
+license: {license}
+task_categories:
+- text-generation
+tags:
+- agents
+- leafe
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: {data}
+---
+
+# Experience examples
+
+Training rows made by leafe-graph from trees of *failure, rewind, revised action, success*
+(LEAFE, [arXiv 2603.16843](https://arxiv.org/abs/2603.16843)).
+
+| | |
+|---|---|
+{table}
+
+## Columns
+
+- `kind`: `counterfactual`, the revised action at a decision point that was rewound to, for each branching event that
+  counts ({counts}); `rehearsal`, every action of the successful trajectories.
+- `prompt`: chat messages: the instruction, {shown} (observation and action) and the current observation. The
+  experience under which a revised action was sampled is left out, and no row holds its text.
+- `completion`: one assistant message: what the model said.
+- `task_id`, `branch_id`, `decision_point` (0-based): where in the exploration the row comes from.
+- `weight`: multiplies the row's loss within its kind.
+- `prompt_token_ids`, `completion_token_ids`: as sampled, where the model gave them; null elsewhere.
+- `version`: of this format.
+
+## Settings of the run
+
+```json
+{json.dumps(settings, indent=2, ensure_ascii=False, default=str)}
+```
+"""
+
+
+_SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]

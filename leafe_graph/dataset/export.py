@@ -1,0 +1,103 @@
+"""A run's rows as files: JSONL, Parquet and a dataset card."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import ConfigError, MissingDependency
+from ..files import replace_file
+from ..prompts import Prompts
+from ..tree.run_folder import RunFolder
+from ..types import Example
+from .card import card
+from .examples import Keep, Summary, examples
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def export(
+    run: RunFolder | str | Path,
+    *,
+    keep: Keep = "success",
+    skip_invalid: bool = False,
+    diverged: bool = False,
+    history: int | Literal["run"] | None = "run",
+    out: str | Path | None = None,
+    prompts: Prompts | None = None,
+    license: str = "unknown",
+) -> Summary:
+    """Write a run's examples as JSONL, Parquet and a dataset card; ``datasets.load_dataset(out)`` reads them.
+
+    Files are replaced whole, never half-written. Without pyarrow the JSONL is written alone and a note says so.
+
+    Args:
+        run: a run folder.
+        keep: which branching events count, see `examples`.
+        skip_invalid: make no row of a turn that the environment called invalid, see `examples`.
+        diverged: also take branches that were played on after an accepted divergence, see `examples`.
+        history: "run": as the policy was run.
+        out: folder to write to; None is ``examples`` in the run folder.
+        prompts: the texts that the policy was run with.
+        license: for the dataset card; a Hugging Face licence name.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    if not folder.config:
+        raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
+    settings = dict(folder.config.get("settings", {}))
+    ran = settings.get("history")
+    shown = ran if history == "run" else history
+    rows, summary = examples(
+        folder.branches,
+        keep=keep,
+        skip_invalid=skip_invalid,
+        diverged=diverged,
+        history=shown,
+        prompts=prompts,
+        prompt_ids=shown == ran,
+    )
+    target = Path(out) if out is not None else folder.folder / "examples"
+    target.mkdir(parents=True, exist_ok=True)
+    replace_file(target / "examples.jsonl", lambda file: write_jsonl(rows, file))
+    summary.files = ["examples.jsonl", "README.md"]
+    data = "examples.parquet"
+    try:
+        replace_file(target / data, lambda file: write_parquet(rows, file))
+        summary.files.insert(1, data)
+    except MissingDependency as error:
+        (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
+        data = "examples.jsonl"
+        summary.notes.append(f"no Parquet file: {error}")
+    text = card(summary, settings, data=data, license=license)
+    replace_file(target / "README.md", lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
+    return summary
+
+
+def write_jsonl(rows: list[Example], file: Path) -> None:
+    """Write one row a line."""
+    with open(file, "w", encoding="utf-8", newline="\n") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_parquet(rows: list[Example], file: Path) -> None:
+    """Write rows with a fixed schema, so that an export without token ids has the same columns as one with them.
+
+    Raises:
+        MissingDependency: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependency(extra="train", needed_for="Writing Parquet") from error
+    message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    types: dict[str, Any] = {
+        "version": pa.int32(),
+        "prompt": message,
+        "completion": message,
+        "decision_point": pa.int32(),
+        "weight": pa.float64(),
+        "prompt_token_ids": pa.list_(pa.int32()),
+        "completion_token_ids": pa.list_(pa.int32()),
+    }
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), file)

@@ -1,0 +1,10 @@
+"""Judging policies: unbiased Pass@k over independent samples, with intervals, and two policies paired.
+
+It knows tree and files; never LangGraph.
+"""
+
+from .compare import Comparison, compare
+from .plots import plot, table
+from .results import Result, pass_at_k, result_from_branches, result_from_run
+
+__all__ = ["Comparison", "Result", "compare", "pass_at_k", "plot", "result_from_branches", "result_from_run", "table"]

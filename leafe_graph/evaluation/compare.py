@@ -1,0 +1,97 @@
+"""Two policies on the same tasks, paired."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from ..errors import ConfigError
+from ..files import save_json
+from ..types import FORMAT_VERSION
+from .statistics import bootstrap, dot, interval, sign_flip_p
+
+if TYPE_CHECKING:
+    from rich.table import Table
+from .results import RESAMPLES, Result, powers_of_two
+
+
+class Difference(BaseModel):
+    """How much higher the second policy's Pass@k is, paired over tasks."""
+
+    k: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    """Two-sided sign-flip test of no difference: exact where few tasks differ, else by random flips."""
+
+
+class Comparison(BaseModel):
+    """Two policies on the same tasks."""
+
+    version: int = FORMAT_VERSION
+    first: str
+    second: str
+    tasks: int
+    differences: list[Difference]
+
+    def save(self, file: str | Path) -> Path:
+        """Write as JSON; replaces the file whole."""
+        return save_json(Path(file), self.model_dump())
+
+    def table(self) -> "Table":
+        """A table for the terminal: rich prints it."""
+        from rich.table import Table
+
+        table = Table(title=f"{self.second} against {self.first}, paired over {self.tasks} tasks")
+        for head in ("Pass@k, %", self.first, self.second, "difference [95% interval]", "p"):
+            table.add_column(head, justify="right")
+        for d in self.differences:
+            gain = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+            table.add_row(str(d.k), f"{100 * d.first:.1f}", f"{100 * d.second:.1f}", gain, f"{d.p:.4f}")
+        return table
+
+
+def compare(
+    first: Result, second: Result, ks: Iterable[int] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """The second policy against the first, task by task.
+
+    Args:
+        first: the baseline.
+        second: the policy in question; on the same tasks.
+        ks: None: the powers of two that both have samples for, and the largest k.
+        resamples: of tasks for the interval, and of signs for the test.
+        seed: of the random numbers.
+
+    Raises:
+        ConfigError: the tasks differ; the message names them.
+    """
+    ids, other = ({task.task_id for task in result.tasks} for result in (first, second))
+    if ids != other:
+        raise ConfigError(
+            f"only the same tasks can be compared; only {first.policy} has {_some(ids - other)}, only {second.policy} "
+            f"has {_some(other - ids)}: evaluate both on one list of tasks"
+        )
+    ks = powers_of_two(min(first.n, second.n)) if ks is None else list(ks)
+    order = sorted(ids)
+    baseline = [[first.per_task(k)[task] for task in order] for k in ks]
+    changed = [[second.per_task(k)[task] for task in order] for k in ks]
+    deltas = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(baseline, changed, strict=True)]
+    resampled = dot(bootstrap(len(order), resamples, seed), deltas)
+    flipped = [sign_flip_p(delta, resamples, seed) for delta in deltas]
+    differences = []
+    for i, k in enumerate(ks):
+        low, high = interval(resampled[i])
+        a, b = fmean(baseline[i]), fmean(changed[i])
+        differences.append(Difference(k=k, first=a, second=b, difference=b - a, low=low, high=high, p=flipped[i]))
+    return Comparison(first=first.policy, second=second.policy, tasks=len(order), differences=differences)
+
+
+def _some(ids: Iterable[str]) -> str:
+    names = sorted(ids)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
