@@ -22,7 +22,8 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from leafe_graph import Limits, Prompts, explore, load_model
+from leafe_graph import Limits, Prompts, load_model
+from leafe_graph.exploration import explore
 from leafe_graph.models.embedded import embedded_model_path
 from leafe_graph.serve import VllmServer
 from leafe_graph.testing import ScriptedModel

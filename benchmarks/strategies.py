@@ -9,7 +9,7 @@ from pathlib import Path
 from leafe_graph import Budget, Limits
 from leafe_graph.demo import LEVELS, WARM_START, play, policy
 from leafe_graph.envs import sokoban
-from leafe_graph.strategies import STRATEGIES
+from leafe_graph.exploration.strategies import STRATEGIES
 
 COSTS = ("env_steps", "model_calls", "reflections", "prompt_tokens", "completion_tokens")
 

@@ -30,9 +30,8 @@ from time import perf_counter
 from typing import Any
 
 from leafe_graph.finetune import TrainConfig, backends
-from leafe_graph.finetune.chains import chains
-from leafe_graph.finetune.data import IGNORED, SourceRow, TokenRow, read_examples, tokenize
-from leafe_graph.finetune.objective import micro_batches
+from leafe_graph.finetune.batches import chains, micro_batches
+from leafe_graph.finetune.tokens import IGNORED, SourceRow, TokenRow, read_examples, tokenize
 from leafe_graph.finetune.train import train
 
 CONTENDERS = {"trl": "TRL SFTTrainer", "peft": "ours on PEFT", "unsloth": "ours on Unsloth"}

@@ -6,61 +6,15 @@ Whatever builds the model, rows, masks and loss are the same. All imports of tor
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError, MissingDependency
+from leafe_graph.models.folders import needs_train_extra
 
 from .config import TrainConfig
 from .parallel import processes
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def needs_train_extra() -> Iterator[None]:
-    """Turn a failing import into the error that names what to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise MissingDependency(extra="train", needed_for="training") from error
-
-
-def model_folder(spec: str) -> str:
-    """What `from_pretrained` takes for a model spec: a folder where it names one, else a hub name."""
-    name = spec.removeprefix("local:")
-    if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser().resolve())
-    if spec == "local:smollm2-135m":
-        from leafe_graph.models.embedded import embedded_model_path
-
-        return str(embedded_model_path())
-    if spec != name or name.startswith((".", "/", "~")):
-        raise ConfigError(f'no model folder at {name}; expected a Hugging Face folder or "local:smollm2-135m"')
-    return name
-
-
-def load_tokenizer(folder: str) -> Any:
-    """The model's tokenizer, which must have a chat template."""
-    with needs_train_extra():
-        from transformers import AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if not tokenizer.chat_template:
-        raise ConfigError(f"the tokenizer of {folder} has no chat template: rows are chat messages and need one")
-    return tokenizer
-
-
-def stop_ids(folder: str, tokenizer: Any) -> set[int]:
-    """Ids that end a message: the tokenizer's eos, and those at which generation stops."""
-    from transformers import GenerationConfig
-
-    ids = {tokenizer.eos_token_id}
-    with suppress(OSError):  # a model without generation_config.json
-        eos = GenerationConfig.from_pretrained(folder).eos_token_id
-        ids |= {eos} if isinstance(eos, int) else set(eos or [])
-    return ids - {None}
 
 
 def load(config: TrainConfig, folder: str, device: Any) -> tuple[Any, str]:

@@ -53,7 +53,7 @@ def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
 
 
 def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, tasks: int) -> str:
-    from leafe_graph.serve import RANKS
+    from leafe_graph.models.folders import RANKS
 
     lora = json.loads((result.adapter / "adapter_config.json").read_text(encoding="utf-8"))
     if config.objective == "leafe":

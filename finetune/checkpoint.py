@@ -11,7 +11,7 @@ from typing import Any
 from leafe_graph.errors import ConfigError
 
 from .config import TrainConfig
-from .data import TokenRow
+from .tokens import TokenRow
 
 log = logging.getLogger(__name__)
 

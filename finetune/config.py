@@ -201,7 +201,7 @@ class TrainResult:
     """How many shared the work."""
     token_ids: dict[str, int] = field(default_factory=dict)
     """What became of the token ids that rows carry: "recorded", "differ", "prompt_from_text" and "from_text" count
-    training rows, see `leafe_graph.finetune.data.token_id_counts`; empty where no row carries any."""
+    training rows, see `leafe_graph.finetune.tokens.token_id_counts`; empty where no row carries any."""
     warnings: list[str] = field(default_factory=list)
     """What was worth a warning, e.g. a tiny counterfactual set."""
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import LeafeError, MissingDependency
+from leafe_graph.models.folders import merge
 
 from .config import TrainResult
-from .outputs import merge
 
 log = logging.getLogger(__name__)
 

@@ -33,25 +33,3 @@ def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
         for file in out.glob("model-*.gguf"):
             file.unlink()
     os.replace(new, weights)
-
-
-def save_merged(out: Path, *, folder: str, tokenizer: Any, dtype: str) -> Path:
-    """Write ``out/merged``: base plus the adapter *as saved*, in one folder for plain transformers."""
-    target, building = out / "merged", out / "merged.tmp"
-    merge(out, building, folder=folder, tokenizer=tokenizer, dtype=dtype)
-    shutil.rmtree(target, ignore_errors=True)
-    building.rename(target)
-    return target
-
-
-def merge(adapter: Path, target: Path, *, folder: str, tokenizer: Any, dtype: str) -> None:
-    """Write base plus adapter to ``target``; what is there goes."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
-    shutil.rmtree(target, ignore_errors=True)
-    merged.save_pretrained(target)
-    tokenizer.save_pretrained(target)

@@ -17,18 +17,20 @@ from random import Random
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import save_json
+from leafe_graph.models import folders
 
 from . import backends, outputs, parallel
+from .batches import chains, epoch_steps, micro_batches, steps_in_epoch
 from .card import write_card
-from .chains import chains
 from .checkpoint import State, fingerprint
 from .config import TrainConfig, TrainResult
-from .data import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
 from .gguf import converter_for, save_gguf
 from .hub import check_hub, push
+from .loss import chain_nll, objective_value
 from .metrics import Metrics, ProgressBar, plot, read_metrics
-from .objective import chain_nll, coefficients, epoch_steps, micro_batches, objective_value, steps_in_epoch
-from .reading import refuse_shared_tasks, split_tasks
+from .objectives.leafe import coefficients
+from .rows import refuse_shared_tasks, split_tasks
+from .tokens import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +45,12 @@ def train(config: TrainConfig) -> TrainResult:
     trained), and `LeafeError` if, after the training, the conversion or the upload fails: the same call does that anew.
     """
     backends.start_unsloth_first(config)
-    with backends.needs_train_extra():
+    with folders.needs_train_extra():
         import torch
 
-    folder = backends.model_folder(config.model)
-    tokenizer = backends.load_tokenizer(folder)
-    stops = backends.stop_ids(folder, tokenizer)
+    folder = folders.model_folder(config.model)
+    tokenizer = folders.load_tokenizer(folder)
+    stops = folders.stop_ids(folder, tokenizer)
 
     def tokenized(read: Sequence[SourceRow], use: str) -> list[TokenRow]:
         rows = tokenize(
@@ -216,7 +218,7 @@ def train(config: TrainConfig) -> TrainResult:
         )
         plot(out)
         if config.merge:
-            outputs.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
+            folders.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
         if result.gguf and converter:
             save_gguf(result, converter, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
         save_json(out / "result.json", result.summary())

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     )
     from .evaluation.compare import Comparison, compare
     from .evaluation.results import Result, pass_at_k, result_from_branches
-    from .explore import aexplore, explore
+    from .exploration.explore import aexplore, explore
+    from .exploration.pruning import prune
     from .models.load import load_model
     from .prompts import Prompts
-    from .prune import prune
     from .serve import VllmServer
     from .settings import Limits
     from .tree.run_folder import RunFolder
@@ -113,10 +113,10 @@ _HOME = {
         "MissingDependency ModelError ReplayDivergence RunFolderError",
         "evaluation.compare": "Comparison compare",
         "evaluation.results": "Result pass_at_k result_from_branches",
-        "explore": "aexplore explore",
+        "exploration.explore": "aexplore explore",
+        "exploration.pruning": "prune",
         "models.load": "load_model",
         "prompts": "Prompts",
-        "prune": "prune",
         "serve": "VllmServer",
         "settings": "Limits",
         "tree.run_folder": "RunFolder",

@@ -26,9 +26,9 @@ from pydantic_settings import (
 )
 
 from .errors import LeafeError
+from .exploration.strategies import StrategyName
 from .finetune.config import TrainConfig
 from .settings import Limits
-from .strategies import StrategyName
 from .types import OnDivergence
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.language_models import BaseChatModel
 from rich.console import Console
 from rich.table import Table
 
@@ -26,8 +25,7 @@ from .env.protocol import TextEnv
 from .env.subprocess_env import SubprocessEnv
 from .envs.catalog import WORLDS
 from .errors import ConfigError, MissingDependency
-from .explore import explore
-from .models.load import load_model
+from .exploration.explore import explore
 from .prompts import Prompts
 from .settings import Limits
 from .tree.run_folder import RunFolder
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
     from .evaluation.results import Result
     from .finetune.config import TrainConfig, TrainResult
 from .importing import _see_this_folder, attribute
+from .models.load import chat_model
 
 MAX_TURNS = 30
 """Longest path, for an environment whose module has no ``HORIZON``."""
@@ -230,7 +229,7 @@ def run_serve(config: "Serve") -> None:
 
 def run_prune(config: "Prune") -> None:
     """``leafe prune``."""
-    from .prune import prune
+    from .exploration.pruning import prune
 
     _show(f"checkpoints: {config.run}", vars(prune(config.run, checkpoints=config.checkpoints)).items())
 
@@ -282,15 +281,6 @@ COMMANDS: dict[str, Callable[[Any], object]] = {
     "run": run_rounds,
     "demo": run_demo,
 }
-
-
-def chat_model(spec: str, **settings: Any) -> BaseChatModel:
-    """A model from a command line's spec: what `load_model` knows, or ``python:MODULE:ATTRIBUTE``."""
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if not spec.startswith("python:"):
-        return load_model(spec, **settings)
-    found = attribute(spec.removeprefix("python:"), "model")
-    return load_model(found if isinstance(found, BaseChatModel) else found(), **settings)
 
 
 def environment(

@@ -22,7 +22,7 @@ from .envs import sokoban
 from .evaluation.compare import compare
 from .evaluation.plots import plot, table
 from .evaluation.results import Result, result_from_run
-from .explore import explore
+from .exploration.explore import explore
 from .models.load import load_model
 from .prompts import Prompts
 from .report.page import write_report

@@ -12,7 +12,7 @@ from typing import Any
 from worlds import wandering_reply
 
 from leafe_graph.budget import Budget
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder

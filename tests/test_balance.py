@@ -15,7 +15,7 @@ from worlds import PIT
 pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
 
 from leafe_graph.agent.retries import transient
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.models import balanced as balance
 from leafe_graph.models.balanced import LEFT_OUT, SLACK, Servers
 from leafe_graph.models.load import load_model

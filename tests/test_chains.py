@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from rows import write
 
 from leafe_graph.finetune import TrainConfig
-from leafe_graph.finetune.chains import chains
-from leafe_graph.finetune.data import TokenRow
+from leafe_graph.finetune.batches import chains, epoch_steps
+from leafe_graph.finetune.loss import chain_nll
 from leafe_graph.finetune.metrics import read_metrics
-from leafe_graph.finetune.objective import chain_nll, epoch_steps
+from leafe_graph.finetune.tokens import TokenRow
 from leafe_graph.finetune.train import train
 from leafe_graph.types import FORMAT_VERSION, Example, ExampleKind, Message
 

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from rows import row
 
 from leafe_graph.errors import ConfigError, ExampleError, ModelError
-from leafe_graph.finetune.data import SourceRow, TokenRow, token_id_counts, tokenize
+from leafe_graph.finetune.tokens import SourceRow, TokenRow, token_id_counts, tokenize
 from leafe_graph.models.chat_tokens import ChatTokenizer
 from leafe_graph.models.local.chat_model import LocalChatModel
 from leafe_graph.types import Example, Message

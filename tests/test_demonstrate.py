@@ -11,7 +11,7 @@ from leafe_graph.cli import main
 from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.envs import sokoban
 from leafe_graph.errors import EnvError
-from leafe_graph.finetune.data import read_examples
+from leafe_graph.finetune.tokens import read_examples
 from leafe_graph.prompts import BRIEF
 from leafe_graph.types import Example, Task
 

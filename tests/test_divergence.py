@@ -16,7 +16,7 @@ from leafe_graph.dataset.examples import examples
 from leafe_graph.dataset.export import export
 from leafe_graph.env import EnvPool
 from leafe_graph.errors import ReplayDivergence
-from leafe_graph.explore import aexplore, explore
+from leafe_graph.exploration.explore import aexplore, explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel
 from leafe_graph.tree.run_folder import RunFolder

@@ -29,10 +29,10 @@ from leafe_graph.agent.graph import create_leafe_graph
 from leafe_graph.budget import Budget, Ledger
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import ConfigError, MissingDependency, RunFolderError
-from leafe_graph.explore import aexplore, explore
+from leafe_graph.exploration.explore import aexplore, explore
+from leafe_graph.exploration.strategies import StrategyName
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits
-from leafe_graph.strategies import StrategyName
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
 from leafe_graph.tree.branches import path
 from leafe_graph.tree.run_folder import RunFolder
@@ -236,7 +236,7 @@ def ledgers(monkeypatch: pytest.MonkeyPatch) -> list[Ledger]:
                 limit = getattr(self.budget, field)
                 assert limit is None or self.spent[field] <= limit, field  # type: ignore[literal-required]
 
-    monkeypatch.setattr(importlib.import_module("leafe_graph.explore"), "Ledger", Watched)
+    monkeypatch.setattr(importlib.import_module("leafe_graph.exploration.explore"), "Ledger", Watched)
     return made
 
 

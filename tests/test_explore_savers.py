@@ -10,7 +10,7 @@ from postgres import Server
 from worlds import PIT, forest, pit_reply
 
 from leafe_graph.errors import ConfigError
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.testing import GridWorld, ScriptedModel
 from leafe_graph.tree.run_folder import RunFolder
 

@@ -16,7 +16,7 @@ from leafe_graph.dataset.examples import examples
 from leafe_graph.dataset.export import export
 from leafe_graph.dataset.leaks import LEAK_RUN
 from leafe_graph.errors import ConfigError
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder

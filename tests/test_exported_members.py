@@ -89,11 +89,11 @@ def test_type_checkers_see_the_same_names() -> None:
 def test_functions_are_not_hidden_by_modules_of_the_same_name() -> None:
     """``explore`` and ``export`` are functions, whatever was imported before."""
     code = """
-import leafe_graph.explore, leafe_graph.dataset.export
+import leafe_graph.exploration.explore, leafe_graph.dataset.export
 from leafe_graph import explore, export
 assert callable(explore) and callable(export)
-from leafe_graph.explore import aexplore
-assert callable(leafe_graph.explore) and callable(leafe_graph.dataset.export)
+from leafe_graph.exploration.explore import aexplore
+assert callable(leafe_graph.exploration.explore) and callable(leafe_graph.dataset.export)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -115,7 +115,7 @@ def test_importing_is_light(modules: str) -> None:
 def test_environments_need_no_torch() -> None:
     """The agent, its environments and the fine-tuning package load without it."""
     code = (
-        "import sys, leafe_graph, leafe_graph.envs.sokoban, leafe_graph.finetune.train, leafe_graph.finetune.data\n"
+        "import sys, leafe_graph, leafe_graph.envs.sokoban, leafe_graph.finetune.train, leafe_graph.finetune.tokens\n"
         "for name in leafe_graph.__all__: getattr(leafe_graph, name)\n"
         "print([name for name in ('torch', 'transformers', 'peft', 'datasets', 'matplotlib') if name in sys.modules])"
     )

@@ -14,7 +14,7 @@ from families import CONTROLS, FAMILIES, end, tokenizer
 from rows import row
 
 from leafe_graph.errors import ConfigError, ExampleError
-from leafe_graph.finetune.data import IGNORED, TokenRow, doubts, read_examples, tokenize
+from leafe_graph.finetune.tokens import IGNORED, TokenRow, doubts, read_examples, tokenize
 from leafe_graph.models.chat_tokens import ChatTokenizer
 
 

@@ -8,7 +8,7 @@ import pytest
 from rows import row, write
 
 from leafe_graph.errors import ConfigError, ExampleError
-from leafe_graph.finetune.data import (
+from leafe_graph.finetune.tokens import (
     IGNORED,
     TokenRow,
     doubts,

@@ -26,7 +26,7 @@ from leafe_graph.agent.graph import create_leafe_agent, create_leafe_graph
 from leafe_graph.budget import Budget
 from leafe_graph.env import EnvPool
 from leafe_graph.errors import ConfigError
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.prompts import Prompts
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 

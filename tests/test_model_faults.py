@@ -19,7 +19,7 @@ from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.agent.retries import RETRY, pause, transient
 from leafe_graph.budget import Budget
 from leafe_graph.errors import ConfigError, ModelError
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.models.load import load_model
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks

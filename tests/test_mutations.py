@@ -17,7 +17,7 @@ from leafe_graph.env import pool as env
 from leafe_graph.errors import LeafeError
 from leafe_graph.testing import GridWorld, SnapshotGridWorld, check_saver
 
-explore = importlib.import_module("leafe_graph.explore")
+explore = importlib.import_module("leafe_graph.exploration.explore")
 
 TREE: list[Any] = [
     (0, 1, [("left", None), ("up", 0), ("right", 1), ("right", None)]),

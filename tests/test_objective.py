@@ -12,9 +12,11 @@ from rows import row, unequal, write
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.finetune import TrainConfig
-from leafe_graph.finetune.data import TokenRow, read_examples, tokenize
+from leafe_graph.finetune.batches import epoch_steps, micro_batches
+from leafe_graph.finetune.loss import chain_nll, objective_value
 from leafe_graph.finetune.metrics import read_metrics
-from leafe_graph.finetune.objective import chain_nll, coefficients, epoch_steps, micro_batches, objective_value
+from leafe_graph.finetune.objectives.leafe import coefficients
+from leafe_graph.finetune.tokens import TokenRow, read_examples, tokenize
 from leafe_graph.finetune.train import train
 
 torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')

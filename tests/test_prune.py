@@ -18,11 +18,11 @@ from leafe_graph.agent.graph import create_leafe_graph
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.dataset.export import export
 from leafe_graph.errors import ConfigError, RunFolderError
-from leafe_graph.explore import aexplore, explore
-from leafe_graph.prune import prune, wanted
+from leafe_graph.exploration.explore import aexplore, explore
+from leafe_graph.exploration.pruning import prune, wanted
+from leafe_graph.exploration.strategies import STRATEGIES, next_request, waiting
 from leafe_graph.report.page import write_report
 from leafe_graph.settings import Limits
-from leafe_graph.strategies import STRATEGIES, next_request, waiting
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch

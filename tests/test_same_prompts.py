@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from worlds import TOLD, is_reflection
 
 from leafe_graph.agent.graph import create_leafe_agent
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.models.local.kv import common
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits

@@ -12,9 +12,9 @@ import pytest
 from rows import row, write
 
 from leafe_graph.dataset.examples import examples
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.finetune import TrainConfig
-from leafe_graph.finetune.data import read_examples, token_id_counts, tokenize
+from leafe_graph.finetune.tokens import read_examples, token_id_counts, tokenize
 from leafe_graph.finetune.train import train
 from leafe_graph.models.embedded import embedded_model_path
 from leafe_graph.models.load import load_model

@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from worlds import forest, wandering_reply
 
 from leafe_graph.errors import RunFolderError
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder

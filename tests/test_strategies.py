@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leafe_graph.exploration.strategies import STRATEGIES, Request, StrategyName, next_request
 from leafe_graph.settings import Limits
-from leafe_graph.strategies import STRATEGIES, Request, StrategyName, next_request
 from leafe_graph.types import Branch
 
 WIDE = Limits(max_branches=100)

@@ -20,7 +20,7 @@ from worlds import forest, is_reflection
 from leafe_graph.env import EnvPool, SnapshotEnv
 from leafe_graph.env.subprocess_env import SubprocessEnv
 from leafe_graph.errors import ConfigError, EnvError, EnvLost, MissingDependency
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import ScriptedModel, check_env, grid_tasks
 

@@ -16,7 +16,7 @@ from leafe_graph.errors import ConfigError, ExampleError, MissingDependency
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune import train as train_module
 from leafe_graph.finetune.checkpoint import State
-from leafe_graph.finetune.reading import read_examples, split_tasks
+from leafe_graph.finetune.rows import read_examples, split_tasks
 from leafe_graph.finetune.train import learning_rate, train
 from leafe_graph.types import ExampleKind
 

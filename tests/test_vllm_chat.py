@@ -13,7 +13,7 @@ from worlds import PIT
 pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
 
 from leafe_graph.dataset.examples import examples
-from leafe_graph.explore import explore
+from leafe_graph.exploration.explore import explore
 from leafe_graph.models.load import load_model
 from leafe_graph.testing import GridWorld
 

@@ -13,7 +13,7 @@ from typing import Any
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune import train as trainer
 from leafe_graph.finetune.checkpoint import State
-from leafe_graph.finetune.data import TokenRow
+from leafe_graph.finetune.tokens import TokenRow
 
 
 def watched(config: TrainConfig, killed_at: int = 0) -> dict[str, Any]:

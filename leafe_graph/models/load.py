@@ -7,6 +7,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from ..errors import ConfigError, MissingDependency
+from ..importing import attribute
 
 EMBEDDED = "smollm2-135m"
 KNOWN = (
@@ -97,3 +98,12 @@ def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
         return VllmChatModel(model=name, **kwargs)
     model: BaseChatModel = ChatOpenAI(model=name, **kwargs)
     return model
+
+
+def chat_model(spec: str, **settings: Any) -> BaseChatModel:
+    """A model from a command line's spec: what `load_model` knows, or ``python:MODULE:ATTRIBUTE``."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if not spec.startswith("python:"):
+        return load_model(spec, **settings)
+    found = attribute(spec.removeprefix("python:"), "model")
+    return load_model(found if isinstance(found, BaseChatModel) else found(), **settings)

@@ -24,27 +24,27 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
-from .agent.context import Context, Model
-from .agent.graph import as_model, build_graph, recursion_limit
-from .agent.records import as_task, branch_record, place
-from .agent.retries import RETRY, TIMEOUT
-from .agent.state import AgentInput, BranchInfo, State, forked
-from .budget import Budget, Ledger
-from .checkpoint.open import Checkpoints, Saver, open_saver
-from .checkpoint.sqlite import TreeSaver
-from .env.pool import EnvPool
-from .env.protocol import TextEnv
-from .errors import ConfigError, ModelError, RunFolderError
-from .files import full_disk
-from .interrupts import first_interrupt
+from ..agent.context import Context, Model
+from ..agent.graph import as_model, build_graph, recursion_limit
+from ..agent.records import as_task, branch_record, place
+from ..agent.retries import RETRY, TIMEOUT
+from ..agent.state import AgentInput, BranchInfo, State, forked
+from ..budget import Budget, Ledger
+from ..checkpoint.open import Checkpoints, Saver, open_saver
+from ..checkpoint.sqlite import TreeSaver
+from ..env.pool import EnvPool
+from ..env.protocol import TextEnv
+from ..errors import ConfigError, ModelError, RunFolderError
+from ..files import full_disk
+from ..prompts import Prompts
+from ..settings import Limits
+from ..tree.branches import path, played
+from ..tree.run_folder import RunFolder
+from ..types import Branch, OnDivergence, Task
+from .ctrl_c import first_interrupt
 from .progress import Progress
-from .prompts import Prompts
-from .prune import is_spent, wanted
-from .settings import Limits
+from .pruning import is_spent, wanted
 from .strategies import Request, StrategyName, may_follow, next_request
-from .tree.branches import path, played
-from .tree.run_folder import RunFolder
-from .types import Branch, OnDivergence, Task
 
 INTERVAL = 30.0
 """Seconds between commits of branches in play: what a kill takes from them is played again anyway."""

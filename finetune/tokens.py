@@ -21,7 +21,7 @@ from leafe_graph.errors import ModelError
 from leafe_graph.models.chat_tokens import ChatTokenizer
 from leafe_graph.types import Message
 
-from .reading import Problem, SourceRow, example_files, raise_problems, read_examples, short
+from .rows import Problem, SourceRow, example_files, raise_problems, read_examples, short
 
 __all__ = [
     "IGNORED",

@@ -4,23 +4,20 @@ A tree needs the decision points at which its strategy may still fork; a finishe
 and reporting read the log, so they go on as before.
 """
 
-import json
-import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .budget import Budget, Ledger
-from .checkpoint.open import Saver
-from .checkpoint.sqlite import TreeSaver
-from .errors import ConfigError
-from .settings import Limits
+from ..budget import Budget, Ledger
+from ..checkpoint.open import Saver
+from ..checkpoint.shrink import _is_langgraphs, _prune_langgraph, _prune_own, _size
+from ..errors import ConfigError
+from ..settings import Limits
+from ..tree.branches import path, played
+from ..tree.run_folder import RunFolder
+from ..types import Branch
 from .strategies import StrategyName, waiting
-from .tree.branches import path, played
-from .tree.run_folder import RunFolder
-from .types import Branch
 
 
 @dataclass(frozen=True)
@@ -104,52 +101,3 @@ def wanted(strategy: StrategyName, tree: Mapping[str, Branch], limits: Limits) -
         if thread_id is not None and checkpoint_id is not None:
             found[thread_id].add(checkpoint_id)
     return dict(found)
-
-
-def _prune_own(file: Path, decisions: Mapping[str, Collection[str]], own: Collection[str] | None) -> int:
-    """``own``: the threads that may be dropped; None is all."""
-    with TreeSaver(file) as saver:
-        gone = _droppable(saver.threads(), own) - decisions.keys()
-        for thread_id in gone:
-            saver.delete_thread(thread_id)
-        for thread_id, ids in decisions.items():
-            saver.keep(thread_id, ids)
-        saver.vacuum()
-    return len(gone)
-
-
-_CHAIN = """WITH RECURSIVE chain(id) AS (
-    SELECT value FROM json_each(?2)
-    UNION SELECT parent_checkpoint_id FROM chain JOIN checkpoints ON checkpoint_id = chain.id
-    WHERE thread_id = ?1 AND parent_checkpoint_id IS NOT NULL)"""
-
-
-def _is_langgraphs(file: Path) -> bool:
-    with closing(sqlite3.connect(file)) as db:
-        columns = {row[1] for row in db.execute("PRAGMA table_info(checkpoints)")}
-    return "parent_checkpoint_id" in columns
-
-
-def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]], own: Collection[str] | None) -> int:
-    """The same in the tables of LangGraph's SqliteSaver: decision points keep the ancestors they are rebuilt from."""
-    with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as db:
-        threads = _droppable((name for (name,) in db.execute("SELECT DISTINCT thread_id FROM checkpoints")), own)
-        gone = threads - decisions.keys()
-        db.execute("BEGIN IMMEDIATE")
-        for thread_id in threads:
-            kept = json.dumps(sorted(decisions.get(thread_id, ())))
-            for table in ("writes", "checkpoints"):
-                of = "thread_id = ?1 AND checkpoint_id NOT IN (SELECT id FROM chain)"
-                db.execute(f"{_CHAIN} DELETE FROM {table} WHERE {of}", (thread_id, kept))
-        db.execute("COMMIT")
-        db.execute("VACUUM")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return len(gone)
-
-
-def _droppable(threads: Iterable[str], own: Collection[str] | None) -> set[str]:
-    return set(threads) if own is None else set(threads) & set(own)
-
-
-def _size(file: Path) -> int:
-    return sum(part.stat().st_size for part in (file, Path(f"{file}-wal")) if part.exists())

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from .budget import Ledger
-from .types import Branch, Task
+from ..budget import Ledger
+from ..types import Branch, Task
 
 
 class Progress:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from .settings import Limits
-from .types import Branch
+from ..settings import Limits
+from ..types import Branch
 
 StrategyName = Literal["leafe", "independent", "refine"]
 
