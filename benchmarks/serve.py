@@ -25,7 +25,7 @@ from openai import AsyncOpenAI
 
 from leafe_graph import Limits
 from leafe_graph.exploration import explore
-from leafe_graph.serve import VllmServer
+from leafe_graph.serve.server import VllmServer
 from leafe_graph.testing import SnapshotGridWorld, grid_tasks
 
 PATIENCE = 3000.0

@@ -7,8 +7,9 @@ import argparse
 from pathlib import Path
 
 from leafe_graph import Budget, Limits
-from leafe_graph.demo import LEVELS, WARM_START, play, policy
+from leafe_graph.demo import play, policy
 from leafe_graph.envs import sokoban
+from leafe_graph.envs.sokoban.warm_start import LEVELS, WARM_START
 from leafe_graph.exploration.strategies import STRATEGIES
 
 COSTS = ("env_steps", "model_calls", "reflections", "prompt_tokens", "completion_tokens")

@@ -8,12 +8,19 @@ Nothing of an environment is imported here. An environment's module has, beside 
 - ``expert(task)``: the actions with which an expert wins the task from its start.
 """
 
+import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from leafe_graph.errors import MissingDependency
+from leafe_graph.env.protocol import TextEnv
+from leafe_graph.errors import ConfigError, MissingDependency
+from leafe_graph.importing import _see_this_folder, attribute
+from leafe_graph.types import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +118,56 @@ WORLDS: dict[str, World] = {
         ),
     )
 }
+
+
+MAX_TURNS = 30
+"""Longest path, for an environment whose module has no ``HORIZON``."""
+
+
+def environment(
+    name: str, *, split: str, n: int | None, start: int = 0, options: dict[str, Any], levels: Path | None = None
+) -> tuple[Callable[[], TextEnv], list[Task]]:
+    """What makes an environment, and its tasks; each option goes to whichever of the two names it.
+
+    Raises:
+        ConfigError: an unknown environment or option, or no task is left.
+    """
+    make, module = _world(name)
+    tasks, load_levels = getattr(module, "tasks", None), getattr(module, "load_levels", None)
+    if not callable(tasks):
+        raise ConfigError(f"environment {name!r}: its module {module} has no function tasks(split, n, start=…)")
+    parameters = inspect.signature(make).parameters.values()
+    for_env = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+    takes_any = len(for_env) < len(parameters)
+    for_tasks = inspect.signature(tasks).parameters.keys() - {"split", "n", "start"}
+    if (unknown := sorted(options.keys() - for_env - for_tasks)) and not takes_any:
+        raise ConfigError(f"environment {name!r} has no options {unknown}; it has {sorted({*for_env, *for_tasks})}")
+    if levels is None:
+        found = tasks(split, n or 50, start=start, **{key: options[key] for key in options.keys() & for_tasks})
+    elif callable(load_levels):
+        found = load_levels(levels)[start:][:n]
+    else:
+        raise ConfigError(f"environment {name!r} reads no level files: leave levels out")
+    if not found:
+        raise ConfigError(f"no task is left of {levels or split} after the first {start}")
+    kwargs = {key: options[key] for key in options.keys() & for_env | {*unknown}}
+    return partial(make, **kwargs), found
+
+
+def horizon(name: str) -> int:
+    """The longest path in an environment, in turns, unless something else is asked for."""
+    turns: int = getattr(_world(name)[1], "HORIZON", MAX_TURNS)
+    return turns
+
+
+def _world(name: str) -> tuple[Any, Any]:
+    """The environment's class and its module; ``gymnasium:ID`` is what Gymnasium has under that id."""
+    if name.startswith("gymnasium:"):
+        from leafe_graph.env import gymnasium_adapter as gymnasium
+
+        _see_this_folder()
+        return partial(gymnasium.from_gymnasium, gymnasium.registered(name.removeprefix("gymnasium:"))), gymnasium
+    if world := WORLDS.get(name):
+        world.require()
+    make = attribute(world.env if world else name, "env")
+    return make, inspect.getmodule(make)

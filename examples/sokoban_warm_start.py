@@ -19,8 +19,8 @@ import random
 from pathlib import Path
 
 from leafe_graph.dataset.demonstrate import Episode, demonstration
-from leafe_graph.demo import PROMPTS
 from leafe_graph.envs import sokoban
+from leafe_graph.envs.sokoban.warm_start import PROMPTS
 from leafe_graph.types import EndReason, Example, Task, Turn
 
 INSTRUCTION = "Sokoban."  # short: on a CPU every prompt token counts

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .exploration.pruning import prune
     from .models.load import load_model
     from .prompts import Prompts
-    from .serve import VllmServer
+    from .serve.server import VllmServer
     from .settings import Limits
     from .tree.run_folder import RunFolder
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
@@ -117,7 +117,7 @@ _HOME = {
         "exploration.pruning": "prune",
         "models.load": "load_model",
         "prompts": "Prompts",
-        "serve": "VllmServer",
+        "serve.server": "VllmServer",
         "settings": "Limits",
         "tree.run_folder": "RunFolder",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",

@@ -17,14 +17,12 @@ from rich.table import Table
 
 from .budget import Budget
 from .dataset.export import export
-from .env.protocol import TextEnv
 from .envs import sokoban
 from .evaluation.compare import compare
 from .evaluation.plots import plot, table
 from .evaluation.results import Result, result_from_run
 from .exploration.explore import explore
 from .models.load import load_model
-from .prompts import Prompts
 from .report.page import write_report
 from .settings import Limits
 from .tree.run_folder import RunFolder
@@ -32,14 +30,9 @@ from .types import Task
 
 if TYPE_CHECKING:
     from .cli import Demo
+from .envs.sokoban.warm_start import LEVELS, PROMPTS, WARM_START, environment
 
 MODEL = "local:smollm2-135m"
-WARM_START = Path(sokoban.__file__).with_name("warm_start_adapter")
-PROMPTS = Prompts(
-    reflect="{steps}\n{status} What was the mistake? Answer with JSON.", step="{action} -> {feedback} (step {number})"
-)
-"""Short, and with the step's number where a small model finds it: it copies forward. The warm start learned these."""
-LEVELS: dict[str, Any] = {"size": 6, "boxes": 1, "min_moves": 2, "max_moves": 6, "instruction": "Sokoban."}
 MAX_TURNS = 9
 
 
@@ -124,11 +117,6 @@ def main(config: "Demo") -> None:
         ("report.html", "trees and tables to look at"),
     ):
         console.print(f"  {file:18} {what}", markup=False, highlight=False)
-
-
-def environment() -> TextEnv:
-    """The demo's Sokoban: in words, since the model is too small for grids; a stuck box ends the episode."""
-    return sokoban.SokobanEnv(view="words", end_on_deadlock=True)
 
 
 def policy(adapter: Path) -> Any:

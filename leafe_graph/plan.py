@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from .commands import MAX_TURNS, horizon
-from .envs.catalog import WORLDS
+from .envs.catalog import MAX_TURNS, WORLDS, horizon
 from .errors import LeafeError
 from .models.shapes import shape
 from .rounds_config import RunConfig

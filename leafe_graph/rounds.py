@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from rich.table import Table
 
-from .commands import console, run_eval, run_explore, run_export, run_train
 from .errors import ConfigError, LeafeError, MissingDependency
 from .evaluation.compare import compare
 from .evaluation.model_card import add_result
@@ -33,6 +32,10 @@ from .evaluation.results import Result, powers_of_two
 from .files import lock_folder, refuse_other_settings, save_json
 from .finetune.hub import check_hub, push
 from .importing import attribute
+from .phases.console import console
+from .phases.evaluate import run_eval
+from .phases.explore import run_explore
+from .phases.learn import run_export, run_train
 from .policies import LocalPolicy, Policy, ServedPolicy
 from .processes.apart import apart, run_guarded
 from .report.page import write_report

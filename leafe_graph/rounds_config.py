@@ -12,10 +12,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
 
-from .cli import Eval, Explore, Export
 from .envs.catalog import WORLDS
 from .errors import ConfigError
 from .finetune.config import TrainConfig
+from .phases.config import Eval, Explore, Export
+from .serve.config import Serving
 from .settings import Command
 
 _DECIDED: dict[str, dict[str, Any]] = {
@@ -27,30 +28,6 @@ _DECIDED: dict[str, dict[str, Any]] = {
 """What a section may not say, and what stands there until a round is played: places in the round's folder."""
 _PLAYED = ("model", "env", "env_options", "prompts", "max_turns", "history", "max_tokens", "seed")
 _SHARED = {"explore": _PLAYED, "export": (), "train": ("model", "seed"), "eval": _PLAYED}
-
-
-class Serving(Command):
-    """How vLLM serves the policy on this machine; `leafe serve` has the same settings."""
-
-    python: Path | None = None
-    """Interpreter of the environment with vLLM; this one if it has vllm, else LEAFE_VLLM_PYTHON."""
-    port: int = Field(default=8000, ge=1, le=65535)
-    """Where it listens on 127.0.0.1. 8000 is vLLM's default. A phase that was stopped goes on at the same port only."""
-    merge: bool | None = None
-    """Merge each adapter into the weights and start anew, instead of loading it beside them; on a CPU only, unless
-    given: there LoRA requests cost most of the speed."""
-    max_lora_rank: int = Field(default=32, ge=1, le=512)
-    """Highest rank of an adapter."""
-    max_loras: int = Field(default=1, ge=1)
-    """Adapters that vLLM computes side by side: the rounds ask for one at a time."""
-    arguments: list[str] = Field(default_factory=list)
-    """More of vLLM's own arguments, such as ["--tensor-parallel-size", "4"]."""
-    start_timeout: float = Field(default=600.0, gt=0)
-    """Seconds until it must be healthy."""
-    drain_timeout: float = Field(default=60.0, ge=0)
-    """Seconds that requests in flight are given at the end."""
-    while_training: bool = False
-    """Leave it running during a training, where memory suffices for both; else it is stopped, and started after."""
 
 
 class Estimate(Command):
@@ -94,7 +71,7 @@ class RunConfig(Command):
     """The policy to start from: any Hugging Face folder as "local:FOLDER", one that was trained with GRPO included, or
     "local:smollm2-135m" (embedded); where it is served also a hub name."""
     adapter: str | None = None
-    """LoRA adapter to start from: a folder, or MODULE:ATTRIBUTE of a path, such as "leafe_graph.demo:WARM_START"."""
+    """LoRA adapter to start from: a folder, or MODULE:ATTRIBUTE of a path, such as "leafe_graph.envs.sokoban.warm_start:WARM_START"."""
     seed: int = 0
     """Root of all random numbers. Round n explores with seed + n."""
 

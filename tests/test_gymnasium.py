@@ -10,10 +10,10 @@ from typing import Any
 import needs
 import pytest
 
-from leafe_graph.commands import environment
 from leafe_graph.env import TextEnv
 from leafe_graph.env.gymnasium_adapter import charset, from_gymnasium, tasks, to_gymnasium
 from leafe_graph.envs import sokoban, webshop
+from leafe_graph.envs.catalog import environment
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.testing import GridWorld, check_env, grid_tasks
 from leafe_graph.types import Task

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import pytest
 
 from leafe_graph import rounds
-from leafe_graph.cli import Eval, Explore, Export, main
+from leafe_graph.cli import main
 from leafe_graph.dataset.examples import Summary
 from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
+from leafe_graph.phases.config import Eval, Explore, Export
 from leafe_graph.processes.apart import apart
 from leafe_graph.rounds import run
 from leafe_graph.rounds_config import Estimate, RunConfig, read_config
@@ -237,9 +238,9 @@ def test_two_runs_do_not_write_to_one_folder(phases: Phases) -> None:
 
 def test_an_adapter_can_be_named_as_an_attribute(phases: Phases) -> None:
     """So a file finds the one that this package brings, wherever that is installed."""
-    from leafe_graph.demo import WARM_START
+    from leafe_graph.envs.sokoban.warm_start import WARM_START
 
-    run(config(adapter="leafe_graph.demo:WARM_START", rounds=1))
+    run(config(adapter="leafe_graph.envs.sokoban.warm_start:WARM_START", rounds=1))
     assert phases.of(TrainConfig)[0].adapter == WARM_START
     with pytest.raises(ConfigError, match="expected the path of a PEFT folder"):
         run(config(adapter="leafe_graph.demo:MAX_TURNS", out="other"))

@@ -18,7 +18,7 @@ from leafe_graph.finetune.tokens import read_examples, token_id_counts, tokenize
 from leafe_graph.finetune.train import train
 from leafe_graph.models.embedded import embedded_model_path
 from leafe_graph.models.load import load_model
-from leafe_graph.serve import VllmServer
+from leafe_graph.serve.server import VllmServer
 from leafe_graph.settings import Limits
 from leafe_graph.testing import SnapshotGridWorld, grid_tasks
 from leafe_graph.types import Task
@@ -215,7 +215,7 @@ def running(server: VllmServer) -> None:
     """Wait until the server computes a request."""
     import time
 
-    from leafe_graph.serve import _request
+    from leafe_graph.serve.server import _request
 
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -17,7 +17,7 @@ import pytest
 from vllm_stand_in import adapter, interpreter, started_with
 
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
-from leafe_graph.serve import VllmServer
+from leafe_graph.serve.server import VllmServer
 
 pytestmark = pytest.mark.skipif(find_spec("langchain_openai") is None, reason='pip install "leafe-graph[openai]"')
 
@@ -215,7 +215,7 @@ def test_nothing_is_left_behind(python: Path, base: str, tmp_path: Path, monkeyp
 def test_it_ends_with_us(python: Path, base: str, tmp_path: Path) -> None:
     """Also when our process is killed and can do nothing any more."""
     code = (
-        "import os, signal, sys\nfrom leafe_graph.serve import VllmServer\n"
+        "import os, signal, sys\nfrom leafe_graph.serve.server import VllmServer\n"
         "server = VllmServer(sys.argv[1], python=sys.argv[2], folder=sys.argv[3]).start()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -257,7 +257,7 @@ def test_command_serves_until_it_is_told_to_end(python: Path, base: str, tmp_pat
 def test_missing_vllm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, base: str, tmp_path: Path) -> None:
     """Neither here nor in the variable; nor in the interpreter that was named."""
     monkeypatch.delenv("LEAFE_VLLM_PYTHON", raising=False)
-    monkeypatch.setattr("leafe_graph.vllm_build.find_spec", lambda name: None)
+    monkeypatch.setattr("leafe_graph.serve.vllm_build.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"install_vllm_cpu\.sh"):
         VllmServer(base)
     bare = tmp_path / "bare"

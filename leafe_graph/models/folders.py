@@ -24,7 +24,7 @@ def model_folder(spec: str) -> str:
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser().resolve())
     if spec == "local:smollm2-135m":
-        from leafe_graph.models.embedded import embedded_model_path
+        from .embedded import embedded_model_path
 
         return str(embedded_model_path())
     if spec != name or name.startswith((".", "/", "~")):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from .errors import ConfigError, MissingDependency
+from ..errors import ConfigError, MissingDependency
 
 INSTALL = (
     'vLLM was not found. On a GPU: pip install "leafe-graph[serve]", or vllm in an environment of its own. On a CPU: '

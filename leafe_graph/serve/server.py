@@ -21,10 +21,10 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from .errors import ConfigError, ModelError
-from .models.folders import RANKS
-from .models.load import load_model
-from .processes.apart import guarded
+from ..errors import ConfigError, ModelError
+from ..models.folders import RANKS
+from ..models.load import load_model
+from ..processes.apart import guarded
 from .vllm_build import find_build
 
 
@@ -85,7 +85,7 @@ class VllmServer:
         start_timeout: float = 600.0,
         drain_timeout: float = 60.0,
     ) -> None:
-        from .models.folders import model_folder
+        from ..models.folders import model_folder
 
         if max_lora_rank > RANKS[-1]:
             raise ConfigError(f"max_lora_rank={max_lora_rank}; vLLM takes up to {RANKS[-1]}")
@@ -290,7 +290,7 @@ def _adapter_folder(path: str | Path) -> Path:
 
 def _merged(adapter: Path, base: str) -> Path:
     """The folder of the base with the adapter in its weights."""
-    from .models.folders import load_tokenizer, save_merged
+    from ..models.folders import load_tokenizer, save_merged
 
     done = adapter / "merged"
     if done.is_dir():  # moved into place whole, under the name of its weights

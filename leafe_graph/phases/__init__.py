@@ -1,0 +1,1 @@
+"""One model a phase, and one phase run from it."""

@@ -1,0 +1,18 @@
+"""What the phases print on."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+
+
+def _show(title: str, rows: Iterable[Sequence[Any]]) -> None:
+    table = Table(title=title, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for label, value in rows:
+        table.add_row(str(label), f"{value:,.1f}" if isinstance(value, float) else str(value))
+    console.print(table)
