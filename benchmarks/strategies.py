@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from leafe_graph import Budget, Limits
-from leafe_graph.demo import play, policy
+from leafe_graph.cli.demo import play, policy
 from leafe_graph.envs import sokoban
 from leafe_graph.envs.sokoban.warm_start import LEVELS, WARM_START
 from leafe_graph.exploration.strategies import STRATEGIES

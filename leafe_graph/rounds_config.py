@@ -71,7 +71,8 @@ class RunConfig(Command):
     """The policy to start from: any Hugging Face folder as "local:FOLDER", one that was trained with GRPO included, or
     "local:smollm2-135m" (embedded); where it is served also a hub name."""
     adapter: str | None = None
-    """LoRA adapter to start from: a folder, or MODULE:ATTRIBUTE of a path, such as "leafe_graph.envs.sokoban.warm_start:WARM_START"."""
+    """LoRA adapter to start from: a folder, or MODULE:ATTRIBUTE of a path, such as
+    "leafe_graph.envs.sokoban.warm_start:WARM_START"."""
     seed: int = 0
     """Root of all random numbers. Round n explores with seed + n."""
 

@@ -15,7 +15,7 @@ from langchain_core.messages import BaseMessage
 from worlds import forest
 
 from leafe_graph import ConfigError, RunFolder, RunFolderError
-from leafe_graph.cli import main
+from leafe_graph.cli.main import main
 from leafe_graph.envs.sokoban import tasks
 from leafe_graph.testing import ScriptedModel, random_reply
 
@@ -235,7 +235,7 @@ def test_errors_of_concurrent_tasks_are_told_one_by_one(leafe: Run, monkeypatch:
     def fail(config: object) -> None:
         raise ExceptionGroup("tasks", raised)
 
-    monkeypatch.setattr("leafe_graph.commands.COMMANDS", {"export": fail})
+    monkeypatch.setattr("leafe_graph.cli.main.COMMANDS", {"export": fail})
     assert leafe("export", "run") == (2, "", "leafe: first\nleafe: second\n")
     raised.append(ZeroDivisionError())
     with pytest.raises(ExceptionGroup):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from leafe_graph.agent.reflection import parse_reflection
-from leafe_graph.cli import main
+from leafe_graph.cli.main import main
 from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.envs import sokoban
 from leafe_graph.errors import EnvError

@@ -38,7 +38,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_commands_exist() -> None:
     """Every ``make`` target and ``leafe`` command it names."""
-    from leafe_graph.cli import Leafe
+    from leafe_graph.cli.main import Leafe
 
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets

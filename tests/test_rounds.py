@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from leafe_graph import rounds
-from leafe_graph.cli import main
+from leafe_graph.cli.main import main
 from leafe_graph.dataset.examples import Summary
 from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
 from leafe_graph.evaluation.results import Result, TaskResult
@@ -243,7 +243,7 @@ def test_an_adapter_can_be_named_as_an_attribute(phases: Phases) -> None:
     run(config(adapter="leafe_graph.envs.sokoban.warm_start:WARM_START", rounds=1))
     assert phases.of(TrainConfig)[0].adapter == WARM_START
     with pytest.raises(ConfigError, match="expected the path of a PEFT folder"):
-        run(config(adapter="leafe_graph.demo:MAX_TURNS", out="other"))
+        run(config(adapter="leafe_graph.cli.demo:MAX_TURNS", out="other"))
 
 
 class Server:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from rows import row, unequal, write
 
-from leafe_graph.cli import main
+from leafe_graph.cli.main import main
 from leafe_graph.errors import ConfigError, ExampleError, MissingDependency
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune import train as train_module

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic_settings import CliApp, get_subcommand
 
-from leafe_graph.cli import Leafe, Run
+from leafe_graph.cli.main import Leafe
+from leafe_graph.cli.runs import Run
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.rounds_config import read_config
 

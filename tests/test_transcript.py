@@ -6,7 +6,7 @@ import pytest
 from worlds import LESSON, PIT, REFLECTION, pit_reply
 
 from leafe_graph import Limits
-from leafe_graph.cli import main
+from leafe_graph.cli.main import main
 from leafe_graph.exploration import explore
 from leafe_graph.report.transcript import transcript
 from leafe_graph.testing import GridWorld, ScriptedModel

@@ -68,7 +68,8 @@ class Playing(Choosing):
     max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of an action."""
     prompts: str | None = None
-    """The texts, as MODULE:ATTRIBUTE of a Prompts object; "leafe_graph.envs.sokoban.warm_start:PROMPTS" are those of the warm start."""
+    """The texts, as MODULE:ATTRIBUTE of a Prompts object; those of the warm start are
+    "leafe_graph.envs.sokoban.warm_start:PROMPTS"."""
     timeout: float | None = Field(default=None, gt=0)
     """Seconds that a model call may take before it is tried again; 600 unless given."""
     tries: int | None = Field(default=None, ge=1)

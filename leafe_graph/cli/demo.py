@@ -6,31 +6,32 @@ demo's folder, so a demo that was stopped goes on where it was.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from .budget import Budget
-from .dataset.export import export
-from .envs import sokoban
-from .evaluation.compare import compare
-from .evaluation.plots import plot, table
-from .evaluation.results import Result, result_from_run
-from .exploration.explore import explore
-from .models.load import load_model
-from .report.page import write_report
-from .settings import Limits
-from .tree.run_folder import RunFolder
-from .types import Task
-
-if TYPE_CHECKING:
-    from .cli import Demo
-from .envs.sokoban.warm_start import LEVELS, PROMPTS, WARM_START, environment
+from ..budget import Budget
+from ..dataset.export import export
+from ..envs import sokoban
+from ..envs.sokoban.warm_start import LEVELS, PROMPTS, WARM_START, environment
+from ..evaluation.compare import compare
+from ..evaluation.plots import plot, table
+from ..evaluation.results import Result, result_from_run
+from ..exploration.explore import explore
+from ..finetune.config import TrainConfig
+from ..models.load import load_model
+from ..report.page import write_report
+from ..settings import Command, Limits
+from ..tree.run_folder import RunFolder
+from ..types import Task
 
 MODEL = "local:smollm2-135m"
 MAX_TURNS = 9
@@ -144,8 +145,7 @@ def _explore(folder: Path, size: Size, seed: int) -> RunFolder:
 
 
 def _train(folder: Path, size: Size, seed: int) -> Any:
-    from .finetune.config import TrainConfig
-    from .finetune.train import train
+    from ..finetune.train import train
 
     return train(
         TrainConfig(
@@ -185,3 +185,19 @@ def _cost_table(costs: list[tuple[str, float, dict[str, Any]]]) -> Table:
     for title, seconds, cost in costs:
         shown.add_row(title, f"{seconds:.0f}", *(f"{cost[c]:,}" if c in cost else "" for c in columns))
     return shown
+
+
+class Demo(Command):
+    """The whole loop on this machine: explore, export, train, evaluate, compare."""
+
+    out: Path | None = None
+    """Where everything goes; runs/demo-SIZE-SEED unless given."""
+    seed: int = 0
+    """Root of all random numbers."""
+    size: Literal["small", "full"] = Field(default=os.environ.get("LEAFE_DEMO", "full"), validate_default=True)
+    """"small" takes a few minutes; "full" unless given here or in the variable LEAFE_DEMO."""
+
+
+def run_demo(config: "Demo") -> None:
+    """``leafe demo``."""
+    import_module("leafe_graph.cli.demo").main(config)

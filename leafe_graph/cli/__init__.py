@@ -1,0 +1,5 @@
+"""The ``leafe`` command."""
+
+from .main import main
+
+__all__ = ["main"]

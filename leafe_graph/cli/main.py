@@ -1,0 +1,138 @@
+"""The ``leafe`` command: one pydantic model a subcommand, its fields are the flags.
+
+Nothing heavy is imported here, so ``leafe --help`` answers at once; `leafe_graph.commands` does the work.
+"""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSubCommand,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    get_subcommand,
+)
+
+from ..errors import LeafeError
+from ..finetune.config import TrainConfig
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+from typing import TYPE_CHECKING
+
+from ..phases.config import Demonstrate, Eval, Explore, Export
+from .demo import Demo
+from .look import Compare, Envs, Report, Show
+from .runs import Prune, Run
+from .serve import Serve
+
+if TYPE_CHECKING:
+    from .demo import Demo
+    from .look import Compare, Envs, Report, Show
+    from .runs import Prune, Run
+    from .serve import Serve
+
+
+class Leafe(BaseSettings):
+    """LangGraph agents that learn from their own mistakes: explore, rewind, reflect, export, distil, evaluate."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="leafe",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        use_attribute_docstrings=True,
+    )
+
+    explore: CliSubCommand[Explore]
+    """Grow an experience tree for every task."""
+    demonstrate: CliSubCommand[Demonstrate]
+    """Write an expert's play as rows for a warm start."""
+    export: CliSubCommand[Export]
+    """Turn a run's trees into training rows."""
+    train: CliSubCommand[TrainConfig]
+    """Train a LoRA adapter on the rows."""
+    eval: CliSubCommand[Eval]
+    """Judge a policy by Pass@k."""
+    compare: CliSubCommand[Compare]
+    """Compare two evaluations, paired."""
+    show: CliSubCommand[Show]
+    """Print trees as text."""
+    serve: CliSubCommand[Serve]
+    """Serve a model and its adapters with vLLM."""
+    report: CliSubCommand[Report]
+    """Show a run's trees and curves as an HTML page."""
+    prune: CliSubCommand[Prune]
+    """Drop checkpoints that a run no longer needs."""
+    envs: CliSubCommand[Envs]
+    """List the environments and what they need."""
+    run: CliSubCommand[Run]
+    """Run whole rounds of explore, export, train and eval, as a YAML file says."""
+    demo: CliSubCommand[Demo]
+    """Run the whole loop with the embedded model."""
+
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags only: an environment variable that happens to be called "demo" is none of ours."""
+        return (sources["init_settings"],)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; the process's exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("leafe_graph").setLevel(logging.INFO)
+    try:
+        parsed = CliApp.run(Leafe, cli_args=args or ["--help"])
+    except ValidationError as error:
+        return _complain(*map(_bad_flag, error.errors()))
+    except SettingsError as error:
+        return _complain(str(error))
+    command = get_subcommand(parsed)
+    name = next(name for name in Leafe.model_fields if getattr(parsed, name) is command)
+    try:
+        import_module("leafe_graph.commands").COMMANDS[name](command)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; to go on where it was: leafe {shlex.join(args)}", file=sys.stderr)
+        return 130
+    except (LeafeError, ExceptionGroup) as error:
+        causes = list(_causes(error))
+        if os.environ.get("LEAFE_DEBUG") or not all(isinstance(cause, LeafeError) for cause in causes):
+            raise
+        return _complain(*map(str, causes))
+    return 0
+
+
+def _complain(*lines: str) -> int:
+    for line in dict.fromkeys(lines):
+        print(f"leafe: {line}", file=sys.stderr)
+    return 2
+
+
+def _bad_flag(error: "ErrorDetails") -> str:
+    """A pydantic error in the words of the command line."""
+    _, *where = error["loc"]
+    flag = f"--{where[0]}".replace("_", "-") + ": " if where else ""
+    if error["type"] == "missing":
+        return f"{flag}it is required"
+    message = error["msg"].removeprefix("Value error, ")
+    return flag + message + (f", got {error['input']!r}" if where else "")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What concurrent tasks raised, one by one."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error
