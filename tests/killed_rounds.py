@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from leafe_graph.rounds import run
-from leafe_graph.rounds_config import read_config
+from leafe_graph.rounds.loop import run
+from leafe_graph.rounds.yaml_file import read_config
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.types import Task
 
@@ -100,8 +100,8 @@ def serve(config: Path, phases: Path) -> None:
         if life == 0:
             try:
                 os.dup2(os.open(phases.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-                logging.getLogger("leafe_graph.rounds").addHandler(logging.FileHandler(phases))
-                logging.getLogger("leafe_graph.rounds").setLevel(logging.INFO)
+                logging.getLogger("leafe_graph.rounds.loop").addHandler(logging.FileHandler(phases))
+                logging.getLogger("leafe_graph.rounds.loop").setLevel(logging.INFO)
                 moments = kill_at(int(moment), float(delay))
                 run(read_config(config, {"out": out}))
                 Path(out, "moments").write_text(str(next(moments) - 1))

@@ -10,8 +10,8 @@ import pytest
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.models.shapes import SHAPES, shape
-from leafe_graph.plan import plan
-from leafe_graph.rounds_config import read_config
+from leafe_graph.rounds.dry_run import plan
+from leafe_graph.rounds.yaml_file import read_config
 
 RECIPES = sorted((Path(__file__).parents[1] / "examples" / "recipes").glob("*.yaml"))
 PAPER = [file for file in RECIPES if file.name.startswith("paper-")]

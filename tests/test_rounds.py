@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from leafe_graph import rounds
 from leafe_graph.cli.main import main
 from leafe_graph.dataset.examples import Summary
 from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
@@ -18,8 +17,10 @@ from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
 from leafe_graph.phases.config import Eval, Explore, Export
 from leafe_graph.processes.apart import apart
-from leafe_graph.rounds import run
-from leafe_graph.rounds_config import Estimate, RunConfig, read_config
+from leafe_graph.rounds import loop as rounds
+from leafe_graph.rounds.config import Estimate, RunConfig
+from leafe_graph.rounds.loop import run
+from leafe_graph.rounds.yaml_file import read_config
 from leafe_graph.tree.run_folder import RunFolder
 
 FILE = """\
@@ -286,7 +287,7 @@ def test_a_served_policy(
     phases: Phases, monkeypatch: pytest.MonkeyPatch, cpu: bool, while_training: bool, expected: list[str]
 ) -> None:
     """It is stopped for a training unless it may stay; merged weights are served by a fresh server for each adapter."""
-    monkeypatch.setattr("leafe_graph.policies.VllmServer", Server)
+    monkeypatch.setattr("leafe_graph.rounds.policies.VllmServer", Server)
     monkeypatch.setattr(Server, "cpu", cpu, raising=False)
     Server.noted.clear()
     served = {"serve.while_training": while_training, "serve.port": 1234}

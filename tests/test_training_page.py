@@ -10,7 +10,7 @@ from pydantic_settings import CliApp, get_subcommand
 from leafe_graph.cli.main import Leafe
 from leafe_graph.cli.runs import Run
 from leafe_graph.finetune import TrainConfig
-from leafe_graph.rounds_config import read_config
+from leafe_graph.rounds.yaml_file import read_config
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

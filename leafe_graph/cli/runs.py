@@ -44,14 +44,14 @@ def run_prune(config: "Prune") -> None:
 
 def run_rounds(config: "Run") -> None:
     """``leafe run``."""
-    from ..rounds_config import read_config
+    from ..rounds.yaml_file import read_config
 
     flags = {"rounds": config.rounds, "out": config.out}
     settings = read_config(config.config, config.set | {name: value for name, value in flags.items() if value})
     if config.dry_run:
-        from ..plan import plan
+        from ..rounds.dry_run import plan
 
         for table in plan(settings):
             console.print(table)
         return
-    import_module("leafe_graph.rounds").run(settings)
+    import_module("leafe_graph.rounds.loop").run(settings)

@@ -15,35 +15,28 @@ its own means, and ends as it would have undisturbed, so the whole run does too.
 import hashlib
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import TypeAdapter
-from rich.table import Table
-
-from .errors import ConfigError, LeafeError, MissingDependency
-from .evaluation.compare import compare
-from .evaluation.model_card import add_result
-from .evaluation.results import Result, powers_of_two
-from .files import lock_folder, refuse_other_settings, save_json
-from .finetune.hub import check_hub, push
-from .importing import attribute
-from .phases.console import console
-from .phases.evaluate import run_eval
-from .phases.explore import run_explore
-from .phases.learn import run_export, run_train
+from ..errors import ConfigError
+from ..evaluation.model_card import add_result
+from ..evaluation.results import Result, powers_of_two
+from ..files import lock_folder, refuse_other_settings, save_json
+from ..finetune.hub import check_hub, push
+from ..importing import attribute
+from ..phases.console import console
+from ..phases.evaluate import run_eval
+from ..phases.explore import run_explore
+from ..phases.learn import run_export
+from ..report.page import write_report
+from ..types import FORMAT_VERSION
+from .config import RunConfig
+from .folder import _adapter, _folder, _mark, _result
 from .policies import LocalPolicy, Policy, ServedPolicy
-from .processes.apart import apart, run_guarded
-from .report.page import write_report
-from .rounds_config import RunConfig
-from .types import FORMAT_VERSION
-
-if TYPE_CHECKING:
-    from .finetune.config import TrainConfig, TrainResult
+from .summary import _stop, _table, _write
+from .training import _train
 
 _PACE = {"concurrency", "timeout", "tries", "env_timeout"}
 _MAY_CHANGE: Any = {
@@ -56,8 +49,6 @@ _MAY_CHANGE: Any = {
 """What the next call may have otherwise: how many rounds there are, how the policy is reached, memory and speed,
 where the best adapter is uploaded."""
 
-PHASES = ("explore", "export", "train", "eval")
-"""Of a round, in order."""
 
 log = logging.getLogger(__name__)
 
@@ -174,93 +165,6 @@ def _phase(folder: Path, name: str, work: Callable[[], dict[str, Any]]) -> dict[
     return done
 
 
-def _mark(folder: Path, phase: str) -> Path:
-    return folder / "done" / f"{phase}.json"
-
-
-def _train(config: "TrainConfig", accelerate: Path | None) -> "TrainResult":
-    """Unsloth patches transformers while that is imported, which exploring did long ago: it needs a fresh process."""
-    if accelerate is not None:
-        return _launched(config, accelerate)
-    if config.backend == "peft" or find_spec("unsloth") is None:
-        return run_train(config)
-    return apart(run_train, config)
-
-
-def _launched(config: "TrainConfig", accelerate: Path) -> "TrainResult":
-    """As many processes as the file says; what they came to is read from the adapter's folder."""
-    from .finetune.config import TrainResult
-
-    settings = config.out / "train_config.json"
-    save_json(settings, config.model_dump(mode="json"))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
-    code = run_guarded([*launch, "-m", "leafe_graph", "train", "--config", str(settings)])
-    if code:
-        raise LeafeError(f"the training ended with exit code {code}, see above; the same command again goes on")
-    return TypeAdapter(TrainResult).validate_json((config.out / "result.json").read_text())
-
-
-def _stop(config: RunConfig, results: list[Result]) -> str | None:
-    """Why to begin no other round; None to go on."""
-    if len(results) > config.rounds:
-        return f"All {len(results) - 1} rounds are played"
-    best, gains = _gains(config, results)
-    since = len(results) - 1 - best
-    if config.patience is None or since < config.patience:
-        return None
-    shown = ", ".join(f"{100 * gain['difference']:+.1f}" for gain in gains[best:])
-    return (
-        f"Stopped after {since} round(s) without help: Pass@{config.k} against round {best} {shown} points, "
-        f"expected more than {100 * config.min_gain:+g}"
-    )
-
-
-def _gains(config: RunConfig, results: list[Result]) -> tuple[int, list[dict[str, Any]]]:
-    """The best round, and how each round after round 0 compares with the best one before it."""
-    best, gains = 0, []
-    for number in range(1, len(results)):
-        gain = compare(results[best], results[number], [config.k]).differences[0]
-        gains.append({"against": best, **gain.model_dump()})
-        if gain.difference > config.min_gain:
-            best = number
-    return best, gains
-
-
-def _write(config: RunConfig, results: list[Result], stopped: str | None) -> dict[str, Any]:
-    """``rounds.json`` and ``curve.svg``, from the marks and results that are there."""
-    best, gains = _gains(config, results)
-    rounds = []
-    for number in range(len(results)):
-        folder = _folder(config, number)
-        marks = {phase: _mark(folder, phase) for phase in PHASES}
-        done = {phase: json.loads(mark.read_text(encoding="utf-8")) for phase, mark in marks.items() if mark.exists()}
-        curve = json.loads(_result(folder).read_text(encoding="utf-8"))["pass_at_k"]
-        rounds.append(
-            {
-                "round": number,
-                "pass_at_k": [estimate for estimate in curve if estimate["k"] in powers_of_two(len(curve))],
-                "gain": gains[number - 1] if number else None,
-                "seconds": {phase: mark.pop("seconds") for phase, mark in done.items()},
-                "spent": {phase: mark.pop("cost") for phase, mark in done.items() if "cost" in mark},
-                **{phase: mark for phase, mark in done.items() if mark},
-            }
-        )
-    told = {
-        "version": FORMAT_VERSION,
-        "stopped": stopped,
-        "best": best,
-        "adapter": str(_adapter(config, best)) if best else config.adapter,
-        "k": config.k,
-        "rounds": rounds,
-    }
-    save_json(config.out / "rounds.json", told)
-    try:
-        _plot(rounds, config.out / "curve.svg")
-    except MissingDependency as error:
-        log.info("no curve drawn: %s", error)
-    return told
-
-
 def _claim(config: RunConfig) -> None:
     """Write ``run.json``, or see that it says the same."""
     file = config.out / "run.json"
@@ -278,56 +182,3 @@ def _start_adapter(adapter: str | None) -> Path | None:
     if not isinstance(found, str | Path):
         raise ConfigError(f"adapter {adapter!r} is {found!r}; expected the path of a PEFT folder")
     return Path(found)
-
-
-def _folder(config: RunConfig, number: int) -> Path:
-    return config.out / f"round-{number}"
-
-
-def _result(folder: Path) -> Path:
-    """The JSON that the evaluation of a round writes."""
-    return folder / "eval" / f"{folder.name}.json"
-
-
-def _adapter(config: RunConfig, number: int) -> Path:
-    return _folder(config, number) / "adapter"
-
-
-def _table(told: dict[str, Any]) -> Table:
-    """The rounds for the terminal."""
-    shown = Table(title="held-out Pass@k in % [95% interval], no reflection, no rewind")
-    heads = ["round", *(f"Pass@{e['k']}" for e in told["rounds"][0]["pass_at_k"]), "gain", "rows", "env steps", "s"]
-    for head in heads:
-        shown.add_column(head, justify="right")
-    for entry in told["rounds"]:
-        rows = entry.get("export", {})
-        shown.add_row(
-            str(entry["round"]),
-            *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in entry["pass_at_k"]),
-            f"{100 * entry['gain']['difference']:+.1f}" if entry["gain"] else "",
-            f"{rows['counterfactual']} + {rows['rehearsal']}" if rows else "",
-            f"{sum(cost['env_steps'] for cost in entry['spent'].values()):,}",
-            f"{sum(entry['seconds'].values()):.0f}",
-        )
-    return shown
-
-
-def _plot(rounds: list[dict[str, Any]], file: Path) -> None:
-    """Pass@k over the rounds, a line for each k."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    numbers = [entry["round"] for entry in rounds]
-    for curve in zip(*(entry["pass_at_k"] for entry in rounds), strict=True):
-        means, lows, highs = ([100 * e[name] for e in curve] for name in ("mean", "low", "high"))
-        (line,) = axes.plot(numbers, means, marker="o", label=f"Pass@{curve[0]['k']}")
-        axes.fill_between(numbers, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="round", ylabel="held-out Pass@k, %", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(file)

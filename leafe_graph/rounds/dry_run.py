@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from .envs.catalog import MAX_TURNS, WORLDS, horizon
-from .errors import LeafeError
-from .models.shapes import shape
-from .rounds_config import RunConfig
+from ..envs.catalog import MAX_TURNS, WORLDS, horizon
+from ..errors import LeafeError
+from ..models.shapes import shape
+from .config import RunConfig
 
 GIB = 2**30
 OPTIMIZER_BYTES = 16

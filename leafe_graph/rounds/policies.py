@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .serve.server import VllmServer
+from ..serve.server import VllmServer
 
 if TYPE_CHECKING:
-    from .serve.config import Serving
+    from ..serve.config import Serving
 
 
 class Policy(Protocol):

@@ -1,0 +1,1 @@
+"""Round after round."""

@@ -1,0 +1,119 @@
+"""What the rounds came to: when to stop, rounds.json, a table, a curve."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ..errors import MissingDependency
+from ..evaluation.compare import compare
+from ..evaluation.results import Result, powers_of_two
+from ..files import save_json
+from ..types import FORMAT_VERSION
+from .config import RunConfig
+from .folder import PHASES, _adapter, _folder, _mark, _result
+
+log = logging.getLogger(__name__)
+
+
+def _stop(config: RunConfig, results: list[Result]) -> str | None:
+    """Why to begin no other round; None to go on."""
+    if len(results) > config.rounds:
+        return f"All {len(results) - 1} rounds are played"
+    best, gains = _gains(config, results)
+    since = len(results) - 1 - best
+    if config.patience is None or since < config.patience:
+        return None
+    shown = ", ".join(f"{100 * gain['difference']:+.1f}" for gain in gains[best:])
+    return (
+        f"Stopped after {since} round(s) without help: Pass@{config.k} against round {best} {shown} points, "
+        f"expected more than {100 * config.min_gain:+g}"
+    )
+
+
+def _gains(config: RunConfig, results: list[Result]) -> tuple[int, list[dict[str, Any]]]:
+    """The best round, and how each round after round 0 compares with the best one before it."""
+    best, gains = 0, []
+    for number in range(1, len(results)):
+        gain = compare(results[best], results[number], [config.k]).differences[0]
+        gains.append({"against": best, **gain.model_dump()})
+        if gain.difference > config.min_gain:
+            best = number
+    return best, gains
+
+
+def _write(config: RunConfig, results: list[Result], stopped: str | None) -> dict[str, Any]:
+    """``rounds.json`` and ``curve.svg``, from the marks and results that are there."""
+    best, gains = _gains(config, results)
+    rounds = []
+    for number in range(len(results)):
+        folder = _folder(config, number)
+        marks = {phase: _mark(folder, phase) for phase in PHASES}
+        done = {phase: json.loads(mark.read_text(encoding="utf-8")) for phase, mark in marks.items() if mark.exists()}
+        curve = json.loads(_result(folder).read_text(encoding="utf-8"))["pass_at_k"]
+        rounds.append(
+            {
+                "round": number,
+                "pass_at_k": [estimate for estimate in curve if estimate["k"] in powers_of_two(len(curve))],
+                "gain": gains[number - 1] if number else None,
+                "seconds": {phase: mark.pop("seconds") for phase, mark in done.items()},
+                "spent": {phase: mark.pop("cost") for phase, mark in done.items() if "cost" in mark},
+                **{phase: mark for phase, mark in done.items() if mark},
+            }
+        )
+    told = {
+        "version": FORMAT_VERSION,
+        "stopped": stopped,
+        "best": best,
+        "adapter": str(_adapter(config, best)) if best else config.adapter,
+        "k": config.k,
+        "rounds": rounds,
+    }
+    save_json(config.out / "rounds.json", told)
+    try:
+        _plot(rounds, config.out / "curve.svg")
+    except MissingDependency as error:
+        log.info("no curve drawn: %s", error)
+    return told
+
+
+def _table(told: dict[str, Any]) -> Table:
+    """The rounds for the terminal."""
+    shown = Table(title="held-out Pass@k in % [95% interval], no reflection, no rewind")
+    heads = ["round", *(f"Pass@{e['k']}" for e in told["rounds"][0]["pass_at_k"]), "gain", "rows", "env steps", "s"]
+    for head in heads:
+        shown.add_column(head, justify="right")
+    for entry in told["rounds"]:
+        rows = entry.get("export", {})
+        shown.add_row(
+            str(entry["round"]),
+            *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in entry["pass_at_k"]),
+            f"{100 * entry['gain']['difference']:+.1f}" if entry["gain"] else "",
+            f"{rows['counterfactual']} + {rows['rehearsal']}" if rows else "",
+            f"{sum(cost['env_steps'] for cost in entry['spent'].values()):,}",
+            f"{sum(entry['seconds'].values()):.0f}",
+        )
+    return shown
+
+
+def _plot(rounds: list[dict[str, Any]], file: Path) -> None:
+    """Pass@k over the rounds, a line for each k."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    numbers = [entry["round"] for entry in rounds]
+    for curve in zip(*(entry["pass_at_k"] for entry in rounds), strict=True):
+        means, lows, highs = ([100 * e[name] for e in curve] for name in ("mean", "low", "high"))
+        (line,) = axes.plot(numbers, means, marker="o", label=f"Pass@{curve[0]['k']}")
+        axes.fill_between(numbers, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="round", ylabel="held-out Pass@k, %", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file)
