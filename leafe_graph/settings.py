@@ -1,24 +1,183 @@
-"""Settings, each defined once."""
+"""Settings, each defined once: name, type, default, bounds and meaning stand at the field and nowhere else.
 
-from dataclasses import dataclass
+Flags of the command line, sections of a YAML file, ``config.json`` and the arguments of the public functions are all
+made of these models, so a setting that is added here is a flag, a field of a file and a keyword at once.
+"""
 
-from pydantic import BaseModel, ConfigDict
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+from .types import OnDivergence
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+P = ParamSpec("P")
+A = TypeVar("A")
+R = TypeVar("R")
+S = TypeVar("S", bound="Settings")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Pace:
+    """Mark of a setting that decides speed and memory, and nothing that is found: a resumed run may have another."""
+
+
+class Output:
+    """Mark of a setting that decides what else is made of a result: a later call may ask for more."""
+
+
+class Place:
+    """Mark of a setting that says where something lies, not what it holds."""
+
+
+def marked(model: type[BaseModel], *marks: type) -> set[str]:
+    """The fields of a model that bear any of these marks: ``concurrency: Annotated[int, Pace]``."""
+    return {name for name, field in model.model_fields.items() if any(mark in field.metadata for mark in marks)}
+
+
+if TYPE_CHECKING:
+    _Told = type
+else:
+
+    class _Told(type(BaseModel)):
+        """Says in a ConfigError what pydantic says where a model is called from Python."""
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().__call__(*args, **kwargs)
+            except ValidationError as error:
+                raise ConfigError("; ".join(_told(each) for each in error.errors())) from None
+
+
+class Settings(BaseModel, metaclass=_Told):
+    """What all settings share: help texts are the fields' docstrings, and nothing is changed once it was checked.
+
+    A wrong value is a `ConfigError` where Python code gives it; pydantic's own error where a file or a command line
+    does, which says it in words of theirs.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Acting(Settings):
+    """How a policy acts: what exploring, judging and the agent have in common."""
+
+    max_turns: int | None = Field(default=None, ge=1)
+    """Longest path, in decisions; unless given, the horizon of an environment that is chosen by its name, which is the
+    literature's, else 30."""
+    history: int | None = Field(default=None, ge=0)
+    """Earlier turns shown in a prompt; all unless given, 0 is none."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """New tokens of an action, for models that take it."""
+    timeout: Annotated[float | None, Pace] = Field(default=600.0, gt=0)
+    """Seconds that a model call may take before it is tried again. 600 is what OpenAI's client waits."""
+    tries: Annotated[int, Pace] = Field(default=7, ge=1)
+    """How often a call that meets a rate limit, a failing server or no answer is tried, each try counted: seven tries
+    take a minute or somewhat more, time for a server to be started anew."""
+    seed: int | None = 0
+    """Root of all sampling seeds, for models that take one; None lets every call be drawn afresh."""
+
+
+class Play(Acting):
+    """How a policy acts, reflects, and goes on after a rewind."""
+
+    reflect_every: int | None = Field(default=None, ge=1)
+    """K: reflect after every so many turns of a branch as well as on failure; on failure only unless given."""
+    experience_turns: int | None = Field(default=None, ge=1)
+    """Turns of a branch whose prompts show its experience; all unless given."""
+    reflect_max_tokens: int | None = Field(default=None, ge=1)
+    """New tokens of a reflection, for models that take it."""
+    on_divergence: OnDivergence = "end"
+    """When a replay shows something else than was recorded: "end" the branch, "raise" and stop the run, or "accept": go
+    on and mark the branch, which export then leaves out unless asked."""
+
+
+class Limits(Settings):
     """What bounds one task's tree, beside the budget."""
 
-    max_branches: int = 16
-    """Branches in all, roots included."""
-    max_depth: int = 4
+    max_branches: int = Field(default=16, ge=1)
+    """Branches a task, roots included."""
+    max_depth: int = Field(default=4, ge=0)
     """Rewinds between a root and a leaf."""
-    branches_per_reflection: int = 1
+    branches_per_reflection: int = Field(default=1, ge=1)
     """Branches forked from one decision point for one reflection."""
-    max_roots: int | None = None
-    """Rollouts from the start; None: a new one whenever no request waits."""
+    max_roots: int | None = Field(default=None, ge=1)
+    """Rollouts from the start; unless given, a new one whenever no request waits."""
     stop_on_success: bool = True
     """End a task's tree with its first success."""
+
+
+MAX_TURNS = 30
+"""Longest path, in decisions, where neither a setting nor an environment's horizon says it."""
+
+
+def part(settings: BaseModel, kind: type[S]) -> S:
+    """The fields of ``kind`` as larger settings, which hold them too, have them."""
+    return kind.model_construct(**{name: getattr(settings, name) for name in kind.model_fields})
+
+
+def takes(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P, R]]:
+    """A function of one settings object as a function of that object's fields.
+
+    Its signature and the description of its arguments are those of the class: fields with ``kw_only=False`` are
+    positional. So a function that is called with settings lists none of them.
+    """
+
+    def decorate(function: Callable[[A], R]) -> Callable[P, R]:
+        model: Any = arguments
+        positional = [name for name, field in model.model_fields.items() if field.kw_only is False]
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = dict(zip(positional, args, strict=False))
+            twice, unknown = given.keys() & kwargs.keys(), kwargs.keys() - model.model_fields.keys()
+            missing = [n for n, f in model.model_fields.items() if f.is_required() and n not in {*given, *kwargs}]
+            if len(args) > len(positional) or twice or unknown or missing:
+                # In Python's own words: the signature says what is wrong.
+                inspect.signature(call).bind(*args, **kwargs)
+            return function(model(**given, **kwargs))
+
+        parameters = []
+        for name, field in model.model_fields.items():
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY
+            default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=field.annotation))
+        parameters.sort(key=lambda each: (each.kind, each.default is not inspect.Parameter.empty))
+        call.__dict__.pop("__wrapped__", None)
+        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            parameters, return_annotation=inspect.signature(function).return_annotation
+        )
+        call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n" + "\n".join(
+            textwrap.fill(
+                f"{each.name}: {' '.join((model.model_fields[each.name].description or '').split())}",
+                width=110,
+                initial_indent="    ",
+                subsequent_indent="        ",
+            )
+            for each in parameters
+        )
+        return call
+
+    return decorate
+
+
+def _told(error: "ErrorDetails") -> str:
+    """One of pydantic's errors in this package's words: what was seen, and what was expected."""
+    name, seen, bounds = ".".join(map(str, error["loc"])), error["input"], error.get("ctx", {})
+    if error["type"] == "greater_than_equal":
+        return f"{name}={seen!r}; expected {bounds['ge']} or more"
+    if error["type"] == "greater_than":
+        return f"{name}={seen!r}; expected more than {bounds['gt']:g}"
+    if error["type"] == "literal_error":
+        return f"{name}={seen!r}; expected one of {bounds['expected']}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{name}={seen!r}: {said}" if name else said
 
 
 class Command(BaseModel):
