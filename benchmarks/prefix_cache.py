@@ -22,8 +22,7 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from leafe_graph import Limits, Prompts, load_model
-from leafe_graph.exploration import explore
+from leafe_graph import Limits, Prompts, explore, load_model
 from leafe_graph.models.embedded import embedded_model_path
 from leafe_graph.serve.server import VllmServer
 from leafe_graph.testing import ScriptedModel

@@ -23,8 +23,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage, convert_to_openai_messages
 from openai import AsyncOpenAI
 
-from leafe_graph import Limits
-from leafe_graph.exploration import explore
+from leafe_graph import Limits, explore
 from leafe_graph.serve.server import VllmServer
 from leafe_graph.testing import SnapshotGridWorld, grid_tasks
 

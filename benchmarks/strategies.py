@@ -6,11 +6,10 @@ python benchmarks/strategies.py --out runs/strategies
 import argparse
 from pathlib import Path
 
-from leafe_graph import Budget, Limits
-from leafe_graph.cli.demo import play, policy
+from leafe_graph import Budget, Limits, explore, load_model
 from leafe_graph.envs import sokoban
-from leafe_graph.envs.sokoban.warm_start import LEVELS, WARM_START
-from leafe_graph.exploration.strategies import STRATEGIES
+from leafe_graph.envs.sokoban.warm_start import LEVELS, PROMPTS, WARM_START, environment
+from leafe_graph.strategies import STRATEGIES
 
 COSTS = ("env_steps", "model_calls", "reflections", "prompt_tokens", "completion_tokens")
 
@@ -23,16 +22,22 @@ def main() -> None:
     parser.add_argument("--env-steps", type=int, default=40, help="budget of each level, in moves")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    model = policy(WARM_START)
+    model = load_model("local:smollm2-135m", adapter=str(WARM_START))
     tasks = sokoban.tasks("validation", arguments.levels, **LEVELS)
     print(f"| strategy | solved of {len(tasks)} | branches |", *(f"{cost.replace('_', ' ')} |" for cost in COSTS))
     print("|---|" + "---:|" * (2 + len(COSTS)))
     for strategy in STRATEGIES:
-        run = play(
+        run = explore(
             model,
+            environment,
             tasks,
-            arguments.out / strategy,
+            out=arguments.out / strategy,
             strategy=strategy,
+            prompts=PROMPTS,
+            max_turns=9,
+            history=0,
+            max_tokens=1,
+            reflect_max_tokens=40,
             limits=Limits(max_branches=40, max_depth=8),
             budget=Budget(env_steps=arguments.env_steps),
             experience_turns=None if strategy == "refine" else 1,

@@ -6,27 +6,31 @@ reserved at its upper bound and given back when known.
 """
 
 import threading
-from dataclasses import dataclass
+
+from pydantic import Field
 
 from .errors import BudgetExceeded
+from .settings import Settings
 from .types import Cost
 
 _lock = threading.RLock()  # one for all ledgers: a charge touches a ledger and its parents together
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(Settings):
     """Upper limits; None is no limit."""
 
-    env_steps: int | None = None
+    env_steps: int | None = Field(default=None, ge=0)
     """Steps of the environment, replayed ones not counted."""
-    replayed_steps: int | None = None
+    replayed_steps: int | None = Field(default=None, ge=0)
     """Steps taken again to bring an environment without snapshots back to a decision point."""
-    model_calls: int | None = None
+    model_calls: int | None = Field(default=None, ge=0)
     """Calls of the policy and of the reflector."""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    reflections: int | None = None
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    """Tokens of prompts."""
+    completion_tokens: int | None = Field(default=None, ge=0)
+    """New tokens."""
+    reflections: int | None = Field(default=None, ge=0)
+    """Reflections."""
 
 
 def no_cost() -> Cost:
@@ -89,3 +93,8 @@ class Ledger:
                 if limit is not None and amount > 0 and self.spent[field] + amount > limit:  # type: ignore[literal-required]
                     return field
             return self.parent.refuses(**amounts) if self.parent is not None else None
+
+
+def is_spent(ledger: Ledger) -> bool:
+    """Whether no further branch can be paid for."""
+    return ledger.refuses(env_steps=1, model_calls=1) is not None

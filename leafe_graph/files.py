@@ -90,3 +90,8 @@ def cache_dir() -> Path:
     if chosen := os.environ.get("LEAFE_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leafe-graph"
+
+
+def beside(folder: Path, suffix: str) -> Path:
+    """``eval/base.json`` for the samples in ``eval/base``: where an evaluation's result lies."""
+    return folder.with_name(folder.name + suffix)

@@ -1,8 +1,9 @@
 """From a name to what it names."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError
 
@@ -20,3 +21,58 @@ def attribute(path: str, what: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{what} {path!r} cannot be found ({error}); expected MODULE:ATTRIBUTE") from error
+
+
+T = TypeVar("T")
+
+
+class Named(Generic[T]):
+    """A table from names to objects of a kind, each imported when it is asked for; any other is MODULE:ATTRIBUTE.
+
+    Args:
+        what: they are, for errors.
+        kind: the class of each; the table's may be named in place of an object that needs no arguments.
+        table: MODULE:ATTRIBUTE by name.
+    """
+
+    def __init__(self, what: str, kind: type[T], table: Mapping[str, str]) -> None:
+        self.what, self.kind, self._table = what, kind, dict(table)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table
+
+    def __getitem__(self, name: str) -> T:
+        """What a name stands for.
+
+        Raises:
+            ConfigError: nothing of this kind is found there.
+        """
+        found = self.find(name)
+        if isinstance(found, type) and issubclass(found, self.kind):
+            found = found()
+        if not isinstance(found, self.kind):
+            raise ConfigError(f"{self.what} {name!r} is {found!r}; expected a {self.kind.__name__}")
+        return found
+
+    def find(self, name: str) -> Any:
+        """What a name stands for, as it is: a class where that is to be called with arguments."""
+        return attribute(self._table.get(self.check(name), name), self.what)
+
+    def check(self, name: str) -> str:
+        """The name, if it is one; nothing is imported yet.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if name not in self._table and ":" not in name:
+            raise ConfigError(f"{self.what} {name!r}; expected {self}")
+        return name
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self._table)}, or MODULE:ATTRIBUTE"

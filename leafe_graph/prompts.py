@@ -57,6 +57,11 @@ class Prompts:
     action: Callable[[ModelMessage], str] = text_action
     """From a model's message to the text at the environment's door."""
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts by their names, as a run keeps them: ``Prompts(**texts)`` has them again."""
+        return {name: text for name, text in vars(self).items() if isinstance(text, str)}
+
     def act_messages(
         self,
         task: Task,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from .errors import ConfigError
 from .types import OnDivergence
@@ -22,6 +23,21 @@ P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R")
 S = TypeVar("S", bound="Settings")
+
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Live = Annotated[T, "live"]
+    """Type of an argument that is handed on as it is: a model, a function, a list that stays the caller's."""
+else:
+
+    class Live:  # noqa: D101
+        def __class_getitem__(cls, kind: Any) -> Any:
+            return Annotated[Any, cls(kind)]
+
+        def __init__(self, kind: Any) -> None:
+            self.kind = kind
 
 
 class Pace:
@@ -65,14 +81,23 @@ class Settings(BaseModel, metaclass=_Told):
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-class Acting(Settings):
+MAX_TURNS = 30
+"""Longest path, in decisions, where neither a setting nor an environment's horizon says it."""
+
+
+class Shown(Settings):
+    """What a prompt shows."""
+
+    history: int | None = Field(default=None, ge=0)
+    """Earlier turns shown in a prompt; all unless given, 0 is none."""
+
+
+class Acting(Shown):
     """How a policy acts: what exploring, judging and the agent have in common."""
 
     max_turns: int | None = Field(default=None, ge=1)
     """Longest path, in decisions; unless given, the horizon of an environment that is chosen by its name, which is the
     literature's, else 30."""
-    history: int | None = Field(default=None, ge=0)
-    """Earlier turns shown in a prompt; all unless given, 0 is none."""
     max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of an action, for models that take it."""
     timeout: Annotated[float | None, Pace] = Field(default=600.0, gt=0)
@@ -83,14 +108,19 @@ class Acting(Settings):
     seed: int | None = 0
     """Root of all sampling seeds, for models that take one; None lets every call be drawn afresh."""
 
+    @property
+    def horizon(self) -> int:
+        """The longest path, in decisions."""
+        return MAX_TURNS if self.max_turns is None else self.max_turns
+
 
 class Play(Acting):
     """How a policy acts, reflects, and goes on after a rewind."""
 
     reflect_every: int | None = Field(default=None, ge=1)
     """K: reflect after every so many turns of a branch as well as on failure; on failure only unless given."""
-    experience_turns: int | None = Field(default=None, ge=1)
-    """Turns of a branch whose prompts show its experience; all unless given."""
+    experience_turns: int | None = Field(default=None, ge=0)
+    """Turns of a branch whose prompts show its experience; all unless given, 0 is none."""
     reflect_max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of a reflection, for models that take it."""
     on_divergence: OnDivergence = "end"
@@ -111,10 +141,6 @@ class Limits(Settings):
     """Rollouts from the start; unless given, a new one whenever no request waits."""
     stop_on_success: bool = True
     """End a task's tree with its first success."""
-
-
-MAX_TURNS = 30
-"""Longest path, in decisions, where neither a setting nor an environment's horizon says it."""
 
 
 def part(settings: BaseModel, kind: type[S]) -> S:
@@ -147,7 +173,7 @@ def takes(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P,
         for name, field in model.model_fields.items():
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY
             default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
-            parameters.append(inspect.Parameter(name, kind, default=default, annotation=field.annotation))
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=_type(field)))
         parameters.sort(key=lambda each: (each.kind, each.default is not inspect.Parameter.empty))
         call.__dict__.pop("__wrapped__", None)
         call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -167,6 +193,11 @@ def takes(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P,
     return decorate
 
 
+def _type(field: FieldInfo) -> Any:
+    """A field's type as a signature shows it."""
+    return next((mark.kind for mark in field.metadata if isinstance(mark, Live)), field.annotation)  # type: ignore
+
+
 def _told(error: "ErrorDetails") -> str:
     """One of pydantic's errors in this package's words: what was seen, and what was expected."""
     name, seen, bounds = ".".join(map(str, error["loc"])), error["input"], error.get("ctx", {})
@@ -178,9 +209,3 @@ def _told(error: "ErrorDetails") -> str:
         return f"{name}={seen!r}; expected one of {bounds['expected']}"
     said = error["msg"].removeprefix("Value error, ")
     return f"{name}={seen!r}: {said}" if name else said
-
-
-class Command(BaseModel):
-    """What all subcommands share: help texts are the fields' docstrings."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")

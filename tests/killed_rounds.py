@@ -100,8 +100,8 @@ def serve(config: Path, phases: Path) -> None:
         if life == 0:
             try:
                 os.dup2(os.open(phases.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-                logging.getLogger("leafe_graph.rounds.loop").addHandler(logging.FileHandler(phases))
-                logging.getLogger("leafe_graph.rounds.loop").setLevel(logging.INFO)
+                logging.getLogger("leafe_graph.rounds.folder").addHandler(logging.FileHandler(phases))
+                logging.getLogger("leafe_graph.rounds.folder").setLevel(logging.INFO)
                 moments = kill_at(int(moment), float(delay))
                 run(read_config(config, {"out": out}))
                 Path(out, "moments").write_text(str(next(moments) - 1))

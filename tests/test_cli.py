@@ -235,7 +235,7 @@ def test_errors_of_concurrent_tasks_are_told_one_by_one(leafe: Run, monkeypatch:
     def fail(config: object) -> None:
         raise ExceptionGroup("tasks", raised)
 
-    monkeypatch.setattr("leafe_graph.cli.main.COMMANDS", {"export": fail})
+    monkeypatch.setattr("leafe_graph.cli.phases.Export.cli_cmd", fail)
     assert leafe("export", "run") == (2, "", "leafe: first\nleafe: second\n")
     raised.append(ZeroDivisionError())
     with pytest.raises(ExceptionGroup):

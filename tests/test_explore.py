@@ -30,7 +30,6 @@ from leafe_graph.budget import Budget, Ledger
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.errors import ConfigError, MissingDependency, RunFolderError
 from leafe_graph.exploration.explore import aexplore, explore
-from leafe_graph.exploration.strategies import StrategyName
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
@@ -152,7 +151,7 @@ def test_refinement_restarts_and_independent_sampling_knows_nothing(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("strategy", "world"), MIXED)
-def test_branches_do_not_depend_on_concurrency(strategy: StrategyName, world: Any, tmp_path: Path) -> None:
+def test_branches_do_not_depend_on_concurrency(strategy: str, world: Any, tmp_path: Path) -> None:
     """One at a time or sixteen at once, with a model that answers out of order: the same branches at the same cost."""
 
     class Slow(ScriptedModel):
@@ -334,7 +333,7 @@ def test_token_budget_needs_a_bounded_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("strategy", "world"), MIXED)
-def test_stopped_run_resumes_to_the_same_branches(strategy: StrategyName, world: Any, tmp_path: Path) -> None:
+def test_stopped_run_resumes_to_the_same_branches(strategy: str, world: Any, tmp_path: Path) -> None:
     """Stopped in the middle, again and again, the run has in the end what an undisturbed one has, and no more."""
     settings: Any = {"strategy": strategy, "tasks": 4, "concurrency": 3, "budget": Budget(env_steps=25)}
     undisturbed = wander(tmp_path / "whole", world, model=Recorder(wandering_reply).model, **settings)

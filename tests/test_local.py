@@ -434,8 +434,7 @@ def test_missing_packages_name_the_extra(tiny_model_path: Path, monkeypatch: pyt
 
 def test_budget_of_tokens_holds_with_a_local_model(tiny_model_path: Path, tmp_path: Path) -> None:
     """The exact length of a prompt and the most that an answer may take are reserved before each call."""
-    from leafe_graph import Budget, Limits
-    from leafe_graph.exploration import explore
+    from leafe_graph import Budget, Limits, explore
     from leafe_graph.testing import GridWorld, grid_tasks
 
     model = LocalChatModel(path=str(tiny_model_path), max_tokens=2)

@@ -1,6 +1,5 @@
 """The code is broken in the obvious ways, one at a time, and each time one of these checks fails."""
 
-import importlib
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from test_rewind_property import TASK, Lives
 from leafe_graph.agent import nodes, records, state
 from leafe_graph.env import pool as env
 from leafe_graph.errors import LeafeError
+from leafe_graph.exploration import grow
 from leafe_graph.testing import GridWorld, SnapshotGridWorld, check_saver
-
-explore = importlib.import_module("leafe_graph.exploration.explore")
 
 TREE: list[Any] = [
     (0, 1, [("left", None), ("up", 0), ("right", 1), ("right", None)]),
@@ -77,8 +75,8 @@ MUTATIONS: dict[str, tuple[Any, str, str, str, type[GridWorld]]] = {
         REPLAY,
     ),
     "the fork starts from the wrong checkpoint": (
-        explore,
-        "_play",
+        grow,
+        "play",
         "[request.decision_point]",
         "[request.decision_point - 1]",
         REPLAY,

@@ -11,7 +11,7 @@ from rows import unequal, write
 from leafe_graph.errors import LeafeError, MissingDependency
 from leafe_graph.finetune import TrainConfig, parallel
 from leafe_graph.finetune.train import train
-from leafe_graph.rounds.training import _train
+from leafe_graph.phases.learn import run_train_apart as _train
 
 pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
 pytest.importorskip("accelerate", reason='the trainer is not installed: pip install "leafe-graph[train]"')

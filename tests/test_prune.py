@@ -20,9 +20,9 @@ from leafe_graph.dataset.export import export
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.exploration.explore import aexplore, explore
 from leafe_graph.exploration.pruning import prune, wanted
-from leafe_graph.exploration.strategies import STRATEGIES, next_request, waiting
 from leafe_graph.report.page import write_report
 from leafe_graph.settings import Limits
+from leafe_graph.strategies import STRATEGIES, next_request, waiting
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch
@@ -51,7 +51,7 @@ def size(out: Path) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(sorted(STRATEGIES)),
+    st.sampled_from([STRATEGIES[name] for name in sorted(STRATEGIES)]),
     st.lists(st.sampled_from([None, 0, 1, 2]), max_size=10),
     st.builds(
         Limits,
@@ -103,7 +103,7 @@ def test_wanted_decision_points_stay_and_the_others_go(tmp_path: Path) -> None:
     """In a tree that is not finished each waiting fork's checkpoint is whole; what was played after it is gone."""
     run = grow(tmp_path, killed_at=67, concurrency=1)
     trees = run.trees
-    decisions = {task: wanted("leafe", tree, LIMITS) for task, tree in trees.items()}
+    decisions = {task: wanted(STRATEGIES["leafe"], tree, LIMITS) for task, tree in trees.items()}
     assert any(decisions.values())
     pruned = prune(tmp_path)
     assert pruned.kept == sum(len(ids) for threads in decisions.values() for ids in threads.values()) > 0

@@ -15,9 +15,14 @@ from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
-from leafe_graph.phases.config import Eval, Explore, Export
+from leafe_graph.methods import leafe
+from leafe_graph.phases import learn
+from leafe_graph.phases.config import EvalConfig as Eval
+from leafe_graph.phases.config import ExploreConfig as Explore
+from leafe_graph.phases.config import ExportConfig as Export
 from leafe_graph.processes.apart import apart
 from leafe_graph.rounds import loop as rounds
+from leafe_graph.rounds import summary
 from leafe_graph.rounds.config import Estimate, RunConfig
 from leafe_graph.rounds.loop import run
 from leafe_graph.rounds.yaml_file import read_config
@@ -48,8 +53,8 @@ class Phases:
         """Of eight held-out samples, for each round from 0."""
         self.rows = [2, 2, 2]
         """Rehearsal rows of each round."""
-        for name in ("explore", "export", "train", "eval"):
-            monkeypatch.setattr(rounds, f"run_{name}", getattr(self, name))
+        for module, name in ((leafe, "explore"), (leafe, "export"), (learn, "train"), (rounds, "eval")):
+            monkeypatch.setattr(module, f"run_{name}", getattr(self, name))
 
     def of(self, kind: type) -> list[Any]:
         return [config for config in self.told if isinstance(config, kind)]
@@ -87,7 +92,7 @@ def phases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Phases:
     """The commands' stand-ins; their folders hold nothing that a report could show."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rounds, "write_report", lambda folder: None)
-    monkeypatch.setattr(rounds, "_plot", lambda told, file: None)
+    monkeypatch.setattr(summary, "_plot", lambda told, file: None)
     return Phases(monkeypatch)
 
 
@@ -131,7 +136,7 @@ def test_the_best_adapter_is_uploaded(phases: Phases, monkeypatch: pytest.Monkey
         (config.out / "README.md").write_text("---\nlibrary_name: peft\n---\n\n# A card\n")
         return result
 
-    monkeypatch.setattr(rounds, "run_train", train)
+    monkeypatch.setattr(learn, "run_train", train)
     run(config(out="o"))
     assert uploaded == []
     played = len(phases.told)
@@ -148,7 +153,7 @@ def test_the_curve_is_drawn(tmp_path: Path) -> None:
     """A line for each k, over the rounds."""
     pytest.importorskip("matplotlib", reason='pip install "leafe-graph[report]"')
     estimates = [{"k": k, "mean": 0.5, "low": 0.4, "high": 0.6} for k in (1, 8)]
-    rounds._plot([{"round": n, "pass_at_k": estimates} for n in range(3)], tmp_path / "curve.svg")
+    summary._plot([{"round": n, "pass_at_k": estimates} for n in range(3)], tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().count("<!-- Pass@") == 2
 
 
@@ -244,7 +249,7 @@ def test_an_adapter_can_be_named_as_an_attribute(phases: Phases) -> None:
     run(config(adapter="leafe_graph.envs.sokoban.warm_start:WARM_START", rounds=1))
     assert phases.of(TrainConfig)[0].adapter == WARM_START
     with pytest.raises(ConfigError, match="expected the path of a PEFT folder"):
-        run(config(adapter="leafe_graph.cli.demo:MAX_TURNS", out="other"))
+        run(config(adapter="leafe_graph.settings:MAX_TURNS", out="other"))
 
 
 class Server:
@@ -287,7 +292,7 @@ def test_a_served_policy(
     phases: Phases, monkeypatch: pytest.MonkeyPatch, cpu: bool, while_training: bool, expected: list[str]
 ) -> None:
     """It is stopped for a training unless it may stay; merged weights are served by a fresh server for each adapter."""
-    monkeypatch.setattr("leafe_graph.rounds.policies.VllmServer", Server)
+    monkeypatch.setattr("leafe_graph.rounds.access.VllmServer", Server)
     monkeypatch.setattr(Server, "cpu", cpu, raising=False)
     Server.noted.clear()
     served = {"serve.while_training": while_training, "serve.port": 1234}
@@ -329,7 +334,7 @@ def wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., l
         ),
         (
             "model: local:m\nexplore: 3\n",
-            "f.yaml:2: explore: Input should be a valid dictionary or instance of Explore, got",
+            "f.yaml:2: explore: Input should be a valid dictionary or instance of ExploreConfig, got",
         ),
         ("model: local:m\ntrain:\n  out: x\n", "f.yaml:3: train.out: the run decides this itself: leave it out"),
         ("model: local:m\nmodel: local:n\n", "f.yaml:2: model: given twice"),

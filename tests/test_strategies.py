@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafe_graph.exploration.strategies import STRATEGIES, Request, StrategyName, next_request
+from leafe_graph import strategies
 from leafe_graph.settings import Limits
+from leafe_graph.strategies import STRATEGIES, Request
 from leafe_graph.types import Branch
 
 WIDE = Limits(max_branches=100)
@@ -28,7 +29,12 @@ def branch(
     return record | {"reflection": reflection} | more  # type: ignore[return-value]
 
 
-def grown(strategy: StrategyName, limits: Limits, *, tau: int | None = 1) -> list[Branch]:
+def next_request(strategy: str, branches: list[Branch], limits: Limits) -> Request | None:
+    """What the strategy of that name plays next."""
+    return strategies.next_request(STRATEGIES[strategy], branches, limits)
+
+
+def grown(strategy: str, limits: Limits, *, tau: int | None = 1) -> list[Branch]:
     """The tree that a strategy grows if every branch fails."""
     branches: list[Branch] = []
     while (request := next_request(strategy, branches, limits)) is not None and len(branches) < 200:
@@ -43,7 +49,7 @@ def parents(branches: list[Branch]) -> list[str | None]:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_begins_at_the_start(strategy: StrategyName) -> None:
+def test_every_strategy_begins_at_the_start(strategy: str) -> None:
     """The first branch of a tree is a rollout that was told nothing."""
     assert next_request(strategy, [], WIDE) == Request(None, 0, None)
 
@@ -98,7 +104,7 @@ def test_refinement_without_a_lesson_starts_afresh() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_tree_ends_with_its_first_success_or_goes_on(strategy: StrategyName) -> None:
+def test_tree_ends_with_its_first_success_or_goes_on(strategy: str) -> None:
     """`stop_on_success` is the default; without it a tree is filled."""
     won = [branch(0), branch(1, "0", end="success", reflection=None)]
     assert next_request(strategy, won, WIDE) is None
@@ -106,7 +112,7 @@ def test_tree_ends_with_its_first_success_or_goes_on(strategy: StrategyName) -> 
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_tree_ends_where_the_budget_did(strategy: StrategyName) -> None:
+def test_tree_ends_where_the_budget_did(strategy: str) -> None:
     """A last branch that was cut off by the budget is the last."""
     assert next_request(strategy, [branch(0, end="budget", reflection=None)], WIDE) is None
 
@@ -116,14 +122,14 @@ def test_tree_ends_where_the_budget_did(strategy: StrategyName) -> None:
 @given(
     limits=st.builds(
         Limits,
-        max_branches=st.integers(0, 30),
+        max_branches=st.integers(1, 30),
         max_depth=st.integers(0, 4),
         branches_per_reflection=st.integers(1, 3),
-        max_roots=st.none() | st.integers(0, 5),
+        max_roots=st.none() | st.integers(1, 5),
     ),
     tau=st.none() | st.integers(0, 3),
 )
-def test_no_tree_outgrows_its_limits(strategy: StrategyName, limits: Limits, tau: int | None) -> None:
+def test_no_tree_outgrows_its_limits(strategy: str, limits: Limits, tau: int | None) -> None:
     """Branches, depth, roots and forks of a branch stay within; the search never asks the same tree for two things."""
     tree = grown(strategy, limits, tau=tau)
     assert len(tree) <= limits.max_branches

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from worlds import LESSON, PIT, REFLECTION, pit_reply
 
-from leafe_graph import Limits
+from leafe_graph import Limits, explore
 from leafe_graph.cli.main import main
-from leafe_graph.exploration import explore
 from leafe_graph.report.transcript import transcript
 from leafe_graph.testing import GridWorld, ScriptedModel
 

@@ -11,85 +11,96 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer, RetryPolicy
+from pydantic import Field
 
 from ..budget import Budget
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..prompts import Prompts
-from ..types import OnDivergence
+from ..settings import Live, Play, part, takes
 from . import nodes
+from .account import ledger_of
 from .context import Context, Model
-from .retries import RETRY, TIMEOUT
+from .retries import RETRY, retries
 from .runnables import Inline, calling, context_of, plain
 from .state import AgentInput, State
 
+Graph = StateGraph[State, Context, AgentInput, State]
+Agent = CompiledStateGraph[State, Context, AgentInput, State]
 
-def create_leafe_graph(
-    model: str | Model,
-    *,
-    env: Callable[[], TextEnv] | EnvPool,
-    reflector: str | Model | None = None,
-    prompts: Prompts | None = None,
-    max_turns: int = 30,
-    reflect_every: int | None = None,
-    max_rewinds: int = 3,
-    history: int | None = None,
-    experience_turns: int | None = None,
-    max_tokens: int | None = None,
-    reflect_max_tokens: int | None = None,
-    timeout: float | None = TIMEOUT,
-    retry: RetryPolicy | None = RETRY,
-    on_divergence: OnDivergence = "end",
-    budget: Budget | None = None,
-    seed: int | None = None,
-) -> StateGraph[State, Context, AgentInput, State]:
+
+class GraphArguments(Play):
+    """What `create_leafe_graph` is called with."""
+
+    model: Live[str | Model] = Field(kw_only=False)
+    """The policy: a chat model, or a string that `leafe_graph.load_model` knows."""
+    env: Live[Callable[[], TextEnv] | EnvPool]
+    """Makes an environment (a class or function without arguments), or a pool of them."""
+    reflector: Live[str | Model | None] = None
+    """Another model for the reflections; the policy itself unless given, as in the paper."""
+    prompts: Live[Prompts | None] = None
+    """The texts."""
+    max_rewinds: int = Field(default=3, ge=0)
+    """How often the agent may go back; 0 never reflects."""
+    retry: Live[RetryPolicy | None] = RETRY
+    """Another policy of retries than ``tries`` within about a minute; None is never."""
+    budget: Live[Budget | None] = None
+    """Limits of one run of the agent."""
+    seed: int | None = None
+    """Root of all sampling seeds, for models that take one; None lets every call be drawn afresh."""
+
+
+class AgentArguments(GraphArguments):
+    """What `create_leafe_agent` is called with."""
+
+    checkpointer: Live[Checkpointer] = None
+    """LangGraph's: with one, the agent also survives its process and can be forked."""
+    store: Live[BaseStore | None] = None
+    """LangGraph's."""
+    cache: Live[BaseCache[Any] | None] = None
+    """LangGraph's."""
+    name: str = "leafe_agent"
+    """What the graph is called."""
+
+
+@takes(GraphArguments)
+def create_leafe_graph(given: GraphArguments) -> Graph:
     """The uncompiled state machine of an agent that reflects and rewinds in place.
 
-    Args:
-        model: the policy: a chat model, or a string that `leafe_graph.models.load_model` knows.
-        env: makes an environment (a class or function without arguments), or a pool of them.
-        reflector: another model for the reflections; the policy itself if None, as in the paper.
-        prompts: the texts.
-        max_turns: horizon of a path, in decisions.
-        reflect_every: K, in turns; None reflects on failure only.
-        max_rewinds: how often the agent may go back; 0 never reflects.
-        history: earlier turns shown in a prompt; None is all.
-        experience_turns: turns of a branch whose prompt shows the experience; None is all of them.
-        max_tokens: new tokens of an action, for models that take it.
-        reflect_max_tokens: new tokens of a reflection, for models that take it.
-        timeout: seconds that one try of a model call may take; None is no limit.
-        retry: how model calls that fail are tried again; by default seven tries within about a minute, after rate
-            limits, failures of the server, timeouts and lost connections. Each try is counted; None is never.
-        on_divergence: what a replay that shows something else than was recorded does: "end" the episode by that reason,
-            "raise" `ReplayDivergence`, or "accept": go on, with the state's ``divergence`` as a mark.
-        budget: limits of one run of the agent.
-        seed: root of the sampling seeds, for models that take one.
+    Raises:
+        ConfigError: a setting is wrong, or nothing understands the model.
     """
-    policy = as_model(model)
+    policy = as_model(given.model)
     context = Context(
         policy=policy,
-        reflector=policy if reflector is None else as_model(reflector),
-        envs=env if isinstance(env, EnvPool) else EnvPool(env),
-        prompts=prompts or Prompts(),
-        max_turns=max_turns,
-        reflect_every=reflect_every,
-        reflect=max_rewinds > 0,
-        max_rewinds=max_rewinds,
-        history=history,
-        experience_turns=experience_turns,
-        max_tokens=max_tokens,
-        reflect_max_tokens=reflect_max_tokens,
-        timeout=timeout,
-        retry=retry,
-        on_divergence=on_divergence,
-        budget=budget or Budget(),
-        seed=seed,
+        reflector=policy if given.reflector is None else as_model(given.reflector),
+        envs=given.env if isinstance(given.env, EnvPool) else EnvPool(given.env),
+        prompts=given.prompts or Prompts(),
+        play=part(given, Play),
+        retry=retries(given.retry, given.tries),
+        reflect=given.max_rewinds > 0,
+        max_rewinds=given.max_rewinds,
+        budget=given.budget or Budget(),
     )
     return build_graph(context)
 
 
+@takes(AgentArguments)
+def create_leafe_agent(given: AgentArguments) -> Agent:
+    """A compiled agent: ``agent.invoke({"task": …})["end"]``.
+
+    Without a checkpointer it rewinds just as well; with one it also survives its process and can be forked.
+
+    Raises:
+        ConfigError: a setting is wrong, or nothing understands the model.
+    """
+    graph = create_leafe_graph(**{name: getattr(given, name) for name in GraphArguments.model_fields})
+    compiled = graph.compile(checkpointer=given.checkpointer, store=given.store, cache=given.cache, name=given.name)
+    return compiled.with_config(recursion_limit=recursion_limit(given.horizon, given.max_rewinds))
+
+
 def as_model(model: str | Model) -> Model:
-    """A chat model, loaded if it is named by a string (see `leafe_graph.models.load_model`)."""
+    """A chat model, loaded if it is named by a string (see `leafe_graph.load_model`)."""
     if not isinstance(model, str):
         return model
     from ..models.load import load_model
@@ -97,7 +108,7 @@ def as_model(model: str | Model) -> Model:
     return load_model(model)
 
 
-def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, Context, AgentInput, State]:
+def build_graph(default: Context, *, fused: bool = False) -> Graph:
     """The state machine with a context to use where a run brings none of its own.
 
     ``fused``: act and step are one node, called act, so that a turn is one superstep. The decision points are the same.
@@ -119,20 +130,13 @@ def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, C
         return END if state["end"] else "step"
 
     def after_step(state: State) -> str:
-        ctx, end = context_of(default), state["end"]
-        if not ctx.reflect or end in ("success", "budget", "env_error", "model_error", "replay_divergence"):
-            return END if end else "act"
-        if ctx.fork and nodes.ledger_of(state, ctx).refuses(env_steps=1):  # no branch could follow
-            return END if end else "act"
-        if not ctx.fork and len(state["abandoned"]) >= ctx.max_rewinds:
-            return END if end else "act"
-        played = len(state["turns"]) - state["branch"]["decision_point"]
-        due = ctx.reflect_every is not None and played % ctx.reflect_every == 0
-        return "reflect" if end or due else "act"
+        if when_to_reflect(state, context_of(default)):
+            return "reflect"
+        return END if state["end"] else "act"
 
     def after_reflect(state: State) -> str:
-        ctx, reflection = context_of(default), state["reflection"]
-        if reflection is not None and reflection["verdict"] == "rewind" and not ctx.fork:
+        reflection = state["reflection"]
+        if reflection is not None and reflection["verdict"] == "rewind" and not context_of(default).fork:
             return "rewind"
         return END if state["end"] else "act"
 
@@ -148,25 +152,19 @@ def build_graph(default: Context, *, fused: bool = False) -> StateGraph[State, C
     return graph
 
 
-def create_leafe_agent(
-    model: str | Model,
-    *,
-    env: Callable[[], TextEnv] | EnvPool,
-    checkpointer: Checkpointer = None,
-    store: BaseStore | None = None,
-    cache: BaseCache[Any] | None = None,
-    name: str = "leafe_agent",
-    max_turns: int = 30,
-    **settings: Any,
-) -> CompiledStateGraph[State, Context, AgentInput, State]:
-    """A compiled agent: ``agent.invoke({"task": …})["end"]``.
-
-    Takes everything that `create_leafe_graph` takes, and what ``StateGraph.compile`` needs. Without a checkpointer it
-    rewinds just as well; with one it also survives its process and can be forked.
-    """
-    graph = create_leafe_graph(model, env=env, max_turns=max_turns, **settings)
-    compiled = graph.compile(checkpointer=checkpointer, store=store, cache=cache, name=name)
-    return compiled.with_config(recursion_limit=recursion_limit(max_turns, settings.get("max_rewinds", 3)))
+def when_to_reflect(state: State, ctx: Context) -> bool:
+    """Whether the reflector is asked after this turn: on failure and every K turns, where a rewind could follow."""
+    end = state["end"]
+    if not ctx.reflect or end in ("success", "budget", "env_error", "model_error", "replay_divergence"):
+        return False
+    if ctx.fork:  # a branch needs a step of its own
+        could_follow = ledger_of(state, ctx).refuses(env_steps=1) is None
+    else:
+        could_follow = len(state["abandoned"]) < ctx.max_rewinds
+    if not could_follow:
+        return False
+    played, every = len(state["turns"]) - state["branch"]["decision_point"], ctx.play.reflect_every
+    return end is not None or (every is not None and played % every == 0)
 
 
 def recursion_limit(max_turns: int, rewinds: int) -> int:

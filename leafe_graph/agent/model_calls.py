@@ -1,4 +1,4 @@
-"""Model calls within a budget, tried again where that may help, and the two ways a node that needs them is run.
+"""Model calls within a budget, tried again where that may help.
 
 A node that calls a model is a generator: it yields a `Call` and is sent the answer, so that one text serves the sync
 and the async way. `spend` reserves the cost of each try in the ledger before it is made, and settles it after.
@@ -13,9 +13,10 @@ from typing import Any
 from langchain_core.messages import AIMessage, convert_to_messages
 from langgraph.errors import GraphBubbleUp
 
-from ..budget import Ledger, add_costs, no_cost
+from ..budget import Ledger
 from ..errors import BudgetExceeded, ConfigError, MissingDependency
-from ..types import Cost, Message
+from ..types import Message
+from .account import Account
 from .context import Context, Model
 from .retries import REFUSED, pause
 
@@ -43,77 +44,71 @@ class Call:
     def settings(self) -> dict[str, Any]:
         """Call keywords that the model takes."""
         wanted = {"max_tokens": self.max_tokens, "seed": self.seed}
-        return {k: v for k, v in wanted.items() if v is not None and k in _fields(self.model)}
+        known = getattr(type(innermost(self.model)), "model_fields", ())
+        return {k: v for k, v in wanted.items() if v is not None and k in known}
 
 
 class CallFailed(Exception):
-    """A model call raised; what it had cost by then."""
+    """A model call raised ``error``."""
 
-    def __init__(self, error: Exception, cost: Cost) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
-        self.error, self.cost = error, cost
+        self.error = error
 
 
-def spend(call: Call, ledger: Ledger, ctx: Context) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
-    """Have the call made within the budget, and again if it fails as ``ctx.retry`` says. The answer and the whole cost.
+def spend(call: Call, account: Account, ctx: Context) -> Generator[Call, AIMessage, AIMessage]:
+    """Have the call made within the budget, and again if it fails as ``ctx.retry`` says. The answer.
 
     Raises:
         BudgetExceeded: there is no room for the call; nothing was spent.
         CallFailed: it failed and is not tried again, or there is no room in the budget to do so.
     """
-    whole, call = no_cost(), replace(call, timeout=ctx.timeout)
+    call = replace(call, timeout=ctx.play.timeout)
     errors: list[Exception] = []
     while True:
         try:
-            answer, cost = yield from _try(call, ledger)
+            answer = yield from _try(call, account)
         except BudgetExceeded:
             if not errors:
                 raise
-            raise CallFailed(errors[-1], whole) from None
+            raise CallFailed(errors[-1]) from None
         except CallFailed as failed:
             errors.append(failed.error)
-            whole = add_costs(whole, failed.cost)
             wait = pause(ctx.retry, len(errors), failed.error)
             if wait is None:
                 if not isinstance(failed.error, REFUSED):
-                    ctx.failed_calls.append(failed.error)
-                raise CallFailed(failed.error, whole) from None
+                    ctx.outage.failed(failed.error)
+                raise
             call = replace(call, wait=wait, reflections=0)
         else:
-            ctx.failed_calls.clear()
-            return answer, add_costs(whole, cost)
+            ctx.outage.answered()
+            return answer
 
 
-def _try(call: Call, ledger: Ledger) -> Generator[Call, AIMessage, tuple[AIMessage, Cost]]:
-    """Reserve, call, settle. The answer and its cost."""
-    cost, started = no_cost(), time.perf_counter()
-    cost["model_calls"], cost["reflections"] = 1, call.reflections
+def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
+    """Reserve, call, settle. The answer."""
+    started = time.perf_counter()
     reserved = {"prompt_tokens": 0, "completion_tokens": 0}
-    if ledger_limits_tokens(ledger):
+    if ledger_limits_tokens(account.ledger):
         reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
-    ledger.charge(model_calls=1, reflections=call.reflections, **reserved)
+    account.charge(model_calls=1, reflections=call.reflections, **reserved)
     error: Exception | None = None
     answer = AIMessage("")
     try:
         answer = yield call
     except (GraphBubbleUp, *MISUSE):  # an interrupt inside the model is no failure: LangGraph asks again on resume
-        ledger.record(model_calls=-1, reflections=-call.reflections, **{k: -v for k, v in reserved.items()})
+        account.record(model_calls=-1, reflections=-call.reflections, **{k: -v for k, v in reserved.items()})
         raise
     except Exception as raised:
         error = raised
     if usage := answer.usage_metadata:
-        cost["prompt_tokens"], cost["completion_tokens"] = usage["input_tokens"], usage["output_tokens"]
-    elif error is None:  # the model does not count: the upper bound stands
-        cost["prompt_tokens"], cost["completion_tokens"] = reserved["prompt_tokens"], reserved["completion_tokens"]
-    cost["seconds"] = time.perf_counter() - started
-    ledger.record(
-        prompt_tokens=cost["prompt_tokens"] - reserved["prompt_tokens"],
-        completion_tokens=cost["completion_tokens"] - reserved["completion_tokens"],
-        seconds=cost["seconds"],
-    )
+        used = {"prompt_tokens": usage["input_tokens"], "completion_tokens": usage["output_tokens"]}
+    else:  # where the model does not count, the upper bound stands
+        used = dict.fromkeys(reserved, 0) if error is not None else reserved
+    account.record(**{k: used[k] - reserved[k] for k in reserved}, seconds=time.perf_counter() - started)
     if error is not None:
-        raise CallFailed(error, cost)
-    return answer, cost
+        raise CallFailed(error)
+    return answer
 
 
 def ledger_limits_tokens(ledger: Ledger | None) -> bool:
@@ -130,16 +125,16 @@ def _prompt_bound(call: Call) -> int:
 
     A chat template's own words are given 16 a message and 64 in all.
     """
-    count = getattr(_innermost(call.model), "count_prompt_tokens", None)
+    count = getattr(innermost(call.model), "count_prompt_tokens", None)
     if count is not None:
-        return int(count(convert_to_messages(_chat(call))))
+        return int(count(convert_to_messages(chat(call))))
     tools = getattr(call.model, "kwargs", {}).get("tools", [])
     return 64 + len(repr(tools)) + sum(len(m["content"].encode()) + 16 for m in call.messages)
 
 
 def _completion_bound(call: Call) -> int:
     given = getattr(call.model, "kwargs", {}) | call.settings()
-    limit = given.get("max_tokens") or getattr(_innermost(call.model), "max_tokens", None)
+    limit = given.get("max_tokens") or getattr(innermost(call.model), "max_tokens", None)
     if limit is None:
         raise ConfigError(
             "the budget limits tokens, but the model has no max_tokens, so an answer's length cannot be bounded "
@@ -148,18 +143,13 @@ def _completion_bound(call: Call) -> int:
     return int(limit)
 
 
-def _innermost(model: Any) -> Any:
+def innermost(model: Any) -> Any:
+    """The model itself, without what is bound to it."""
     while hasattr(model, "bound"):
         model = model.bound
     return model
 
 
-def _fields(model: Any) -> set[str]:
-    return set(getattr(type(_innermost(model)), "model_fields", ()))
-
-
-# ---- from node functions to what LangGraph runs
-
-
-def _chat(call: Call) -> list[dict[str, str]]:
+def chat(call: Call) -> list[dict[str, str]]:
+    """A call's messages as chat models take them."""
     return [dict(m) for m in call.messages]  # type: ignore[arg-type]

@@ -12,11 +12,12 @@ from typing import cast
 from langchain_core.messages import AIMessage
 from langgraph.runtime import get_runtime
 
-from ..budget import Ledger, add_costs, no_cost
+from ..budget import add_costs
 from ..env.protocol import TextEnv, snapshot
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
 from ..text import utf8
 from ..types import EndReason, Reflection, Turn
+from .account import Account
 from .context import Context
 from .model_calls import MISUSE, Call, CallFailed, Update, spend
 from .records import as_task, branch_record, divergence_record, model_message, place, replace_branch
@@ -47,11 +48,11 @@ def reset(state: AgentInput, ctx: Context) -> Update:
 
 def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     """Ask the policy for the next action. The experience goes into this prompt and nowhere else."""
-    ledger = ledger_of(state, ctx)
-    if ledger.refuses(env_steps=1):  # the answer could not be used
+    account, play = Account(state, ctx), ctx.play
+    if account.ledger.refuses(env_steps=1):  # the answer could not be used
         return {"end": "budget"}
     branch, turns = state["branch"], state["turns"]
-    shown = ctx.experience_turns is None or len(turns) - branch["decision_point"] < ctx.experience_turns
+    shown = play.experience_turns is None or len(turns) - branch["decision_point"] < play.experience_turns
     call = Call(
         model=ctx.policy,
         messages=ctx.prompts.act_messages(
@@ -59,25 +60,21 @@ def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
             turns,
             state["observation"],
             experience=state["experience"] if shown else None,
-            history=ctx.history,
+            history=play.history,
         ),
-        max_tokens=ctx.max_tokens,
+        max_tokens=play.max_tokens,
         seed=_seed(ctx, state, "act"),
     )
     try:
-        answer, cost = yield from spend(call, ledger, ctx)
+        answer = yield from spend(call, account, ctx)
     except BudgetExceeded:
         return {"end": "budget"}
     except CallFailed as failed:
-        return _failed("model_error", failed.error) | {"cost": add_costs(state["cost"], failed.cost)}
+        return _failed("model_error", failed.error) | {"cost": account.cost}
     said = model_message(answer)
     if shown and state["experience"] is not None:
         said.pop("prompt_token_ids", None)  # they spell the experience, which is no part of the history
-    return {
-        "message": said,
-        "decision_checkpoint": _checkpoint_id(),
-        "cost": add_costs(state["cost"], cost),
-    }
+    return {"message": said, "decision_checkpoint": _checkpoint_id(), "cost": account.cost}
 
 
 def step(state: State, ctx: Context) -> Update:
@@ -85,21 +82,14 @@ def step(state: State, ctx: Context) -> Update:
     turns, message = state["turns"], state["message"]
     if message is None:
         raise ConfigError("step was reached without an action; it must follow act")
-    ledger, cost, started = ledger_of(state, ctx), no_cost(), time.perf_counter()
-    here = place(state)
+    account, started, here = Account(state, ctx), time.perf_counter(), place(state)
     accepted: list[ReplayDivergence] = []
 
-    def charge(**amounts: int) -> None:
-        ledger.charge(**amounts)
-        for field, amount in amounts.items():
-            cost[field] += amount  # type: ignore[literal-required]
-
     def ended(update: Update) -> Update:
-        cost["seconds"] = time.perf_counter() - started
-        ledger.record(seconds=cost["seconds"])
+        account.record(seconds=time.perf_counter() - started)
         if accepted and not state.get("divergence"):
             update = {"divergence": divergence_record(accepted[0])} | update
-        return {"message": None, "decision_checkpoint": None, "cost": add_costs(state["cost"], cost)} | update
+        return {"message": None, "decision_checkpoint": None, "cost": account.cost} | update
 
     try:
         action = utf8(ctx.prompts.action(message))
@@ -109,10 +99,10 @@ def step(state: State, ctx: Context) -> Update:
     try:
         env = ctx.envs.lease(
             here,
-            before_replay=lambda steps: charge(replayed_steps=steps),
-            diverged=accepted.append if ctx.on_divergence == "accept" else None,
+            before_replay=lambda steps: account.charge(replayed_steps=steps),
+            diverged=accepted.append if ctx.play.on_divergence == "accept" else None,
         )
-        charge(env_steps=1)
+        account.charge(env_steps=1)
         observation, reward, terminated, truncated, info = env.step(action)
         env_state, observation, valid = snapshot(env), utf8(observation), info.get("valid")
         turn = Turn(
@@ -132,7 +122,7 @@ def step(state: State, ctx: Context) -> Update:
             ctx.envs.put_back(env, here)
         return ended({"end": "budget"})
     except ReplayDivergence as error:
-        if ctx.on_divergence == "raise":
+        if ctx.play.on_divergence == "raise":
             raise
         return ended(_failed("replay_divergence", error) | {"divergence": divergence_record(error)})
     except BaseException as error:
@@ -146,7 +136,7 @@ def step(state: State, ctx: Context) -> Update:
         end = "success" if info.get("success") else "failure"
     elif truncated:
         end = "truncated"
-    elif len(turns) + 1 >= ctx.max_turns:
+    elif len(turns) + 1 >= ctx.play.horizon:
         end = "max_turns"
     there = replace(here, turns=[*turns, turn], observation=observation, env_state=env_state)
     ctx.envs.put_back(env, None if end else there)
@@ -155,21 +145,21 @@ def step(state: State, ctx: Context) -> Update:
 
 def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     """Ask which decision went wrong and what to do instead. Nothing understood: recorded, and no rewind."""
-    ledger, turns = ledger_of(state, ctx), state["turns"]
+    account, turns = Account(state, ctx), state["turns"]
     call = Call(
         model=ctx.reflector,
         messages=ctx.prompts.reflect_messages(state["task"], turns, state["observation"], state["end"]),
-        max_tokens=ctx.reflect_max_tokens,
+        max_tokens=ctx.play.reflect_max_tokens,
         seed=_seed(ctx, state, "reflect"),
         reflections=1,
     )
     try:
-        answer, cost = yield from spend(call, ledger, ctx)
+        answer = yield from spend(call, account, ctx)
     except BudgetExceeded as refused:  # without reflections an episode can still go on
         goes_on = state["end"] or refused.limit == "reflections"
         return {"reflection": None} if goes_on else {"reflection": None, "end": "budget"}
     except CallFailed as failed:
-        spent = {"reflection": None, "cost": add_costs(state["cost"], failed.cost), "error": repr(failed.error)}
+        spent = {"reflection": None, "cost": account.cost, "error": repr(failed.error)}
         return spent if state["end"] else spent | {"end": "model_error"}
     raw = model_message(answer)["content"]
     verdict, decision_point, experience = parse_reflection(raw, len(turns))
@@ -179,7 +169,7 @@ def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     update: Update = {
         "reflection": reflection,
         "reflections": [reflection],
-        "cost": add_costs(state["cost"], cost),
+        "cost": account.cost,
     }
     if ctx.fork and verdict == "rewind" and not state["end"]:
         update["end"] = "rewound"
@@ -205,19 +195,14 @@ def rewind(state: State, ctx: Context) -> Update:
 # ---- what the nodes share
 
 
-def ledger_of(state: State, ctx: Context) -> Ledger:
-    """The shared ledger, else one that holds the state's own cost against the budget."""
-    return ctx.ledger or Ledger(ctx.budget, spent=state["cost"])
-
-
 def _failed(end: EndReason, error: Exception) -> Update:
     return {"end": end, "error": f"{type(error).__name__}: {error}"}
 
 
 def _seed(ctx: Context, state: State, purpose: str) -> int | None:
-    if ctx.seed is None:
+    if ctx.play.seed is None:
         return None
-    return call_seed(ctx.seed, state["task"]["id"], state["branch"]["id"], len(state["turns"]), purpose)
+    return call_seed(ctx.play.seed, state["task"]["id"], state["branch"]["id"], len(state["turns"]), purpose)
 
 
 def _checkpoint_id() -> str | None:

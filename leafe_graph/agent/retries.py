@@ -1,4 +1,4 @@
-"""Which model calls are tried again, and when. In LangGraph's terms, but for single calls: see calls.py."""
+"""Which model calls are tried again, and when. In LangGraph's terms, but for single calls: see model_calls.py."""
 
 import random
 from collections.abc import Sequence
@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from langchain_core.exceptions import ContextOverflowError, ModelError, ModelInvalidRequestError
 from langgraph.types import RetryPolicy
 
-TIMEOUT = 600.0
-"""Seconds that a try of a call may take: what OpenAI's client waits for an answer."""
+from ..settings import Play
 
-RETRY = RetryPolicy(initial_interval=1.0, backoff_factor=2.0, max_interval=30.0, max_attempts=7)
-"""Seven tries within a minute or somewhat more: time for a server to be started anew."""
+RETRY = RetryPolicy(initial_interval=1.0, backoff_factor=2.0, max_interval=30.0, max_attempts=Play().tries)
+"""The waits between tries; a run's ``tries`` say how many there are."""
 
 REFUSED = (ModelInvalidRequestError, ContextOverflowError)
 """Errors of one prompt, by which the server shows that it is well."""
+
+
+def retries(policy: RetryPolicy | None, tries: int) -> RetryPolicy | None:
+    """The policy, with as many tries as the settings say unless it is one of the caller's own."""
+    return RETRY._replace(max_attempts=tries) if policy is RETRY else policy
 
 
 def transient(error: Exception) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -15,8 +15,13 @@ from langchain_core.runnables.config import set_config_context
 from langgraph.runtime import get_runtime
 
 from .context import Context, Model
-from .model_calls import Call, Update, _chat, _innermost
+from .model_calls import Call, Update, chat, innermost
 from .state import State
+
+Make = Callable[[Call], Awaitable[AIMessage]]
+"""Makes a model call."""
+Step = Callable[[Callable[[State, Context], Update], State, Context], Awaitable[Update]]
+"""Runs a node without model calls."""
 
 
 class Inline(Runnable[Any, Any]):
@@ -64,44 +69,46 @@ def calling(
     ``then``: a node without model calls that is run in the same superstep, unless the first one ended the episode.
     """
 
-    def run(state: State) -> Update:
+    async def play(state: State, make: Make, step: Step) -> Update:
         ctx = context_of(default)
         steps = node(state, ctx)
-        answer: Any = None
         try:
             call = next(steps)
             while True:
                 try:
-                    answer = _invoke(call)
+                    answer = await make(call)
                 except Exception as error:
                     call = steps.throw(error)
                 else:
                     call = steps.send(answer)
         except StopIteration as done:
-            update = _update(done)
+            update: Update = dict(done.value)
         if then is None or update.get("end"):
             return update
-        return _changes(state, update | then(_after(state, update), ctx))
+        return _changes(state, update | await step(then, _after(state, update), ctx))
+
+    def run(state: State) -> Update:
+        return _at_once(play(state, _invoke, _step))
 
     async def arun(state: State) -> Update:
-        ctx = context_of(default)
-        steps = node(state, ctx)
-        try:
-            call = next(steps)
-            while True:
-                try:
-                    answer = await _ainvoke(call)
-                except Exception as error:
-                    call = steps.throw(error)
-                else:
-                    call = steps.send(answer)
-        except StopIteration as done:
-            update = _update(done)
-        if then is None or update.get("end"):
-            return update
-        return _changes(state, update | await asyncio.to_thread(then, _after(state, update), ctx))
+        return await play(state, _ainvoke, asyncio.to_thread)
 
     return Inline(run, arun, name=node.__name__)
+
+
+def _at_once(waiting: Coroutine[Any, Any, Update]) -> Update:
+    """The result of a coroutine that waits for nothing: the way to run the one text without an event loop."""
+    try:
+        waiting.send(None)
+    except StopIteration as done:
+        update: Update = done.value
+        return update
+    raise RuntimeError("a synchronous node waited")
+
+
+async def _step(node: Callable[[State, Context], Update], state: State, ctx: Context) -> Update:
+    """Run a node here and now."""
+    return node(state, ctx)
 
 
 def _changes(state: State, update: Update) -> Update:
@@ -114,12 +121,12 @@ def _after(state: State, update: Update) -> State:
     return cast(State, {**state, **update})
 
 
-def _invoke(call: Call) -> AIMessage:
-    """Make the call. One that hangs is left behind in its thread, since no thread can be ended."""
+async def _invoke(call: Call) -> AIMessage:
+    """Make the call here and now. One that hangs is left behind in its thread, since no thread can be ended."""
     if call.wait:
         time.sleep(call.wait)
     if call.timeout is None:
-        return call.model.invoke(_chat(call), **call.settings())
+        return call.model.invoke(chat(call), **call.settings())
     answer = _in_thread(call)
     try:
         return answer.result(call.timeout)
@@ -136,7 +143,7 @@ def _in_thread(call: Call) -> "Future[AIMessage]":
 
     def run() -> None:
         try:
-            answer.set_result(call.model.invoke(_chat(call), **call.settings()))
+            answer.set_result(call.model.invoke(chat(call), **call.settings()))
         except BaseException as error:  # it is raised where the call was made
             answer.set_exception(error)
 
@@ -152,7 +159,7 @@ async def _ainvoke(call: Call) -> AIMessage:
         async with asyncio.timeout(call.timeout) as limit:
             if _only_synchronous(call.model):
                 return await asyncio.wrap_future(_in_thread(call))
-            return await call.model.ainvoke(_chat(call), **call.settings())
+            return await call.model.ainvoke(chat(call), **call.settings())
     except TimeoutError:
         if not limit.expired():
             raise
@@ -161,7 +168,7 @@ async def _ainvoke(call: Call) -> AIMessage:
 
 def _only_synchronous(model: Model) -> bool:
     """Whether LangChain would have this chat model wait in the event loop's own threads."""
-    kind = type(_innermost(model))
+    kind = type(innermost(model))
     return issubclass(kind, BaseChatModel) and (kind._agenerate, kind._astream) == (
         BaseChatModel._agenerate,
         BaseChatModel._astream,
@@ -172,7 +179,3 @@ def context_of(default: Context) -> Context:
     """The run's own context if it was given one of ours, else the agent's."""
     given = get_runtime().context
     return given if isinstance(given, Context) else default
-
-
-def _update(done: StopIteration) -> Update:
-    return dict(done.value)

@@ -4,17 +4,15 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
-from rich.table import Table
 
 from ..envs.catalog import WORLDS
 from ..errors import ConfigError
-from ..phases.console import console
-from ..phases.evaluate import _beside
-from ..settings import Command
+from ..files import beside
+from ..settings import Settings
 from ..tree.run_folder import RunFolder
 
 
-class Compare(Command):
+class Compare(Settings):
     """Compare two evaluations on the same tasks, paired."""
 
     first: CliPositionalArg[Path]
@@ -26,8 +24,20 @@ class Compare(Command):
     out: Path | None = None
     """Also write the comparison as JSON to this file."""
 
+    def cli_cmd(self) -> None:
+        """``leafe compare``."""
+        from ..evaluation.compare import compare
+        from ..evaluation.results import Result
+        from ..phases.console import console
 
-class Show(Command):
+        first, second = (Result.load(_result_file(path)) for path in (self.first, self.second))
+        comparison = compare(first, second, self.k)
+        console.print(comparison.table())
+        if self.out is not None:
+            comparison.save(self.out)
+
+
+class Show(Settings):
     """Print a run's trees as text: every action, answer and reflection."""
 
     run: CliPositionalArg[Path]
@@ -37,8 +47,22 @@ class Show(Command):
     trees: int = Field(default=1, ge=1)
     """How many of the most telling trees: failed, rewound and then solved."""
 
+    def cli_cmd(self) -> None:
+        """``leafe show``."""
+        from ..report.transcript import transcript
+        from ..tree.branches import ranked
 
-class Report(Command):
+        run = RunFolder(self.run)
+        if not run.branches:
+            raise ConfigError(f"{self.run} has no branches to show: give a run folder in which a branch has ended")
+        if self.task is not None and self.task not in run.trees:
+            raise ConfigError(f"{self.run} has no task {self.task!r}; it has {', '.join([*run.trees][:20]) or 'none'}")
+        trees = ranked(run)[: self.trees] if self.task is None else [[*run.trees[self.task].values()]]
+        for tree in trees:
+            print(transcript(tree))
+
+
+class Report(Settings):
     """Write a run's trees and curves as one HTML page."""
 
     run: CliPositionalArg[Path]
@@ -46,61 +70,37 @@ class Report(Command):
     trees: int = Field(default=6, ge=1)
     """How many trees are drawn."""
 
+    def cli_cmd(self) -> None:
+        """``leafe report``."""
+        from ..phases.console import console
+        from ..report.page import write_report
 
-class Envs(Command):
+        if not RunFolder(self.run).config:
+            raise ConfigError(f"{self.run} is not a run folder (it has no self.json): give one that explore made")
+        console.print(f"written to {write_report(self.run, trees=self.trees)}", markup=False)
+
+
+class Envs(Settings):
     """List the environments: what is installed, what is missing, and how to install it."""
 
+    def cli_cmd(self) -> None:
+        """``leafe envs``."""
+        from rich.table import Table
 
-def run_compare(config: "Compare") -> None:
-    """``leafe compare``."""
-    from ..evaluation.compare import compare
-    from ..evaluation.results import Result
+        from ..phases.console import console
 
-    first, second = (Result.load(_result_file(path)) for path in (config.first, config.second))
-    comparison = compare(first, second, config.k)
-    console.print(comparison.table())
-    if config.out is not None:
-        comparison.save(config.out)
-
-
-def run_show(config: "Show") -> None:
-    """``leafe show``."""
-    from ..report.transcript import transcript
-    from ..tree.branches import ranked
-
-    run = RunFolder(config.run)
-    if not run.branches:
-        raise ConfigError(f"{config.run} has no branches to show: give a run folder in which a branch has ended")
-    if config.task is not None and config.task not in run.trees:
-        raise ConfigError(f"{config.run} has no task {config.task!r}; it has {', '.join([*run.trees][:20]) or 'none'}")
-    trees = ranked(run)[: config.trees] if config.task is None else [[*run.trees[config.task].values()]]
-    for tree in trees:
-        print(transcript(tree))
-
-
-def run_report(config: "Report") -> None:
-    """``leafe report``."""
-    from ..report.page import write_report
-
-    if not RunFolder(config.run).config:
-        raise ConfigError(f"{config.run} is not a run folder (it has no config.json): give one that explore made")
-    console.print(f"written to {write_report(config.run, trees=config.trees)}", markup=False)
-
-
-def run_envs(config: "Envs") -> None:
-    """``leafe envs``."""
-    shown = Table("environment", "what it is", "here", title="environments")
-    commands = []
-    for world in WORLDS.values():
-        missing = world.missing()
-        shown.add_row(world.name, world.about, f"missing: {', '.join(missing)}" if missing else "ready")
-        commands += [f"{world.name}: {world.install}"] if missing else []
-    console.print(shown)
-    print(*commands, sep="\n", end="\n" if commands else "")  # each in one piece, to be copied
+        shown = Table("environment", "what it is", "here", title="environments")
+        commands = []
+        for world in WORLDS.values():
+            missing = world.missing()
+            shown.add_row(world.name, world.about, f"missing: {', '.join(missing)}" if missing else "ready")
+            commands += [f"{world.name}: {world.install}"] if missing else []
+        console.print(shown)
+        print(*commands, sep="\n", end="\n" if commands else "")  # each in one piece, to be copied
 
 
 def _result_file(path: Path) -> Path:
-    file = _beside(path, ".json") if path.is_dir() else path
+    file = beside(path, ".json") if path.is_dir() else path
     if not file.is_file():
         raise ConfigError(f"{file} does not exist; expected what leafe eval wrote beside its folder")
     return file

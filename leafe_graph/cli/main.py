@@ -1,6 +1,6 @@
-"""The ``leafe`` command: one pydantic model a subcommand, its fields are the flags.
+"""The ``leafe`` command: one pydantic model a subcommand; its fields are the flags, its ``cli_cmd`` does the work.
 
-Nothing heavy is imported here, so ``leafe --help`` answers at once; `leafe_graph.commands` does the work.
+Nothing heavy is imported here or beside the commands' fields, so ``leafe --help`` answers at once.
 """
 
 import logging
@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -23,23 +22,14 @@ from pydantic_settings import (
 )
 
 from ..errors import LeafeError
-from ..finetune.config import TrainConfig
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-from typing import TYPE_CHECKING
-
-from ..phases.config import Demonstrate, Eval, Explore, Export
 from .demo import Demo
 from .look import Compare, Envs, Report, Show
+from .phases import Demonstrate, Eval, Explore, Export, Train
 from .runs import Prune, Run
 from .serve import Serve
 
 if TYPE_CHECKING:
-    from .demo import Demo
-    from .look import Compare, Envs, Report, Show
-    from .runs import Prune, Run
-    from .serve import Serve
+    from pydantic_core import ErrorDetails
 
 
 class Leafe(BaseSettings):
@@ -60,7 +50,7 @@ class Leafe(BaseSettings):
     """Write an expert's play as rows for a warm start."""
     export: CliSubCommand[Export]
     """Turn a run's trees into training rows."""
-    train: CliSubCommand[TrainConfig]
+    train: CliSubCommand[Train]
     """Train a LoRA adapter on the rows."""
     eval: CliSubCommand[Eval]
     """Judge a policy by Pass@k."""
@@ -98,10 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(*map(_bad_flag, error.errors()))
     except SettingsError as error:
         return _complain(str(error))
-    command = get_subcommand(parsed)
-    name = next(name for name in Leafe.model_fields if getattr(parsed, name) is command)
+    command: Any = get_subcommand(parsed)
     try:
-        import_module("leafe_graph.commands").COMMANDS[name](command)
+        command.cli_cmd()
     except KeyboardInterrupt:
         print(f"\ninterrupted; to go on where it was: leafe {shlex.join(args)}", file=sys.stderr)
         return 130

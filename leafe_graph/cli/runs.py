@@ -1,17 +1,15 @@
 """Commands on whole runs."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, FilePath
 from pydantic_settings import CliPositionalArg
 
-from ..phases.console import _show, console
-from ..settings import Command
+from ..settings import Settings
 
 
-class Prune(Command):
+class Prune(Settings):
     """Drop the checkpoints that no later branch of a run can start from, and shrink their file."""
 
     run: CliPositionalArg[Path]
@@ -19,8 +17,15 @@ class Prune(Command):
     checkpoints: FilePath | None = None
     """The SQLite file of its checkpoints; RUN/checkpoints.sqlite unless given."""
 
+    def cli_cmd(self) -> None:
+        """``leafe prune``."""
+        from ..exploration.pruning import prune
+        from ..phases.console import show
 
-class Run(Command):
+        show(f"checkpoints: {self.run}", vars(prune(self.run, checkpoints=self.checkpoints)).items())
+
+
+class Run(Settings):
     """Explore, export, train and judge, round after round, as a YAML file says; the same command again goes on."""
 
     config: CliPositionalArg[FilePath]
@@ -34,24 +39,19 @@ class Run(Command):
     dry_run: bool = False
     """Only print the plan: rows, tokens, memory and time, estimated without loading a model."""
 
+    def cli_cmd(self) -> None:
+        """``leafe run``."""
+        from ..phases.console import console
+        from ..rounds.yaml_file import read_config
 
-def run_prune(config: "Prune") -> None:
-    """``leafe prune``."""
-    from ..exploration.pruning import prune
+        flags = {"rounds": self.rounds, "out": self.out}
+        settings = read_config(self.config, self.set | {name: value for name, value in flags.items() if value})
+        if self.dry_run:
+            from ..rounds.dry_run import plan
 
-    _show(f"checkpoints: {config.run}", vars(prune(config.run, checkpoints=config.checkpoints)).items())
+            for table in plan(settings):
+                console.print(table)
+            return
+        from ..rounds.loop import run
 
-
-def run_rounds(config: "Run") -> None:
-    """``leafe run``."""
-    from ..rounds.yaml_file import read_config
-
-    flags = {"rounds": config.rounds, "out": config.out}
-    settings = read_config(config.config, config.set | {name: value for name, value in flags.items() if value})
-    if config.dry_run:
-        from ..rounds.dry_run import plan
-
-        for table in plan(settings):
-            console.print(table)
-        return
-    import_module("leafe_graph.rounds.loop").run(settings)
+        run(settings)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..phases.console import console
-from ..settings import Command
+from ..settings import Settings
 
 
-class Serve(Command):
+class Serve(Settings):
     """Serve a model, and adapters on it, by a vLLM server on this machine until Ctrl-C."""
 
     model: str
@@ -35,28 +34,28 @@ class Serve(Command):
     vllm_args: str = ""
     """More of vLLM's own arguments: --vllm-args='--tensor-parallel-size 4'."""
 
+    def cli_cmd(self) -> None:
+        """``leafe serve``: until Ctrl-C or SIGTERM, which end it in the same way."""
+        from ..phases.console import console
+        from ..serve.server import VllmServer
 
-def run_serve(config: "Serve") -> None:
-    """``leafe serve``: until Ctrl-C or SIGTERM, which end it in the same way."""
-    from ..serve.server import VllmServer
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = VllmServer(
-        config.model,
-        adapter=config.adapter,
-        python=config.python,
-        port=config.port,
-        merge=config.merge,
-        max_lora_rank=config.max_lora_rank,
-        arguments=shlex.split(config.vllm_args),
-        folder=config.folder,
-        start_timeout=config.start_timeout,
-        drain_timeout=config.drain_timeout,
-    )
-    console.print("starting vLLM: half a minute for a small model", markup=False)
-    with suppress(KeyboardInterrupt), server:
-        for name in server.models():
-            console.print(f"serving {server.spec(name)}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"as in: leafe explore --model {shlex.quote(server.spec())} …", markup=False, soft_wrap=True)
-        console.print(f"log: {server.log}; Ctrl-C ends it", markup=False, highlight=False, soft_wrap=True)
-        server.wait()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        server = VllmServer(
+            self.model,
+            adapter=self.adapter,
+            python=self.python,
+            port=self.port,
+            merge=self.merge,
+            max_lora_rank=self.max_lora_rank,
+            arguments=shlex.split(self.vllm_args),
+            folder=self.folder,
+            start_timeout=self.start_timeout,
+            drain_timeout=self.drain_timeout,
+        )
+        console.print("starting vLLM: half a minute for a small model", markup=False)
+        with suppress(KeyboardInterrupt), server:
+            for name in server.models():
+                console.print(f"serving {server.spec(name)}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"as in: leafe explore --model {shlex.quote(server.spec())} …", markup=False, soft_wrap=True)
+            console.print(f"log: {server.log}; Ctrl-C ends it", markup=False, highlight=False, soft_wrap=True)
+            server.wait()

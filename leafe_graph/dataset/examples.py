@@ -90,6 +90,7 @@ def examples(
     diverged: bool = False,
     history: int | None = None,
     prompts: Prompts | None = None,
+    played: Prompts | None = None,
     prompt_ids: bool = True,
 ) -> tuple[list[Example], Summary]:
     """All clean rows of the trees, counterfactual ones first, in an order that does not depend on the branches' order.
@@ -102,9 +103,10 @@ def examples(
             method keeps them; a policy that sees no history learns from them to repeat what did nothing.
         diverged: also take branches that were played on after an accepted divergence, and those forked from them.
         history: earlier turns shown in a prompt; use what the policy was run with. None is all.
-        prompts: the texts that the policy was run with.
-        prompt_ids: keep the recorded token ids of prompts that held no experience. False where ``history`` is not what
-            the policy was run with.
+        prompts: the texts that rows are rendered with.
+        played: the texts that the policy was run with, whose sentence carried the experience; ``prompts`` if None.
+        prompt_ids: keep the recorded token ids of prompts that held no experience. False where ``history`` or
+            ``prompts`` is not what the policy was run with.
     """
     if keep not in ("success", "improved"):
         raise ConfigError(f'keep is {keep!r}; it must be "success" or "improved"')
@@ -119,7 +121,7 @@ def examples(
     for task_id in sorted(trees):
         tree = trees[task_id]
         summary.unfinished += sum(branch["end"] in UNFINISHED for branch in tree.values())
-        leaks = LeakCheck(tree.values(), prompts)
+        leaks = LeakCheck(tree.values(), played or prompts)
         left_out = set() if diverged else _diverged(tree)
         summary.diverged += len(left_out)
         for kind, branch, t, turns in _pairs(tree, keep):

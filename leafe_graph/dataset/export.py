@@ -12,8 +12,6 @@ from ..types import Example
 from .card import card
 from .examples import Keep, Summary, examples
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
 
 def export(
     run: RunFolder | str | Path,
@@ -24,6 +22,7 @@ def export(
     history: int | Literal["run"] | None = "run",
     out: str | Path | None = None,
     prompts: Prompts | None = None,
+    other_texts: bool = False,
     license: str = "unknown",
 ) -> Summary:
     """Write a run's examples as JSONL, Parquet and a dataset card; ``datasets.load_dataset(out)`` reads them.
@@ -37,15 +36,22 @@ def export(
         diverged: also take branches that were played on after an accepted divergence, see `examples`.
         history: "run": as the policy was run.
         out: folder to write to; None is ``examples`` in the run folder.
-        prompts: the texts that the policy was run with.
+        prompts: the texts that the policy was run with; those that the run kept if None.
+        other_texts: render the rows with ``prompts`` even if the policy was run with other texts.
         license: for the dataset card; a Hugging Face licence name.
+
+    Raises:
+        ConfigError: no run folder, or other prompts than were played.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     if not folder.config:
         raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
-    settings = dict(folder.config.get("settings", {}))
-    ran = settings.get("history")
-    shown = ran if history == "run" else history
+    settings = folder.settings
+    shown = settings.history if history == "run" else history
+    played = _played(folder, prompts)
+    if prompts is not None and not other_texts:
+        _refuse_other_texts(folder, prompts, played)
+    prompts = prompts or played
     rows, summary = examples(
         folder.branches,
         keep=keep,
@@ -53,7 +59,8 @@ def export(
         diverged=diverged,
         history=shown,
         prompts=prompts,
-        prompt_ids=shown == ran,
+        played=played,
+        prompt_ids=shown == settings.history and prompts.texts == played.texts,
     )
     target = Path(out) if out is not None else folder.folder / "examples"
     target.mkdir(parents=True, exist_ok=True)
@@ -67,9 +74,27 @@ def export(
         (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
         data = "examples.jsonl"
         summary.notes.append(f"no Parquet file: {error}")
-    text = card(summary, settings, data=data, license=license)
+    text = card(summary, dict(folder.config.get("settings", {})), data=data, license=license)
     replace_file(target / "README.md", lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
     return summary
+
+
+def _played(run: RunFolder, given: Prompts | None) -> Prompts:
+    """The prompts with the texts that the policy was run with, as far as the run kept them."""
+    texts = run.settings.texts
+    if unknown := sorted(texts.keys() - Prompts().texts.keys()):
+        raise ConfigError(f"{run.folder} was played with texts that this release does not know: {', '.join(unknown)}")
+    kept: Any = texts
+    return Prompts(**kept) if texts else given or Prompts()
+
+
+def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None:
+    """Rows of other prompts than were played would train on what the policy never saw."""
+    if other := sorted(name for name, text in given.texts.items() if text != played.texts[name]):
+        raise ConfigError(
+            f"{run.folder} was played with other texts ({', '.join(other)}) than the prompts that were given have: "
+            "leave prompts out to render the rows as they were played, or give other_texts=True if others are meant"
+        )
 
 
 def write_jsonl(rows: list[Example], file: Path) -> None:

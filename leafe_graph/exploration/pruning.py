@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..budget import Budget, Ledger
+from ..budget import Ledger, is_spent
 from ..checkpoint.open import Saver
 from ..checkpoint.shrink import _is_langgraphs, _prune_langgraph, _prune_own, _size
 from ..errors import ConfigError
 from ..settings import Limits
+from ..strategies import STRATEGIES, Strategy, waiting
 from ..tree.branches import path, played
 from ..tree.run_folder import RunFolder
 from ..types import Branch
-from .strategies import StrategyName, waiting
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,21 @@ def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> 
     if config.get("kind") != "explore":
         raise ConfigError(f"{run} is no run folder that explore made: it has no config.json that says so")
     with folder.open(config):
-        settings, trees, costs = config["settings"], folder.trees, folder.costs
-        budget, total = (Budget(**settings[name]) for name in ("budget", "total_budget"))
-        limits, spent = Limits(**settings["limits"]), Ledger(total, spent=folder.cost)
+        settings, trees, costs = folder.settings, folder.trees, folder.costs
+        strategy, limits = STRATEGIES[settings.strategy], settings.limits
+        spent = Ledger(settings.total_budget, spent=folder.cost)
         decisions: dict[str, set[str]] = defaultdict(set)
         finished = 0
         for task, tree in trees.items():
-            over = is_spent(Ledger(budget, spent=costs.get(task), parent=spent))
+            over = is_spent(Ledger(settings.budget, spent=costs.get(task), parent=spent))
             rest = played(tree)  # what failed will be played anew
-            found = {} if over else wanted(settings["strategy"], rest, limits)
-            finished += over or not waiting(settings["strategy"], list(rest.values()), limits)
+            found = {} if over else wanted(strategy, rest, limits)
+            finished += over or not waiting(strategy, list(rest.values()), limits)
             for thread_id, ids in found.items():
                 decisions[thread_id] |= ids
         threads = {branch["thread_id"] for branch in folder.branches if branch["thread_id"] is not None}
         kept = sum(map(len, decisions.values()))
-        if checkpoints is None and settings["strategy"] == "independent":  # it keeps none
+        if checkpoints is None and not strategy.forks:  # it keeps none
             return Pruned(len(trees), finished, 0, kept, 0, 0)
         if checkpoints is None or isinstance(checkpoints, str | Path):
             file = Path(checkpoints or folder.folder / "checkpoints.sqlite")
@@ -85,12 +85,7 @@ def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> 
         return Pruned(len(trees), finished, len(threads - decisions.keys()), kept, 0, 0)
 
 
-def is_spent(ledger: Ledger) -> bool:
-    """Whether no further branch can be paid for."""
-    return ledger.refuses(env_steps=1, model_calls=1) is not None
-
-
-def wanted(strategy: StrategyName, tree: Mapping[str, Branch], limits: Limits) -> dict[str, set[str]]:
+def wanted(strategy: Strategy, tree: Mapping[str, Branch], limits: Limits) -> dict[str, set[str]]:
     """The decision points of a tree's branches at which the strategy will still fork: checkpoint ids by thread."""
     found: dict[str, set[str]] = defaultdict(set)
     for request in waiting(strategy, list(tree.values()), limits):

@@ -9,7 +9,8 @@ from rich.table import Table
 console = Console()
 
 
-def _show(title: str, rows: Iterable[Sequence[Any]]) -> None:
+def show(title: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Print labels and values as a table."""
     table = Table(title=title, show_header=False)
     table.add_column()
     table.add_column(justify="right")

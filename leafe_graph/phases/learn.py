@@ -1,37 +1,44 @@
 """Rows and training, as their settings say."""
 
 import inspect
+import logging
 import os
+import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
 
-from ..errors import ConfigError
-from ..tree.run_folder import RunFolder
+from pydantic import TypeAdapter
 
-if TYPE_CHECKING:
-    from ..dataset.examples import Summary
-    from ..finetune.config import TrainConfig, TrainResult
-    from .config import Demonstrate, Export
+from ..dataset.demonstrate import demonstrate
+from ..dataset.examples import Summary
+from ..dataset.export import export, write_jsonl
 from ..envs.catalog import _world
-from .console import _show, console
-from .explore import _chosen, _prompts
+from ..errors import ConfigError, LeafeError
+from ..files import save_json
+from ..finetune.config import TrainConfig, TrainResult
+from ..processes.apart import apart, run_guarded
+from ..prompts import Prompts
+from ..tree.run_folder import RunFolder
+from .config import DemonstrateConfig, ExportConfig
+from .console import console, show
+from .resolve import chosen, texts
+
+log = logging.getLogger(__name__)
 
 
-def run_demonstrate(config: "Demonstrate") -> None:
+def run_demonstrate(config: DemonstrateConfig) -> None:
     """``leafe demonstrate``."""
-    from ..dataset.demonstrate import demonstrate
-    from ..dataset.export import write_jsonl
-
     expert = getattr(_world(config.env)[1], "expert", None)
     if expert is None:
         raise ConfigError(f"environment {config.env!r} has no expert: its module has no function expert(task)")
-    make, tasks = _chosen(config)
+    make, tasks = chosen(config)
     for_expert = {each.name for each in inspect.signature(expert).parameters.values() if each.kind is each.KEYWORD_ONLY}
     rows = demonstrate(
         make,
         tasks,
         partial(expert, **{key: value for key, value in config.env_options.items() if key in for_expert}),
-        prompts=_prompts(config.prompts),
+        prompts=texts(config.prompts),
         history=config.history,
         mistakes=config.mistakes,
         seed=config.seed,
@@ -41,30 +48,66 @@ def run_demonstrate(config: "Demonstrate") -> None:
     console.print(f"{len(rows)} rows of {len(tasks)} tasks in {config.out}", markup=False)
 
 
-def run_export(config: "Export") -> "Summary":
+def run_export(config: ExportConfig) -> Summary:
     """``leafe export``."""
-    from ..dataset.export import export
-
-    prompts = RunFolder(config.run).config.get("settings", {}).get("prompts")
+    run = RunFolder(config.run)
     summary = export(
-        config.run,
+        run,
         keep=config.keep,
         skip_invalid=config.skip_invalid,
         diverged=config.diverged,
         out=config.out,
-        prompts=_prompts(prompts),
+        prompts=texts(config.other_prompts) or _played(run),
+        other_texts=config.other_prompts is not None,
     )
-    _show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
+    show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
     for note in summary.notes:
         console.print(note, markup=False)
     return summary
 
 
-def run_train(config: "TrainConfig") -> "TrainResult":
+def _played(run: RunFolder) -> Prompts | None:
+    """The prompts object that the run was started with, if it can still be found; else its kept texts must do."""
+    settings = run.settings
+    named = (settings.model_extra or {}).get("prompts")
+    try:
+        return texts(named)
+    except ConfigError as error:
+        if not settings.texts:
+            raise
+        log.warning("%s; the rows are rendered with the texts that the run kept", error)
+        return None
+
+
+def run_train(config: TrainConfig) -> TrainResult:
     """``leafe train``; of several processes the first one tells."""
     from ..finetune.train import train
 
     result = train(config)
     if not int(os.environ.get("RANK", "0")):
-        _show("training", result.summary().items())
+        show("training", result.summary().items())
     return result
+
+
+def run_train_apart(config: TrainConfig, accelerate: Path | None) -> TrainResult:
+    """`run_train` after something was played in this process.
+
+    Unsloth patches transformers while that is imported, which playing did long ago: it needs a fresh process. With a
+    file of accelerate's as many processes as that says.
+    """
+    if accelerate is not None:
+        return _launched(config, accelerate)
+    if config.backend == "peft" or find_spec("unsloth") is None:
+        return run_train(config)
+    return apart(run_train, config)
+
+
+def _launched(config: TrainConfig, accelerate: Path) -> TrainResult:
+    """As many processes as the file says; what they came to is read from the adapter's folder."""
+    settings = config.out / "train_config.json"
+    save_json(settings, config.model_dump(mode="json"))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
+    code = run_guarded([*launch, "-m", "leafe_graph", "train", "--config", str(settings)])
+    if code:
+        raise LeafeError(f"the training ended with exit code {code}, see above; the same command again goes on")
+    return TypeAdapter(TrainResult).validate_json((config.out / "result.json").read_text())

@@ -6,28 +6,34 @@ it says otherwise.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, FilePath, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, FilePath, field_validator, model_validator
 
 from ..envs.catalog import WORLDS
 from ..finetune.config import TrainConfig
-from ..phases.config import Eval, Explore, Export
+from ..methods import METHODS
+from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
 from ..serve.config import Serving
-from ..settings import Command
+from ..settings import Output, Pace, Settings, marked
 
-_DECIDED: dict[str, dict[str, Any]] = {
+DECIDED: dict[str, dict[str, Any]] = {
     "explore": {"out": ".", "adapter": None},
     "export": {"run": ".", "out": None},
     "train": {"config": None, "out": "adapter", "adapter": None, "data": ["examples"], "resume": True},
     "eval": {"out": "eval", "adapter": None, "name": None},
 }
 """What a section may not say, and what stands there until a round is played: places in the round's folder."""
-_PLAYED = ("model", "env", "env_options", "prompts", "max_turns", "history", "max_tokens", "seed")
-_SHARED = {"explore": _PLAYED, "export": (), "train": ("model", "seed"), "eval": _PLAYED}
 
 
-class Estimate(Command):
+class MayChange:
+    """Mark of a setting that the next call on the same folder may have otherwise.
+
+    It says how many rounds there are, how the policy is reached, where the best adapter goes.
+    """
+
+
+class Estimate(Settings):
     """What ``--dry-run`` assumes. Guesses of yours: they change the plan's figures and nothing else."""
 
     device: Literal["cpu", "gpu"] = "gpu"
@@ -56,13 +62,15 @@ class Estimate(Command):
     """Speed of training, all devices together."""
 
 
-class RunConfig(Command):
+class RunConfig(Played):
     """All settings of a run of rounds."""
 
-    out: Path
+    out: Annotated[Path, MayChange]
     """Folder for everything; runs/NAME-OF-THE-FILE unless given."""
-    rounds: int = Field(default=1, ge=1)
+    rounds: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Most rounds that are played."""
+    method: Annotated[str, AfterValidator(METHODS.check)] = "leafe"
+    """How the policy learns: "leafe", or MODULE:ATTRIBUTE of a Method."""
 
     model: str
     """The policy to start from: any Hugging Face folder as "local:FOLDER", one that was trained with GRPO included, or
@@ -70,36 +78,23 @@ class RunConfig(Command):
     adapter: str | None = None
     """LoRA adapter to start from: a folder, or MODULE:ATTRIBUTE of a path, such as
     "leafe_graph.envs.sokoban.warm_start:WARM_START"."""
-    seed: int = 0
+    seed: int | None = 0
     """Root of all random numbers. Round n explores with seed + n."""
 
-    serve: Serving | None = None
+    serve: Annotated[Serving | None, MayChange] = None
     """Serve the policy with vLLM: `serve: {}` with all defaults. In this process unless given."""
 
-    accelerate: FilePath | None = None
+    accelerate: Annotated[FilePath | None, MayChange] = None
     """Train in several processes, as this file of accelerate's says (`accelerate config` writes one); in one unless
     given."""
 
-    env: str = "sokoban"
-    """The environment: a name that `leafe envs` lists, or "MODULE:ATTRIBUTE"."""
-    env_options: dict[str, Any] = Field(default_factory=dict)
-    """Its options."""
-    prompts: str | None = None
-    """The texts, as MODULE:ATTRIBUTE of a Prompts object."""
-    max_turns: int | None = Field(default=None, ge=1)
-    """Longest path, in decisions; the environment's HORIZON unless given."""
-    history: int | None = Field(default=None, ge=0)
-    """Earlier turns shown in a prompt; all unless given."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """New tokens of an action."""
-
-    explore: Explore
+    explore: ExploreConfig
     """Flags of `leafe explore`. ``tasks`` is how many each round plays."""
-    export: Export
+    export: ExportConfig
     """Flags of `leafe export`."""
     train: TrainConfig
     """Flags of `leafe train`."""
-    eval: Eval
+    eval: EvalConfig
     """Flags of `leafe eval`: which held-out tasks, and how many samples of each. Every round is judged on the same."""
 
     fresh_tasks: bool = True
@@ -113,15 +108,15 @@ class RunConfig(Command):
     learned wrongly does not last (STaR, Zelikman et al. 2022, does so too). "last": it goes on with the last round's
     adapter."""
 
-    k: int = Field(default=1, ge=1)
+    k: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Which Pass@k decides whether a round helped; 1 is the usual headline."""
-    min_gain: float = 0.0
+    min_gain: Annotated[float, MayChange] = 0.0
     """A round helped if its Pass@k is higher by more than this (0.01 is one point) than that of the best round so far,
     task by task. Our choice."""
-    patience: int | None = Field(default=1, ge=1)
+    patience: Annotated[int | None, MayChange] = Field(default=1, ge=1)
     """Stop after so many rounds in a row that did not help; None: play all. Our choice."""
 
-    estimate: Estimate = Estimate()
+    estimate: Annotated[Estimate, MayChange] = Estimate()
     """What --dry-run assumes."""
 
     @model_validator(mode="before")
@@ -131,10 +126,11 @@ class RunConfig(Command):
         if not isinstance(data, dict):
             return data
         whole = dict(data)
-        for name, decided in _DECIDED.items():
+        for name, decided in DECIDED.items():
             section = {} if data.get(name) is None else data[name]  # `export:` with nothing below it
             if isinstance(section, dict):
-                shared = {key: data[key] for key in _SHARED[name] if key in data}
+                model: Any = cls.model_fields[name].annotation
+                shared = {key: data[key] for key in Played.model_fields if key in data and key in model.model_fields}
                 whole[name] = shared | section | decided
         return whole
 
@@ -166,6 +162,14 @@ class RunConfig(Command):
             raise ValueError(f'model {self.model!r}: write "local:FOLDER", or a serve section to have vLLM serve it')
         return self
 
+    def kept_settings(self) -> dict[str, Any]:
+        """What ``run.json`` says: everything that the next call on the same folder must have alike."""
+        may_change: dict[str, Any] = dict.fromkeys(marked(RunConfig, MayChange, Pace), True)
+        for name, section in RunConfig.model_fields.items():
+            if isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel):
+                may_change.setdefault(name, marked(section.annotation, Pace, Output))
+        return self.model_dump(mode="json", exclude=may_change)
+
     @property
     def tasks(self) -> int:
         """Tasks that a round explores at most."""
@@ -174,6 +178,10 @@ class RunConfig(Command):
     def start(self, number: int) -> int:
         """Where in the split round ``number`` (the first is 1) begins."""
         return self.explore.start + (number - 1) * self.tasks * self.fresh_tasks
+
+    def explore_seed(self, number: int) -> int | None:
+        """The seed with which round ``number`` explores."""
+        return None if self.explore.seed is None else self.explore.seed + number
 
     def kept(self, number: int) -> range:
         """The rounds whose rows round ``number`` trains on, its own included."""

@@ -14,6 +14,7 @@ from rich.table import Table
 from ..envs.catalog import MAX_TURNS, WORLDS, horizon
 from ..errors import LeafeError
 from ..models.shapes import shape
+from ..strategies import STRATEGIES
 from .config import RunConfig
 
 GIB = 2**30
@@ -99,6 +100,7 @@ def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
     context = e.instruction_tokens + shown * e.turn_tokens
     act = _action_tokens(config)
     plays = config.explore
+    each, whole = plays.budget, plays.total_budget
 
     def timed(work: Work) -> Work:
         if e.prompt_tokens_per_second is None or e.completion_tokens_per_second is None:
@@ -107,12 +109,12 @@ def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
         return replace(work, seconds=read + work.completion / e.completion_tokens_per_second)
 
     # One task's tree, within its budget; then the run's.
-    steps = _least(plays.max_branches * mean, plays.env_steps, plays.model_calls)
+    steps = _least(plays.max_branches * mean, each.env_steps, each.model_calls)
     reflections = 0.0
-    if plays.strategy != "independent":
+    if STRATEGIES[plays.strategy].reflects:
         reflections = plays.max_branches + (steps / plays.reflect_every if plays.reflect_every else 0)
-    reflections = _least(reflections, plays.reflections)
-    calls = _least(steps + reflections, plays.model_calls)
+    reflections = _least(reflections, each.reflections)
+    calls = _least(steps + reflections, each.model_calls)
     prompt = steps * context + reflections * (e.instruction_tokens + mean * e.turn_tokens)
     new = steps * act + reflections * e.reflection_tokens
     n = config.tasks
@@ -120,10 +122,10 @@ def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
         Work(
             phase="explore",
             tasks=n,
-            steps=_least(n * steps, plays.total_env_steps),
-            calls=_least(n * calls, plays.total_model_calls),
-            prompt=_least(n * _least(prompt, plays.prompt_tokens), plays.total_prompt_tokens),
-            completion=_least(n * _least(new, plays.completion_tokens), plays.total_completion_tokens),
+            steps=_least(n * steps, whole.env_steps),
+            calls=_least(n * calls, whole.model_calls),
+            prompt=_least(n * _least(prompt, each.prompt_tokens), whole.prompt_tokens),
+            completion=_least(n * _least(new, each.completion_tokens), whole.completion_tokens),
         )
     )
     tasks = config.eval.tasks or 50

@@ -11,14 +11,15 @@ from ..errors import MissingDependency
 from ..evaluation.compare import compare
 from ..evaluation.results import Result, powers_of_two
 from ..files import save_json
+from ..methods import Method, Policy
 from ..types import FORMAT_VERSION
 from .config import RunConfig
-from .folder import PHASES, _adapter, _folder, _mark, _result
+from .folder import done, mark, result_file, round_folder
 
 log = logging.getLogger(__name__)
 
 
-def _stop(config: RunConfig, results: list[Result]) -> str | None:
+def why_stop(config: RunConfig, results: list[Result]) -> str | None:
     """Why to begin no other round; None to go on."""
     if len(results) > config.rounds:
         return f"All {len(results) - 1} rounds are played"
@@ -44,30 +45,31 @@ def _gains(config: RunConfig, results: list[Result]) -> tuple[int, list[dict[str
     return best, gains
 
 
-def _write(config: RunConfig, results: list[Result], stopped: str | None) -> dict[str, Any]:
+def write_summary(
+    config: RunConfig, method: Method, policies: list[Policy], results: list[Result], stopped: str | None
+) -> dict[str, Any]:
     """``rounds.json`` and ``curve.svg``, from the marks and results that are there."""
     best, gains = _gains(config, results)
     rounds = []
     for number in range(len(results)):
-        folder = _folder(config, number)
-        marks = {phase: _mark(folder, phase) for phase in PHASES}
-        done = {phase: json.loads(mark.read_text(encoding="utf-8")) for phase, mark in marks.items() if mark.exists()}
-        curve = json.loads(_result(folder).read_text(encoding="utf-8"))["pass_at_k"]
+        folder = round_folder(config, number)
+        facts = {phase: done(folder, phase) for phase in (*method.phases, "eval") if mark(folder, phase).exists()}
+        curve = json.loads(result_file(folder).read_text(encoding="utf-8"))["pass_at_k"]
         rounds.append(
             {
                 "round": number,
                 "pass_at_k": [estimate for estimate in curve if estimate["k"] in powers_of_two(len(curve))],
                 "gain": gains[number - 1] if number else None,
-                "seconds": {phase: mark.pop("seconds") for phase, mark in done.items()},
-                "spent": {phase: mark.pop("cost") for phase, mark in done.items() if "cost" in mark},
-                **{phase: mark for phase, mark in done.items() if mark},
+                "seconds": {phase: told.pop("seconds") for phase, told in facts.items()},
+                "spent": {phase: told.pop("cost") for phase, told in facts.items() if "cost" in told},
+                **{phase: told for phase, told in facts.items() if told},
             }
         )
     told = {
         "version": FORMAT_VERSION,
         "stopped": stopped,
         "best": best,
-        "adapter": str(_adapter(config, best)) if best else config.adapter,
+        "adapter": str(policies[best].adapter) if best else config.adapter,
         "k": config.k,
         "rounds": rounds,
     }
@@ -79,7 +81,7 @@ def _write(config: RunConfig, results: list[Result], stopped: str | None) -> dic
     return told
 
 
-def _table(told: dict[str, Any]) -> Table:
+def table(told: dict[str, Any]) -> Table:
     """The rounds for the terminal."""
     shown = Table(title="held-out Pass@k in % [95% interval], no reflection, no rewind")
     heads = ["round", *(f"Pass@{e['k']}" for e in told["rounds"][0]["pass_at_k"]), "gain", "rows", "env steps", "s"]

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import ConfigError
-from .config import _DECIDED, RunConfig
+from .config import DECIDED, RunConfig
 
 
 def read_config(file: Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
@@ -34,7 +34,7 @@ def read_config(file: Path, changes: Mapping[str, Any] | None = None) -> RunConf
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {name}: {value!r} is not YAML") from error
     data.setdefault("out", f"runs/{file.stem}")
-    for name, decided in _DECIDED.items():
+    for name, decided in DECIDED.items():
         if isinstance(section := data.get(name), dict):
             own = [key for key in section if key in decided]
             problems += [((name, key), "the run decides this itself: leave it out") for key in own]

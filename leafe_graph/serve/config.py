@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..settings import Command
+from ..settings import Settings
 
 
-class Serving(Command):
+class Serving(Settings):
     """How vLLM serves the policy on this machine; `leafe serve` has the same settings."""
 
     python: Path | None = None

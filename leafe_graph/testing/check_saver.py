@@ -26,6 +26,7 @@ from ..env.pool import EnvPool
 from ..env.protocol import SnapshotEnv, TextEnv
 from ..errors import CheckpointError, ConfigError
 from ..prompts import Prompts
+from ..settings import Play
 from ..types import Task
 
 Saver = BaseCheckpointSaver[Any]
@@ -211,8 +212,7 @@ class _Suite:
             reflector=model,
             envs=envs,
             prompts=Prompts(action=lambda message: _action(message["content"]), experience="{experience}"),
-            max_turns=_TURNS,
-            reflect_every=2,
+            play=Play(max_turns=_TURNS, reflect_every=2, seed=None),
             fork=True,
         )
         self.game, self.way = game, way

@@ -24,6 +24,7 @@ from ..budget import add_costs, no_cost
 from ..errors import RunFolderError
 from ..files import full_disk, lock_folder, refuse_other_settings, save_json
 from ..types import FORMAT_VERSION, Branch, Cost
+from .run_settings import RunSettings, read_config, run_settings
 
 
 class RunFolder:
@@ -42,18 +43,16 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         """What ``config.json`` says; empty for a new folder."""
-        file = self.folder / "config.json"
-        if not file.exists():
-            return {}
-        try:
-            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunFolderError(f"{file} is not JSON: {error}; restore it, or choose another folder") from error
-        if config.get("version") != FORMAT_VERSION:
-            raise RunFolderError(
-                f"{file} has format version {config.get('version')!r}; this release reads version {FORMAT_VERSION}"
-            )
-        return config
+        return read_config(self.folder / "config.json")
+
+    @property
+    def settings(self) -> RunSettings:
+        """What the run was started with.
+
+        Raises:
+            RunFolderError: this release does not understand it.
+        """
+        return run_settings(self.config, self.folder / "config.json")
 
     @property
     def cost(self) -> Cost:

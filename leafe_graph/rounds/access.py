@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..serve.server import VllmServer
 
@@ -10,24 +10,8 @@ if TYPE_CHECKING:
     from ..serve.config import Serving
 
 
-class Policy(Protocol):
-    """A base model that is played with one adapter after another."""
-
-    def reach(self, adapter: Path | None) -> dict[str, Any]:
-        """The flags ``model`` and ``adapter`` with which explore and eval play it; starts what that needs."""
-        ...
-
-    def pause(self) -> None:
-        """Give memory back for a training; `reach` starts it again."""
-        ...
-
-    def close(self) -> None:
-        """Give everything back."""
-        ...
-
-
 @dataclass(frozen=True)
-class LocalPolicy:
+class LocalAccess:
     """In this process, adapters merged into its weights, which are held while something plays."""
 
     model: str
@@ -43,7 +27,7 @@ class LocalPolicy:
         """Nothing is held between phases."""
 
 
-class ServedPolicy:
+class ServedAccess:
     """By a vLLM server on this machine, which is started when it is needed first.
 
     Adapters are loaded while it runs, each under a name of its own. Where they are merged into the weights, as on a

@@ -1,0 +1,107 @@
+"""A worker: plays one task's tree to its end, branch by branch, and hands on each branch that has ended.
+
+It knows no folder and no progress bar, so it runs wherever the agent does. A branch is a LangGraph run that starts at
+the task's beginning or at a fork of a decision point's checkpoint.
+"""
+
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from ..agent.context import Context
+from ..agent.graph import Agent, recursion_limit
+from ..agent.records import branch_record, place
+from ..agent.state import AgentInput, BranchInfo, forked
+from ..budget import Ledger, is_spent
+from ..errors import RunFolderError
+from ..settings import Limits
+from ..strategies import Request, Strategy, next_request
+from ..tree.branches import path
+from ..types import Branch, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """What all trees of a run are grown with.
+
+    Args:
+        agent: the compiled state machine.
+        context: its live objects and settings.
+        strategy: which branch comes next.
+        limits: bounds of a tree.
+        halted: whether to begin no other branch.
+    """
+
+    agent: Agent
+    context: Context
+    strategy: Strategy
+    limits: Limits
+    halted: Callable[[], bool] = lambda: False
+
+    async def grow(self, task: Task, tree: Mapping[str, Branch], ledger: Ledger) -> AsyncIterator[Branch]:
+        """Play what a task's tree still wants, and give each branch when it has ended.
+
+        Args:
+            task: the task.
+            tree: the branches that it has already, by id.
+            ledger: what it may spend.
+        """
+        branches = dict(tree)
+        while not (self.halted() or is_spent(ledger)):
+            so_far = list(branches.values())
+            request = next_request(self.strategy, so_far, self.limits)
+            if request is None:
+                break
+            # Where no branch can follow, no reflection is paid for.
+            reflect = self.strategy.reflects and self.strategy.may_follow(so_far, request, self.limits)
+            context = replace(self.context, ledger=ledger, reflect=reflect)
+            branch = await play(self.agent, context, task, branches, request)
+            branches[branch["id"]] = branch
+            yield branch
+
+
+async def play(agent: Agent, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
+    """Play one branch to its end."""
+    info = BranchInfo(
+        id=next(name for name in map(str, itertools.count()) if name not in branches),
+        parent=request.parent,
+        decision_point=request.decision_point,
+        depth=0 if request.parent is None else branches[request.parent]["depth"] + 1,
+    )
+    start: AgentInput | None = None
+    if request.parent is None:
+        start = AgentInput(task=task)
+        config = _config(f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}")
+    else:
+        decision = path(branches, request.parent)[request.decision_point]
+        config = _config(branches[request.parent]["thread_id"], decision["checkpoint_id"])
+        update = await _fork_update(agent, config, request, info)
+        config = await agent.aupdate_state(config, update, as_node="rewind")
+    thread_id = config["configurable"]["thread_id"]
+    config["recursion_limit"] = recursion_limit(context.play.horizon, 0)
+    state: Any = await agent.ainvoke(start, config, context=replace(context, branch=info))
+    context.envs.release(place(state))
+    return branch_record(state, thread_id=thread_id)
+
+
+async def _fork_update(agent: Agent, config: RunnableConfig, request: Request, info: BranchInfo) -> dict[str, Any]:
+    """What makes the checkpoint of a decision point a branch of its own, with its own account."""
+    state: Any = (await agent.aget_state(config)).values
+    if "turns" not in state:
+        raise RunFolderError(
+            f"the checkpoint of branch {request.parent}'s decision point {request.decision_point} is gone: the run was "
+            "started with another checkpointer, or its checkpoints were deleted; give that one, or choose another "
+            "folder"
+        )
+    return forked(state, request.decision_point, request.experience, info)
+
+
+def _config(thread_id: str | None, checkpoint_id: str | None = None) -> RunnableConfig:
+    configurable = {"thread_id": thread_id, "checkpoint_ns": ""}
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}

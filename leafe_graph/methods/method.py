@@ -1,0 +1,87 @@
+"""What a method is: ``collect(policy, tasks) -> run`` and ``learn(policy, runs) -> policy``."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from ..finetune.config import TrainConfig
+from ..phases.config import ExploreConfig, ExportConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a method starts from and what it gives: all that it takes to play it, and to go on learning."""
+
+    model: str
+    """The base model's spec."""
+    adapter: Path | None = None
+    """LoRA adapter on it."""
+    playbook: Path | None = None
+    """A text of the method's own that its prompts show; for methods that train nothing."""
+    state: Path | None = None
+    """What the training goes on with, such as an optimiser's; for methods that never start anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """Which tasks are played."""
+
+    start: int
+    """Where in the split they begin, 0-based."""
+    n: int
+    """How many."""
+    seed: int | None
+    """Root of the sampling seeds."""
+
+
+class Access(Protocol):
+    """How a policy is reached: a base model that is played with one adapter after another."""
+
+    def reach(self, adapter: Path | None) -> dict[str, Any]:
+        """The settings ``model`` and ``adapter`` with which explore and eval play it; starts what that needs."""
+        ...
+
+    def pause(self) -> None:
+        """Give memory back for a training; `reach` starts it again."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a method works with: settings for its phases, and the means to play them."""
+
+    explore: ExploreConfig
+    export: ExportConfig
+    train: TrainConfig
+    access: Access
+    accelerate: Path | None
+    """Train in several processes, as this file of accelerate's says."""
+    once: Callable[[Path, str, Callable[[], dict[str, Any]]], dict[str, Any]]
+    """``once(folder, phase, work)``: what a phase came to; it is played unless the folder has its mark."""
+
+
+class Method(ABC):
+    """One way to learn from play. Its docstring says which paper it follows, and what it leaves out."""
+
+    phases: ClassVar[tuple[str, ...]]
+    """What it does in a round, in order, by the names that it gives ``once``."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+
+    @abstractmethod
+    def collect(self, policy: Policy, tasks: Tasks, *, out: Path) -> Path:
+        """Have the policy play; the run folder, which is ``out``."""
+
+    @abstractmethod
+    def learn(self, policy: Policy, runs: Sequence[Path]) -> Policy | None:
+        """What the policy becomes by these runs, the newest last; None if they hold nothing to learn from.
+
+        The newest run's folder gets what is learned.
+        """

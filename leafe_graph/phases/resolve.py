@@ -1,0 +1,71 @@
+"""Names to objects: environment, tasks, model, prompts and horizon of a phase, looked up once, where it is entered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+
+from ..env.protocol import TextEnv
+from ..env.subprocess_env import SubprocessEnv
+from ..envs.catalog import environment, horizon
+from ..importing import attribute
+from ..models.load import chat_model
+from ..prompts import Prompts
+from ..types import Task
+from .config import Choosing, PlayConfig
+
+RECORDED = {"model", "adapter", "temperature", "top_p", "env", "env_options", "split", "start", "levels", "prompts"}
+"""Settings that exploring cannot know by itself: they go into the run's ``config.json`` as they were named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What the names in a phase's settings stand for."""
+
+    policy: BaseChatModel
+    make: Callable[[], TextEnv]
+    tasks: list[Task]
+    prompts: Prompts | None
+    horizon: int
+    """Longest path, in decisions."""
+    recorded: dict[str, Any]
+
+
+def resolve(config: PlayConfig) -> Resolved:
+    """Look up everything that exploring and judging name.
+
+    Raises:
+        ConfigError: nothing has that name, or it is of another kind.
+        MissingDependency: what it needs is not installed.
+    """
+    make, tasks = chosen(config)
+    if config.env_timeout is not None:
+        make = partial(SubprocessEnv, make, timeout=config.env_timeout)
+    adapter = None if config.adapter is None else str(config.adapter)
+    return Resolved(
+        policy=chat_model(config.model, adapter=adapter, temperature=config.temperature, top_p=config.top_p),
+        make=make,
+        tasks=tasks,
+        prompts=texts(config.prompts),
+        horizon=config.max_turns or horizon(config.env),
+        recorded=config.model_dump(mode="json", include=RECORDED),
+    )
+
+
+def chosen(config: Choosing) -> tuple[Callable[[], TextEnv], list[Task]]:
+    """What makes the environment, and the tasks."""
+    return environment(
+        config.env,
+        split=config.split,
+        n=config.tasks,
+        start=config.start,
+        options=config.env_options,
+        levels=config.levels,
+    )
+
+
+def texts(path: str | None) -> Prompts | None:
+    """The prompts that MODULE:ATTRIBUTE names."""
+    return None if path is None else cast(Prompts, attribute(path, "prompts"))

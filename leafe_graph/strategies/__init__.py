@@ -1,0 +1,19 @@
+"""Which branch of a task's tree comes next: one file a strategy.
+
+It knows types and settings, and nothing that plays. To add one: a file with a `Strategy`, and its line here.
+"""
+
+from ..importing import Named
+from .strategy import Request, Strategy, next_request, waiting
+
+STRATEGIES = Named(
+    "strategy",
+    Strategy,  # type: ignore[type-abstract]
+    {
+        "leafe": "leafe_graph.strategies.leafe:Leafe",
+        "independent": "leafe_graph.strategies.independent:Independent",
+        "refine": "leafe_graph.strategies.refine:Refine",
+    },
+)
+
+__all__ = ["STRATEGIES", "Request", "Strategy", "next_request", "waiting"]

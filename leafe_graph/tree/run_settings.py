@@ -1,0 +1,78 @@
+"""What ``config.json`` says a run was started with: typed, and read by whoever goes on from the run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from ..budget import Budget
+from ..errors import RunFolderError
+from ..settings import Limits, Pace, Play, marked
+from ..types import FORMAT_VERSION
+
+
+class RunSettings(Play):
+    """The settings of a run that `leafe_graph.explore` made.
+
+    What the caller added for its own use stands beside them, see ``model_extra``: on the command line which environment
+    was played, with which options. What decides speed alone is not kept.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Any = None
+    """The policy: its spec from a command line, else what tells its class and settings."""
+    reflector: Any = None
+    """Another model for the reflections."""
+    texts: dict[str, str] = Field(default_factory=dict)
+    """The prompts' texts that were played, by name; empty in folders of releases that kept none."""
+    strategy: str = "leafe"
+    limits: Limits = Limits()
+    budget: Budget = Budget()
+    """Limits of each task."""
+    total_budget: Budget = Budget()
+    """Limits of the whole run."""
+    tasks: list[str] = Field(default_factory=list)
+    """Ids of the tasks that were to be played."""
+
+    def saved(self) -> dict[str, Any]:
+        """The contents of ``config.json``."""
+        settings = self.model_dump(mode="json", exclude=marked(RunSettings, Pace))
+        return {"version": FORMAT_VERSION, "kind": "explore", "settings": settings}
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The contents of a ``config.json``; empty where there is none.
+
+    Raises:
+        RunFolderError: it cannot be read, or is of another format version.
+    """
+    if not file.exists():
+        return {}
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{file} is not JSON: {error}; restore it, or choose another folder") from error
+    if config.get("version") != FORMAT_VERSION:
+        raise RunFolderError(
+            f"{file} has format version {config.get('version')!r}; this release reads version {FORMAT_VERSION}"
+        )
+    return config
+
+
+def run_settings(config: Mapping[str, Any], file: Path) -> RunSettings:
+    """The settings in the contents of a ``config.json``.
+
+    Raises:
+        RunFolderError: they are none that this release understands.
+    """
+    try:
+        return RunSettings.model_validate(config.get("settings", {}))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RunFolderError(
+            f"{file} holds settings that this release does not understand ({wrong}): use the release that wrote them, "
+            "or choose another folder"
+        ) from error
