@@ -13,7 +13,6 @@ import json
 import sqlite3
 import threading
 import time
-import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -37,35 +36,24 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import RunFolderError
+from .tables import (
+    ANCESTORS,
+    FORMAT,
+    PUT_CHANNELS,
+    PUT_CHECKPOINT,
+    PUT_THREAD,
+    PUT_WRITES,
+    SCHEMA,
+    config_of,
+    id_of,
+    key_of,
+    where_of,
+)
 from .write_behind import Row, WriteBehind
 
 Writes = list[PendingWrite]
 
-_FORMAT = 1
-
-# Ids of checkpoints grow with time, so in each table the rows of one thread lie together, the newest last.
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS threads (
-    thread INTEGER PRIMARY KEY, thread_id TEXT NOT NULL, ns TEXT NOT NULL, UNIQUE (thread_id, ns));
-CREATE TABLE IF NOT EXISTS checkpoints (
-    thread INTEGER, id, parent, body BLOB, PRIMARY KEY (thread, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS channels (
-    thread INTEGER, version, id, names TEXT, body BLOB, PRIMARY KEY (thread, version, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS writes (
-    thread INTEGER, id, number INTEGER, body BLOB, PRIMARY KEY (thread, id, number)) WITHOUT ROWID;
-PRAGMA user_version = {_FORMAT};
-"""
-_THREAD = "(SELECT thread FROM threads WHERE thread_id = ? AND ns = ?)"
-_PUT_THREAD = "INSERT OR IGNORE INTO threads (thread_id, ns) VALUES (?, ?)"
-_PUT_CHECKPOINT = f"INSERT OR REPLACE INTO checkpoints VALUES ({_THREAD}, ?, ?, ?)"
-_PUT_CHANNELS = f"INSERT OR REPLACE INTO channels VALUES ({_THREAD}, ?, ?, ?, ?)"
-_PUT_WRITES = """INSERT INTO writes SELECT t.thread, ?3,
-    (SELECT coalesce(max(number) + 1, 0) FROM writes w WHERE w.thread = t.thread AND w.id = ?3), ?4
-    FROM threads t WHERE thread_id = ?1 AND ns = ?2"""
-_ANCESTORS = """WITH RECURSIVE chain(id, parent, body) AS (
-    SELECT id, parent, body FROM checkpoints WHERE thread = ?1 AND id = ?2
-    UNION SELECT c.id, c.parent, c.body FROM chain CROSS JOIN checkpoints c
-    ON c.thread = ?1 AND c.id = chain.parent) SELECT id, body FROM chain"""
+_ABSENT = object()
 
 
 class TreeSaver(BaseCheckpointSaver[int]):
@@ -87,9 +75,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
         super().__init__(serde=serde)
         self.file = Path(file)
         self._version, self._version_lock = 0, threading.Lock()
-        self._log = WriteBehind(
-            self.file, (_PUT_THREAD, _PUT_CHECKPOINT, _PUT_CHANNELS, _PUT_WRITES), interval=interval
-        )
+        self._log = WriteBehind(self.file, (PUT_THREAD, PUT_CHECKPOINT, PUT_CHANNELS, PUT_WRITES), interval=interval)
         self._db = self._log.db
         try:
             self._open()
@@ -103,10 +89,10 @@ class TreeSaver(BaseCheckpointSaver[int]):
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
             raise RunFolderError(f"{self.file} is no readable SQLite database: {error}") from error
-        if tables and version != _FORMAT:
+        if tables and version != FORMAT:
             raise RunFolderError(
                 f"{self.file} holds the tables {sorted(tables)} in format {version}; this release reads format "
-                f"{_FORMAT}. What LangGraph's SqliteSaver made can be pruned, but not gone on with"
+                f"{FORMAT}. What LangGraph's SqliteSaver made can be pruned, but not gone on with"
             )
         with self._log.writing():
             self._db.execute("PRAGMA page_size = 2048")  # a commit rewrites whole pages
@@ -114,7 +100,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
             self._db.execute("PRAGMA wal_autocheckpoint = 8000")
             self._db.execute("PRAGMA synchronous = NORMAL")  # flush() syncs the log itself
             if not tables:
-                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+                self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
 
     # ---- putting
 
@@ -126,27 +112,27 @@ class TreeSaver(BaseCheckpointSaver[int]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Queue a checkpoint; see `BaseCheckpointSaver.put`."""
-        where, parent = _where(config), get_checkpoint_id(config)
-        key = _key(checkpoint["id"])
+        where, parent = where_of(config), get_checkpoint_id(config)
+        key = key_of(checkpoint["id"])
         head = {name: value for name, value in checkpoint.items() if name not in ("id", "channel_values")}
         body = self._pack((head, get_checkpoint_metadata(config, metadata)))
-        rows: list[Row] = [(_PUT_CHECKPOINT, (*where, key, None if parent is None else _key(parent), body))]
+        rows: list[Row] = [(PUT_CHECKPOINT, (*where, key, None if parent is None else key_of(parent), body))]
         values = checkpoint["channel_values"]
         by_version: dict[Any, dict[str, Any]] = defaultdict(dict)
         for name, version in new_versions.items():
             if name in values:
                 by_version[version][name] = values[name]
         for version, changed in by_version.items():
-            rows.append((_PUT_CHANNELS, (*where, version, key, json.dumps(list(changed)), self._pack(changed))))
+            rows.append((PUT_CHANNELS, (*where, version, key, json.dumps(list(changed)), self._pack(changed))))
         self._put(where, rows)
-        return _config(*where, checkpoint["id"])
+        return config_of(*where, checkpoint["id"])
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Queue what a task wrote; see `BaseCheckpointSaver.put_writes`."""
-        where, key = _where(config), _key(config["configurable"]["checkpoint_id"])
-        self._put(where, [(_PUT_WRITES, (*where, key, self._pack((task_id, task_path, list(writes)))))])
+        where, key = where_of(config), key_of(config["configurable"]["checkpoint_id"])
+        self._put(where, [(PUT_WRITES, (*where, key, self._pack((task_id, task_path, list(writes)))))])
 
     def get_next_version(self, current: int | None, channel: None) -> int:
         """A number above ``current`` that was never given before; the clock keeps it apart from other processes'."""
@@ -180,14 +166,14 @@ class TreeSaver(BaseCheckpointSaver[int]):
         """Each channel's nearest stored value and the writes since; see `BaseCheckpointSaver`."""
         histories = {name: DeltaChannelHistory(writes=[]) for name in channels}
         with self._log.lock:
-            self._log.commit(_where(config)[0])
+            self._log.commit(where_of(config)[0])
             target = self._find(config)
             if target is None:
                 return histories
             thread, key = target
             stored = {name: self._stored_versions(thread, name) for name in channels}
             missing = set(channels)
-            chain = self._db.execute(_ANCESTORS, (thread, key))
+            chain = self._db.execute(ANCESTORS, (thread, key))
             next(chain, None)  # what is written at the checkpoint itself belongs to the next one
             for ancestor, body in chain:
                 if not missing:
@@ -205,11 +191,13 @@ class TreeSaver(BaseCheckpointSaver[int]):
 
     def _find(self, config: RunnableConfig) -> tuple[int, Any] | None:
         """Row keys of the checkpoint that the config names, or of its thread's newest."""
-        found = self._db.execute("SELECT thread FROM threads WHERE thread_id = ? AND ns = ?", _where(config)).fetchone()
+        found = self._db.execute(
+            "SELECT thread FROM threads WHERE thread_id = ? AND ns = ?", where_of(config)
+        ).fetchone()
         if found is None:
             return None
         if (checkpoint_id := get_checkpoint_id(config)) is not None:
-            return found[0], _key(checkpoint_id)
+            return found[0], key_of(checkpoint_id)
         newest = "SELECT id FROM checkpoints WHERE thread = ? ORDER BY id DESC LIMIT 1"
         row = self._db.execute(newest, found).fetchone()
         return None if row is None else (found[0], row[0])
@@ -233,13 +221,13 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 values.append(ns)
             if (checkpoint_id := get_checkpoint_id(config)) is not None:
                 where.append("id = ?")
-                values.append(_key(checkpoint_id))
+                values.append(key_of(checkpoint_id))
         if before is not None and (earlier := get_checkpoint_id(before)) is not None:
             where.append("id < ?")
-            values.append(_key(earlier))
+            values.append(key_of(earlier))
         sql = "SELECT thread, thread_id, ns, id, parent, body FROM threads JOIN checkpoints USING (thread) WHERE "
         with self._log.lock:
-            self._log.commit(None if config is None else _where(config)[0])
+            self._log.commit(None if config is None else where_of(config)[0])
             rows = self._db.execute(f"{sql}{' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit)).fetchall()
         for thread, thread_id, ns, key, parent, body in rows:
             head, metadata = self._unpack(body)
@@ -247,10 +235,10 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 channel_values = self._values(thread, key, head["channel_versions"])
                 writes = self._writes(thread, key)
             yield CheckpointTuple(
-                _config(thread_id, ns, _id(key)),
-                cast(Checkpoint, head | {"id": _id(key), "channel_values": channel_values}),
+                config_of(thread_id, ns, id_of(key)),
+                cast(Checkpoint, head | {"id": id_of(key), "channel_values": channel_values}),
                 metadata,
-                None if parent is None else _config(thread_id, ns, _id(parent)),
+                None if parent is None else config_of(thread_id, ns, id_of(parent)),
                 writes,
             )
 
@@ -292,7 +280,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
     # ---- the queue
 
     def _put(self, where: tuple[str, str], rows: Sequence[Row]) -> None:
-        self._log.put(where[0], [(_PUT_THREAD, where), *rows])
+        self._log.put(where[0], [(PUT_THREAD, where), *rows])
 
     def flush(self, thread_id: str | None = None) -> None:
         """Return when all that was put before, or all of one thread's, is safe from a kill and from a power failure.
@@ -329,7 +317,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
             for (thread,) in self._db.execute(threads, (thread_id,)).fetchall():
                 kept: set[Any] = set()
                 for checkpoint_id in checkpoint_ids:
-                    kept.update(key for key, _ in self._db.execute(_ANCESTORS, (thread, _key(checkpoint_id))))
+                    kept.update(key for key, _ in self._db.execute(ANCESTORS, (thread, key_of(checkpoint_id))))
                 every = self._db.execute("SELECT id FROM checkpoints WHERE thread = ?", (thread,)).fetchall()
                 gone = [(thread, key) for (key,) in every if key not in kept]
                 with self._log.transaction():
@@ -411,27 +399,3 @@ class TreeSaver(BaseCheckpointSaver[int]):
     def _unpack(self, packed: bytes) -> Any:
         kind, _, data = zlib.decompress(packed).partition(b"\0")
         return self.serde.loads_typed((kind.decode(), data))
-
-
-_ABSENT = object()
-
-
-def _where(config: RunnableConfig) -> tuple[str, str]:
-    return str(config["configurable"]["thread_id"]), config["configurable"].get("checkpoint_ns", "")
-
-
-def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
-
-
-def _key(checkpoint_id: str) -> bytes | str:
-    """A checkpoint's id in the tables: LangGraph's are UUIDs that grow with time, and so do their bytes."""
-    try:
-        key = uuid.UUID(checkpoint_id)
-    except ValueError:
-        return checkpoint_id
-    return key.bytes if str(key) == checkpoint_id else checkpoint_id
-
-
-def _id(key: bytes | str) -> str:
-    return str(uuid.UUID(bytes=key)) if isinstance(key, bytes) else key
