@@ -6,7 +6,6 @@ adapter that is there at the start is merged into the weights. The server ends w
 however that ends (`leafe_graph.processes.guard`).
 """
 
-import hashlib
 import json
 import shutil
 import socket
@@ -25,6 +24,7 @@ from ..errors import ConfigError, ModelError
 from ..models.folders import RANKS
 from ..models.load import load_model
 from ..processes.apart import guarded
+from .adapters import adapter_folder, copied, merged
 from .vllm_build import find_build
 
 
@@ -89,7 +89,7 @@ class VllmServer:
 
         if max_lora_rank > RANKS[-1]:
             raise ConfigError(f"max_lora_rank={max_lora_rank}; vLLM takes up to {RANKS[-1]}")
-        self._adapter = None if adapter is None else _adapter_folder(adapter)
+        self._adapter = None if adapter is None else adapter_folder(adapter)
         self._build = find_build(python)
         self.cpu = self._build.cpu
         self._model = model_folder(model)
@@ -121,8 +121,8 @@ class VllmServer:
         try:
             served = self._model
             if self._merge and self._adapter is not None:
-                self.base, (self.name, copy) = None, self._copy(self._adapter, "adapter")
-                served = str(_merged(copy, self._model))
+                self.base, (self.name, copy) = None, copied(self._adapter, "adapter", self._work / "adapters")
+                served = str(merged(copy, self._model))
             command = [self._build.python, "-m", "vllm.entrypoints.openai.api_server", *self._flags(served, port)]
             with self.log.open("ab") as log:
                 self._guard = subprocess.Popen(
@@ -157,7 +157,7 @@ class VllmServer:
                 f"the server serves {self.name}, merged into the weights; an adapter would come on top of it: start "
                 "the server without adapter=, or with merge=False"
             )
-        called, copy = self._copy(_adapter_folder(path), name)
+        called, copy = copied(adapter_folder(path), name, self._work / "adapters")
         if called not in self._loaded:
             self._post("load_lora_adapter", {"lora_name": called, "lora_path": str(copy)}, path)
             self._loaded.add(called)
@@ -257,20 +257,6 @@ class VllmServer:
 
     # ---- adapters
 
-    def _copy(self, adapter: Path, name: str) -> tuple[str, Path]:
-        """What the adapter is called, and the folder of its copy."""
-        weights = sorted(adapter.glob("adapter_model.*"))
-        config = json.loads((adapter / "adapter_config.json").read_text())
-        digest = hashlib.sha256(json.dumps([config.get("r"), config.get("lora_alpha")]).encode())
-        for file in weights:
-            digest.update(file.read_bytes())
-        called = f"{name}-{digest.hexdigest()[:12]}"
-        copy = self._work / "adapters" / called
-        copy.mkdir(parents=True, exist_ok=True)
-        for file in (adapter / "adapter_config.json", *weights):
-            shutil.copy(file, copy)
-        return called, copy
-
     def _post(self, route: str, body: dict[str, str], what: object) -> None:
         try:
             _request(f"{self.url}/{route}", body)
@@ -279,23 +265,6 @@ class VllmServer:
             raise ConfigError(f"the vLLM server refused {what} ({route}, {error.code}): {said}") from error
         except OSError as error:
             raise ModelError(f"the vLLM server at {self.url} does not answer: {error}") from error
-
-
-def _adapter_folder(path: str | Path) -> Path:
-    folder = Path(path).expanduser().resolve()
-    if not (folder / "adapter_config.json").is_file() or not list(folder.glob("adapter_model.*")):
-        raise ConfigError(f"{path} is not a PEFT adapter folder (adapter_config.json and adapter_model.safetensors)")
-    return folder
-
-
-def _merged(adapter: Path, base: str) -> Path:
-    """The folder of the base with the adapter in its weights."""
-    from ..models.folders import load_tokenizer, save_merged
-
-    done = adapter / "merged"
-    if done.is_dir():  # moved into place whole, under the name of its weights
-        return done
-    return save_merged(adapter, folder=base, tokenizer=load_tokenizer(base), dtype="float32")
 
 
 def _free_port() -> int:
