@@ -7,31 +7,26 @@ A channel's value is stored once, with the checkpoint that changed it; later che
 For that a version must never mean two values: `TreeSaver.get_next_version` gives no number twice.
 """
 
-import asyncio
 import itertools
 import json
 import sqlite3
 import threading
 import time
-import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    PendingWrite,
     get_checkpoint_id,
     get_checkpoint_metadata,
-    writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -44,14 +39,14 @@ from .tables import (
     PUT_THREAD,
     PUT_WRITES,
     SCHEMA,
+    Tables,
     config_of,
     id_of,
     key_of,
     where_of,
 )
+from .twins import at_once, in_thread, one_by_one
 from .write_behind import Row, WriteBehind
-
-Writes = list[PendingWrite]
 
 _ABSENT = object()
 
@@ -102,6 +97,11 @@ class TreeSaver(BaseCheckpointSaver[int]):
             if not tables:
                 self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
 
+    @property
+    def _tables(self) -> Tables:
+        # With the serializer of now: LangGraph gives another one to a copy of a saver.
+        return Tables(self._db, self.serde)
+
     # ---- putting
 
     def put(
@@ -115,7 +115,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
         where, parent = where_of(config), get_checkpoint_id(config)
         key = key_of(checkpoint["id"])
         head = {name: value for name, value in checkpoint.items() if name not in ("id", "channel_values")}
-        body = self._pack((head, get_checkpoint_metadata(config, metadata)))
+        body = self._tables.pack((head, get_checkpoint_metadata(config, metadata)))
         rows: list[Row] = [(PUT_CHECKPOINT, (*where, key, None if parent is None else key_of(parent), body))]
         values = checkpoint["channel_values"]
         by_version: dict[Any, dict[str, Any]] = defaultdict(dict)
@@ -123,7 +123,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
             if name in values:
                 by_version[version][name] = values[name]
         for version, changed in by_version.items():
-            rows.append((PUT_CHANNELS, (*where, version, key, json.dumps(list(changed)), self._pack(changed))))
+            rows.append((PUT_CHANNELS, (*where, version, key, json.dumps(list(changed)), self._tables.pack(changed))))
         self._put(where, rows)
         return config_of(*where, checkpoint["id"])
 
@@ -132,7 +132,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
     ) -> None:
         """Queue what a task wrote; see `BaseCheckpointSaver.put_writes`."""
         where, key = where_of(config), key_of(config["configurable"]["checkpoint_id"])
-        self._put(where, [(PUT_WRITES, (*where, key, self._pack((task_id, task_path, list(writes)))))])
+        self._put(where, [(PUT_WRITES, (*where, key, self._tables.pack((task_id, task_path, list(writes)))))])
 
     def get_next_version(self, current: int | None, channel: None) -> int:
         """A number above ``current`` that was never given before; the clock keeps it apart from other processes'."""
@@ -167,40 +167,27 @@ class TreeSaver(BaseCheckpointSaver[int]):
         histories = {name: DeltaChannelHistory(writes=[]) for name in channels}
         with self._log.lock:
             self._log.commit(where_of(config)[0])
-            target = self._find(config)
+            target = self._tables.find(config)
             if target is None:
                 return histories
             thread, key = target
-            stored = {name: self._stored_versions(thread, name) for name in channels}
+            stored = {name: self._tables.stored_versions(thread, name) for name in channels}
             missing = set(channels)
             chain = self._db.execute(ANCESTORS, (thread, key))
             next(chain, None)  # what is written at the checkpoint itself belongs to the next one
             for ancestor, body in chain:
                 if not missing:
                     break
-                for write in reversed(self._writes(thread, ancestor)):
+                for write in reversed(self._tables.writes(thread, ancestor)):
                     if write[1] in missing:
                         histories[write[1]]["writes"].append(write)
-                versions = self._unpack(body)[0]["channel_versions"]
+                versions = self._tables.unpack(body)[0]["channel_versions"]
                 for name in [name for name in missing if versions.get(name) in stored[name]]:
-                    histories[name]["seed"] = self._values(thread, ancestor, {name: versions[name]})[name]
+                    histories[name]["seed"] = self._tables.values(thread, ancestor, {name: versions[name]})[name]
                     missing.discard(name)
         for history in histories.values():
             history["writes"].reverse()
         return histories
-
-    def _find(self, config: RunnableConfig) -> tuple[int, Any] | None:
-        """Row keys of the checkpoint that the config names, or of its thread's newest."""
-        found = self._db.execute(
-            "SELECT thread FROM threads WHERE thread_id = ? AND ns = ?", where_of(config)
-        ).fetchone()
-        if found is None:
-            return None
-        if (checkpoint_id := get_checkpoint_id(config)) is not None:
-            return found[0], key_of(checkpoint_id)
-        newest = "SELECT id FROM checkpoints WHERE thread = ? ORDER BY id DESC LIMIT 1"
-        row = self._db.execute(newest, found).fetchone()
-        return None if row is None else (found[0], row[0])
 
     def _read(
         self,
@@ -230,10 +217,10 @@ class TreeSaver(BaseCheckpointSaver[int]):
             self._log.commit(None if config is None else where_of(config)[0])
             rows = self._db.execute(f"{sql}{' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit)).fetchall()
         for thread, thread_id, ns, key, parent, body in rows:
-            head, metadata = self._unpack(body)
+            head, metadata = self._tables.unpack(body)
             with self._log.lock:
-                channel_values = self._values(thread, key, head["channel_versions"])
-                writes = self._writes(thread, key)
+                channel_values = self._tables.values(thread, key, head["channel_versions"])
+                writes = self._tables.writes(thread, key)
             yield CheckpointTuple(
                 config_of(thread_id, ns, id_of(key)),
                 cast(Checkpoint, head | {"id": id_of(key), "channel_values": channel_values}),
@@ -241,41 +228,6 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 None if parent is None else config_of(thread_id, ns, id_of(parent)),
                 writes,
             )
-
-    def _values(self, thread: int, key: Any, versions: Mapping[str, Any]) -> dict[str, Any]:
-        """The values that a checkpoint's channels have at these versions, of those that were stored."""
-        values: dict[str, Any] = {}
-        sql = "SELECT body FROM channels WHERE thread = ? AND version = ? ORDER BY id = ?, id"
-        for version in set(versions.values()):
-            for (body,) in self._db.execute(sql, (thread, version, key)):
-                values |= {k: v for k, v in self._unpack(body).items() if versions.get(k) == version}
-        return values
-
-    def _stored_versions(self, thread: int, name: str) -> set[Any]:
-        """The versions at which a channel's value was stored."""
-        sql = "SELECT version FROM channels WHERE thread = ? AND instr(names, ?) > 0"
-        return {version for (version,) in self._db.execute(sql, (thread, json.dumps(name)))}
-
-    def _writes(self, thread: int, key: Any) -> Writes:
-        """What tasks wrote at a checkpoint, in `writes_sort_key` order.
-
-        Of regular writes at the same place the first counts, of special ones (an error, an interrupt) the last.
-        """
-        found: dict[tuple[str, str, int], PendingWrite] = {}
-        places: dict[tuple[str, int], tuple[str, str, int]] = {}
-        sql = "SELECT body FROM writes WHERE thread = ? AND id = ? ORDER BY number"
-        for (body,) in self._db.execute(sql, (thread, key)):
-            task_id, task_path, writes = self._unpack(body)
-            special = all(name in WRITES_IDX_MAP for name, _ in writes)
-            for number, (name, value) in enumerate(writes):
-                index = WRITES_IDX_MAP.get(name, number)
-                if (task_id, index) in places:
-                    if not special:
-                        continue
-                    del found[places[task_id, index]]
-                places[task_id, index] = place = writes_sort_key(task_path, task_id, index)
-                found[place] = (task_id, name, value)
-        return [found[place] for place in sorted(found)]
 
     # ---- the queue
 
@@ -289,10 +241,6 @@ class TreeSaver(BaseCheckpointSaver[int]):
             RunFolderError: it cannot be written; what was put stays queued.
         """
         self._log.flush(thread_id)
-
-    async def aflush(self, thread_id: str | None = None) -> None:
-        """`flush`."""
-        await asyncio.to_thread(self._log.flush, thread_id)
 
     def close(self) -> None:
         """Commit what is queued and close the file; may be called twice."""
@@ -338,64 +286,18 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 self._db.execute("VACUUM")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    # ---- the same for asyncio: puts queue at once, the rest may wait for the disk in a thread
+    # ---- the same for asyncio: puts queue at once, the rest may wait for the disk
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`put`."""
-        return self.put(config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """`put_writes`."""
-        self.put_writes(config, writes, task_id, task_path)
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`get_tuple`."""
-        return await asyncio.to_thread(self.get_tuple, config)
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """`list`."""
-        found = self.list(config, filter=filter, before=before, limit=limit)
-        while (each := await asyncio.to_thread(next, found, None)) is not None:
-            yield each
-
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`get_delta_channel_history`."""
-        return await asyncio.to_thread(self.get_delta_channel_history, config=config, channels=channels)
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """`delete_thread`."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
+    aput = at_once(put)
+    aput_writes = at_once(put_writes)
+    aget_tuple = in_thread(get_tuple)
+    alist = one_by_one(list)
+    aget_delta_channel_history = in_thread(get_delta_channel_history)
+    adelete_thread = in_thread(delete_thread)
+    aflush = in_thread(flush)
 
     def __enter__(self) -> "TreeSaver":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    # ---- from values to bytes
-
-    def _pack(self, value: Any) -> bytes:
-        """With its serializer's name; compressed when it is written."""
-        kind, data = self.serde.dumps_typed(value)
-        return kind.encode() + b"\0" + data
-
-    def _unpack(self, packed: bytes) -> Any:
-        kind, _, data = zlib.decompress(packed).partition(b"\0")
-        return self.serde.loads_typed((kind.decode(), data))
