@@ -13,7 +13,7 @@ from pydantic import Field, FilePath, field_validator, model_validator
 from ..envs.catalog import WORLDS
 from ..finetune.config import TrainConfig
 from ..phases.config import Eval, Explore, Export
-from ..serve.config import Serving
+from ..serve.config import ServeSection
 from ..settings import Command
 
 _DECIDED: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ class RunConfig(Command):
     seed: int = 0
     """Root of all random numbers. Round n explores with seed + n."""
 
-    serve: Serving | None = None
+    serve: ServeSection | None = None
     """Serve the policy with vLLM: `serve: {}` with all defaults. In this process unless given."""
 
     accelerate: FilePath | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..serve.server import VllmServer
 
 if TYPE_CHECKING:
-    from ..serve.config import Serving
+    from ..serve.config import ServeSection
 
 
 class Policy(Protocol):
@@ -50,7 +50,7 @@ class ServedPolicy:
     CPU, the server is started anew for each.
     """
 
-    def __init__(self, model: str, how: "Serving", folder: Path) -> None:
+    def __init__(self, model: str, how: "ServeSection", folder: Path) -> None:
         self._model, self._how, self._folder = model, how, folder
         self._server: Any = None
         self._adapter: Path | None = None
