@@ -208,4 +208,4 @@ def _told(error: "ErrorDetails") -> str:
     if error["type"] == "literal_error":
         return f"{name}={seen!r}; expected one of {bounds['expected']}"
     said = error["msg"].removeprefix("Value error, ")
-    return f"{name}={seen!r}: {said}" if name else said
+    return f"{name}={seen!r}; {said}" if name else said

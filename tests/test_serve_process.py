@@ -1,5 +1,6 @@
 """`VllmServer` with a stand-in for vLLM: waiting, dying, adapters' names, draining, and that nothing is left behind."""
 
+import inspect
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 from vllm_stand_in import adapter, interpreter, started_with
 
+from leafe_graph.cli.serve import Serve
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
-from leafe_graph.serve.server import VllmServer
+from leafe_graph.serve import ServeConfig, ServeSection, VllmServer
 
 pytestmark = pytest.mark.skipif(find_spec("langchain_openai") is None, reason='pip install "leafe-graph[openai]"')
 
@@ -269,3 +271,17 @@ def test_missing_vllm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, ba
         VllmServer(base, python=tmp_path / "nowhere")
     monkeypatch.setenv("LEAFE_VLLM_PYTHON", str(interpreter(tmp_path / "named", cpu=False)))
     assert not VllmServer(base).cpu
+
+
+def test_a_setting_is_defined_once(base: str) -> None:
+    """The constructor, the flags and the section of a file have the same settings; a value out of bounds says so."""
+    own = {"model", "adapter", "folder"}
+    taken = {name: each.default for name, each in inspect.signature(VllmServer).parameters.items()}
+    assert {name: value for name, value in taken.items() if name not in own} == ServeConfig().model_dump()
+    assert taken.keys() == Serve.model_fields.keys()
+    assert ServeSection.model_fields.keys() - {"while_training"} == ServeConfig.model_fields.keys()
+    assert (ServeSection().port, ServeSection().max_loras) == (8000, 1)
+    with pytest.raises(ConfigError, match=r"max_lora_rank=600.* vLLM takes up to 512"):
+        VllmServer(base, max_lora_rank=600)
+    with pytest.raises(TypeError, match="max_rank"):
+        VllmServer(base, max_rank=8)  # type: ignore[call-arg]

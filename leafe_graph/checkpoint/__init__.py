@@ -1,8 +1,10 @@
-"""Where decision points are kept: LangGraph's savers, and one of our own.
+"""Where decision points are kept: any of LangGraph's savers, or one of our own; opened, forked from, shrunk.
 
-It knows errors and files.
+It knows errors and files, and nothing of trees, agents or runs.
 """
 
+from .open import Checkpoints, open_points
+from .points import DecisionPoints
 from .sqlite import TreeSaver
 
-__all__ = ["TreeSaver"]
+__all__ = ["Checkpoints", "DecisionPoints", "TreeSaver", "open_points"]

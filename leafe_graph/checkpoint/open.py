@@ -1,19 +1,41 @@
 """Where decision points are kept: a checkpoint saver that is open already, or what opens one in a run's event loop."""
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any
+from pathlib import Path
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..errors import ConfigError, MissingDependency
+from .points import DecisionPoints, Saved, Saver, Unsaved
+from .sqlite import TreeSaver
 
-Saver = BaseCheckpointSaver[Any]
 Checkpoints = Saver | AbstractAsyncContextManager[Saver] | str
 """A saver; an asynchronous context manager that opens one, such as ``AsyncSqliteSaver.from_conn_string(file)``; or the
 address of a PostgreSQL database, ``postgresql://USER@HOST/DATABASE``."""
 
 
-async def open_saver(checkpoints: Checkpoints, stack: AsyncExitStack) -> Saver:
+async def open_points(
+    checkpoints: Checkpoints | None, stack: AsyncExitStack, *, file: Path | None, interval: float = 1.0
+) -> DecisionPoints:
+    """Where decision points are kept, open until ``stack`` is closed.
+
+    Args:
+        checkpoints: what the user named; None is ``file``.
+        stack: closes what is opened here.
+        file: SQLite in a `TreeSaver`, made if it does not exist; None is nowhere.
+        interval: seconds that a put to ``file`` may wait for others to share its transaction.
+
+    Raises:
+        ConfigError: ``checkpoints`` is no such thing, or its database cannot be reached.
+        MissingDependency: the extra that it needs is not installed.
+        RunFolderError: ``file`` holds something else.
+    """
+    if checkpoints is not None:
+        return Saved(await _open_saver(checkpoints, stack))
+    return Unsaved() if file is None else Saved(stack.enter_context(TreeSaver(file, interval=interval)))
+
+
+async def _open_saver(checkpoints: Checkpoints, stack: AsyncExitStack) -> Saver:
     """The saver, open until ``stack`` is closed. A database's tables are made if missing.
 
     Raises:

@@ -1,16 +1,56 @@
-"""Dropping checkpoints from files that savers made."""
+"""Dropping the checkpoints from which nothing will start any more, from a saver or from a file that one made."""
 
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import ConfigError
+from .points import Saver
 from .sqlite import TreeSaver
 
+Decisions = Mapping[str, Collection[str]]
+"""The checkpoints to keep: ids by thread."""
+Own = Collection[str] | None
+"""The threads that may be dropped; None is all."""
 
-def _prune_own(file: Path, decisions: Mapping[str, Collection[str]], own: Collection[str] | None) -> int:
-    """``own``: the threads that may be dropped; None is all."""
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What was dropped."""
+
+    threads: int
+    """Whole threads."""
+    before: int
+    after: int
+    """Bytes of the file; 0 where it is no file."""
+
+
+def shrink_file(file: Path, decisions: Decisions, own: Own = None) -> Shrunk:
+    """Keep these checkpoints of a `TreeSaver`'s file or one of LangGraph's SqliteSaver, and what they are rebuilt from.
+
+    Raises:
+        ConfigError: there is no such file.
+        RunFolderError: it holds something else.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file} does not exist; say where the run's checkpoints are")
+    before = _size(file)
+    threads = (_shrink_langgraphs if _is_langgraphs(file) else _shrink_ours)(file, decisions, own)
+    return Shrunk(threads, before, _size(file))
+
+
+def shrink_saver(saver: Saver, decisions: Decisions, own: Collection[str]) -> Shrunk:
+    """Drop those of ``own`` threads that have no checkpoint to keep: a saver drops whole threads only."""
+    gone = set(own) - decisions.keys()
+    for thread_id in gone:
+        saver.delete_thread(thread_id)
+    return Shrunk(len(gone), 0, 0)
+
+
+def _shrink_ours(file: Path, decisions: Decisions, own: Own) -> int:
     with TreeSaver(file) as saver:
         gone = _droppable(saver.threads(), own) - decisions.keys()
         for thread_id in gone:
@@ -33,7 +73,7 @@ def _is_langgraphs(file: Path) -> bool:
     return "parent_checkpoint_id" in columns
 
 
-def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]], own: Collection[str] | None) -> int:
+def _shrink_langgraphs(file: Path, decisions: Decisions, own: Own) -> int:
     """The same in the tables of LangGraph's SqliteSaver: decision points keep the ancestors they are rebuilt from."""
     with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as db:
         threads = _droppable((name for (name,) in db.execute("SELECT DISTINCT thread_id FROM checkpoints")), own)
@@ -50,7 +90,7 @@ def _prune_langgraph(file: Path, decisions: Mapping[str, Collection[str]], own: 
     return len(gone)
 
 
-def _droppable(threads: Iterable[str], own: Collection[str] | None) -> set[str]:
+def _droppable(threads: Iterable[str], own: Own) -> set[str]:
     return set(threads) if own is None else set(threads) & set(own)
 
 

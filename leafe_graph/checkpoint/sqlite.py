@@ -7,65 +7,48 @@ A channel's value is stored once, with the checkpoint that changed it; later che
 For that a version must never mean two values: `TreeSaver.get_next_version` gives no number twice.
 """
 
-import asyncio
 import itertools
 import json
 import sqlite3
 import threading
 import time
-import uuid
-import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    PendingWrite,
     get_checkpoint_id,
     get_checkpoint_metadata,
-    writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import RunFolderError
+from .tables import (
+    ANCESTORS,
+    FORMAT,
+    PUT_CHANNELS,
+    PUT_CHECKPOINT,
+    PUT_THREAD,
+    PUT_WRITES,
+    SCHEMA,
+    Tables,
+    config_of,
+    id_of,
+    key_of,
+    where_of,
+)
+from .twins import at_once, in_thread, one_by_one
 from .write_behind import Row, WriteBehind
 
-Writes = list[PendingWrite]
-
-_FORMAT = 1
-
-# Ids of checkpoints grow with time, so in each table the rows of one thread lie together, the newest last.
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS threads (
-    thread INTEGER PRIMARY KEY, thread_id TEXT NOT NULL, ns TEXT NOT NULL, UNIQUE (thread_id, ns));
-CREATE TABLE IF NOT EXISTS checkpoints (
-    thread INTEGER, id, parent, body BLOB, PRIMARY KEY (thread, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS channels (
-    thread INTEGER, version, id, names TEXT, body BLOB, PRIMARY KEY (thread, version, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS writes (
-    thread INTEGER, id, number INTEGER, body BLOB, PRIMARY KEY (thread, id, number)) WITHOUT ROWID;
-PRAGMA user_version = {_FORMAT};
-"""
-_THREAD = "(SELECT thread FROM threads WHERE thread_id = ? AND ns = ?)"
-_PUT_THREAD = "INSERT OR IGNORE INTO threads (thread_id, ns) VALUES (?, ?)"
-_PUT_CHECKPOINT = f"INSERT OR REPLACE INTO checkpoints VALUES ({_THREAD}, ?, ?, ?)"
-_PUT_CHANNELS = f"INSERT OR REPLACE INTO channels VALUES ({_THREAD}, ?, ?, ?, ?)"
-_PUT_WRITES = """INSERT INTO writes SELECT t.thread, ?3,
-    (SELECT coalesce(max(number) + 1, 0) FROM writes w WHERE w.thread = t.thread AND w.id = ?3), ?4
-    FROM threads t WHERE thread_id = ?1 AND ns = ?2"""
-_ANCESTORS = """WITH RECURSIVE chain(id, parent, body) AS (
-    SELECT id, parent, body FROM checkpoints WHERE thread = ?1 AND id = ?2
-    UNION SELECT c.id, c.parent, c.body FROM chain CROSS JOIN checkpoints c
-    ON c.thread = ?1 AND c.id = chain.parent) SELECT id, body FROM chain"""
+_ABSENT = object()
 
 
 class TreeSaver(BaseCheckpointSaver[int]):
@@ -87,9 +70,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
         super().__init__(serde=serde)
         self.file = Path(file)
         self._version, self._version_lock = 0, threading.Lock()
-        self._log = WriteBehind(
-            self.file, (_PUT_THREAD, _PUT_CHECKPOINT, _PUT_CHANNELS, _PUT_WRITES), interval=interval
-        )
+        self._log = WriteBehind(self.file, (PUT_THREAD, PUT_CHECKPOINT, PUT_CHANNELS, PUT_WRITES), interval=interval)
         self._db = self._log.db
         try:
             self._open()
@@ -103,10 +84,10 @@ class TreeSaver(BaseCheckpointSaver[int]):
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
             raise RunFolderError(f"{self.file} is no readable SQLite database: {error}") from error
-        if tables and version != _FORMAT:
+        if tables and version != FORMAT:
             raise RunFolderError(
                 f"{self.file} holds the tables {sorted(tables)} in format {version}; this release reads format "
-                f"{_FORMAT}. What LangGraph's SqliteSaver made can be pruned, but not gone on with"
+                f"{FORMAT}. What LangGraph's SqliteSaver made can be pruned, but not gone on with"
             )
         with self._log.writing():
             self._db.execute("PRAGMA page_size = 2048")  # a commit rewrites whole pages
@@ -114,7 +95,12 @@ class TreeSaver(BaseCheckpointSaver[int]):
             self._db.execute("PRAGMA wal_autocheckpoint = 8000")
             self._db.execute("PRAGMA synchronous = NORMAL")  # flush() syncs the log itself
             if not tables:
-                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+                self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+
+    @property
+    def _tables(self) -> Tables:
+        # With the serializer of now: LangGraph gives another one to a copy of a saver.
+        return Tables(self._db, self.serde)
 
     # ---- putting
 
@@ -126,27 +112,27 @@ class TreeSaver(BaseCheckpointSaver[int]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Queue a checkpoint; see `BaseCheckpointSaver.put`."""
-        where, parent = _where(config), get_checkpoint_id(config)
-        key = _key(checkpoint["id"])
+        where, parent = where_of(config), get_checkpoint_id(config)
+        key = key_of(checkpoint["id"])
         head = {name: value for name, value in checkpoint.items() if name not in ("id", "channel_values")}
-        body = self._pack((head, get_checkpoint_metadata(config, metadata)))
-        rows: list[Row] = [(_PUT_CHECKPOINT, (*where, key, None if parent is None else _key(parent), body))]
+        body = self._tables.pack((head, get_checkpoint_metadata(config, metadata)))
+        rows: list[Row] = [(PUT_CHECKPOINT, (*where, key, None if parent is None else key_of(parent), body))]
         values = checkpoint["channel_values"]
         by_version: dict[Any, dict[str, Any]] = defaultdict(dict)
         for name, version in new_versions.items():
             if name in values:
                 by_version[version][name] = values[name]
         for version, changed in by_version.items():
-            rows.append((_PUT_CHANNELS, (*where, version, key, json.dumps(list(changed)), self._pack(changed))))
+            rows.append((PUT_CHANNELS, (*where, version, key, json.dumps(list(changed)), self._tables.pack(changed))))
         self._put(where, rows)
-        return _config(*where, checkpoint["id"])
+        return config_of(*where, checkpoint["id"])
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Queue what a task wrote; see `BaseCheckpointSaver.put_writes`."""
-        where, key = _where(config), _key(config["configurable"]["checkpoint_id"])
-        self._put(where, [(_PUT_WRITES, (*where, key, self._pack((task_id, task_path, list(writes)))))])
+        where, key = where_of(config), key_of(config["configurable"]["checkpoint_id"])
+        self._put(where, [(PUT_WRITES, (*where, key, self._tables.pack((task_id, task_path, list(writes)))))])
 
     def get_next_version(self, current: int | None, channel: None) -> int:
         """A number above ``current`` that was never given before; the clock keeps it apart from other processes'."""
@@ -180,39 +166,28 @@ class TreeSaver(BaseCheckpointSaver[int]):
         """Each channel's nearest stored value and the writes since; see `BaseCheckpointSaver`."""
         histories = {name: DeltaChannelHistory(writes=[]) for name in channels}
         with self._log.lock:
-            self._log.commit(_where(config)[0])
-            target = self._find(config)
+            self._log.commit(where_of(config)[0])
+            target = self._tables.find(config)
             if target is None:
                 return histories
             thread, key = target
-            stored = {name: self._stored_versions(thread, name) for name in channels}
+            stored = {name: self._tables.stored_versions(thread, name) for name in channels}
             missing = set(channels)
-            chain = self._db.execute(_ANCESTORS, (thread, key))
+            chain = self._db.execute(ANCESTORS, (thread, key))
             next(chain, None)  # what is written at the checkpoint itself belongs to the next one
             for ancestor, body in chain:
                 if not missing:
                     break
-                for write in reversed(self._writes(thread, ancestor)):
+                for write in reversed(self._tables.writes(thread, ancestor)):
                     if write[1] in missing:
                         histories[write[1]]["writes"].append(write)
-                versions = self._unpack(body)[0]["channel_versions"]
+                versions = self._tables.unpack(body)[0]["channel_versions"]
                 for name in [name for name in missing if versions.get(name) in stored[name]]:
-                    histories[name]["seed"] = self._values(thread, ancestor, {name: versions[name]})[name]
+                    histories[name]["seed"] = self._tables.values(thread, ancestor, {name: versions[name]})[name]
                     missing.discard(name)
         for history in histories.values():
             history["writes"].reverse()
         return histories
-
-    def _find(self, config: RunnableConfig) -> tuple[int, Any] | None:
-        """Row keys of the checkpoint that the config names, or of its thread's newest."""
-        found = self._db.execute("SELECT thread FROM threads WHERE thread_id = ? AND ns = ?", _where(config)).fetchone()
-        if found is None:
-            return None
-        if (checkpoint_id := get_checkpoint_id(config)) is not None:
-            return found[0], _key(checkpoint_id)
-        newest = "SELECT id FROM checkpoints WHERE thread = ? ORDER BY id DESC LIMIT 1"
-        row = self._db.execute(newest, found).fetchone()
-        return None if row is None else (found[0], row[0])
 
     def _read(
         self,
@@ -233,66 +208,31 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 values.append(ns)
             if (checkpoint_id := get_checkpoint_id(config)) is not None:
                 where.append("id = ?")
-                values.append(_key(checkpoint_id))
+                values.append(key_of(checkpoint_id))
         if before is not None and (earlier := get_checkpoint_id(before)) is not None:
             where.append("id < ?")
-            values.append(_key(earlier))
+            values.append(key_of(earlier))
         sql = "SELECT thread, thread_id, ns, id, parent, body FROM threads JOIN checkpoints USING (thread) WHERE "
         with self._log.lock:
-            self._log.commit(None if config is None else _where(config)[0])
+            self._log.commit(None if config is None else where_of(config)[0])
             rows = self._db.execute(f"{sql}{' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit)).fetchall()
         for thread, thread_id, ns, key, parent, body in rows:
-            head, metadata = self._unpack(body)
+            head, metadata = self._tables.unpack(body)
             with self._log.lock:
-                channel_values = self._values(thread, key, head["channel_versions"])
-                writes = self._writes(thread, key)
+                channel_values = self._tables.values(thread, key, head["channel_versions"])
+                writes = self._tables.writes(thread, key)
             yield CheckpointTuple(
-                _config(thread_id, ns, _id(key)),
-                cast(Checkpoint, head | {"id": _id(key), "channel_values": channel_values}),
+                config_of(thread_id, ns, id_of(key)),
+                cast(Checkpoint, head | {"id": id_of(key), "channel_values": channel_values}),
                 metadata,
-                None if parent is None else _config(thread_id, ns, _id(parent)),
+                None if parent is None else config_of(thread_id, ns, id_of(parent)),
                 writes,
             )
-
-    def _values(self, thread: int, key: Any, versions: Mapping[str, Any]) -> dict[str, Any]:
-        """The values that a checkpoint's channels have at these versions, of those that were stored."""
-        values: dict[str, Any] = {}
-        sql = "SELECT body FROM channels WHERE thread = ? AND version = ? ORDER BY id = ?, id"
-        for version in set(versions.values()):
-            for (body,) in self._db.execute(sql, (thread, version, key)):
-                values |= {k: v for k, v in self._unpack(body).items() if versions.get(k) == version}
-        return values
-
-    def _stored_versions(self, thread: int, name: str) -> set[Any]:
-        """The versions at which a channel's value was stored."""
-        sql = "SELECT version FROM channels WHERE thread = ? AND instr(names, ?) > 0"
-        return {version for (version,) in self._db.execute(sql, (thread, json.dumps(name)))}
-
-    def _writes(self, thread: int, key: Any) -> Writes:
-        """What tasks wrote at a checkpoint, in `writes_sort_key` order.
-
-        Of regular writes at the same place the first counts, of special ones (an error, an interrupt) the last.
-        """
-        found: dict[tuple[str, str, int], PendingWrite] = {}
-        places: dict[tuple[str, int], tuple[str, str, int]] = {}
-        sql = "SELECT body FROM writes WHERE thread = ? AND id = ? ORDER BY number"
-        for (body,) in self._db.execute(sql, (thread, key)):
-            task_id, task_path, writes = self._unpack(body)
-            special = all(name in WRITES_IDX_MAP for name, _ in writes)
-            for number, (name, value) in enumerate(writes):
-                index = WRITES_IDX_MAP.get(name, number)
-                if (task_id, index) in places:
-                    if not special:
-                        continue
-                    del found[places[task_id, index]]
-                places[task_id, index] = place = writes_sort_key(task_path, task_id, index)
-                found[place] = (task_id, name, value)
-        return [found[place] for place in sorted(found)]
 
     # ---- the queue
 
     def _put(self, where: tuple[str, str], rows: Sequence[Row]) -> None:
-        self._log.put(where[0], [(_PUT_THREAD, where), *rows])
+        self._log.put(where[0], [(PUT_THREAD, where), *rows])
 
     def flush(self, thread_id: str | None = None) -> None:
         """Return when all that was put before, or all of one thread's, is safe from a kill and from a power failure.
@@ -301,10 +241,6 @@ class TreeSaver(BaseCheckpointSaver[int]):
             RunFolderError: it cannot be written; what was put stays queued.
         """
         self._log.flush(thread_id)
-
-    async def aflush(self, thread_id: str | None = None) -> None:
-        """`flush`."""
-        await asyncio.to_thread(self._log.flush, thread_id)
 
     def close(self) -> None:
         """Commit what is queued and close the file; may be called twice."""
@@ -329,7 +265,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
             for (thread,) in self._db.execute(threads, (thread_id,)).fetchall():
                 kept: set[Any] = set()
                 for checkpoint_id in checkpoint_ids:
-                    kept.update(key for key, _ in self._db.execute(_ANCESTORS, (thread, _key(checkpoint_id))))
+                    kept.update(key for key, _ in self._db.execute(ANCESTORS, (thread, key_of(checkpoint_id))))
                 every = self._db.execute("SELECT id FROM checkpoints WHERE thread = ?", (thread,)).fetchall()
                 gone = [(thread, key) for (key,) in every if key not in kept]
                 with self._log.transaction():
@@ -350,88 +286,18 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 self._db.execute("VACUUM")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    # ---- the same for asyncio: puts queue at once, the rest may wait for the disk in a thread
+    # ---- the same for asyncio: puts queue at once, the rest may wait for the disk
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`put`."""
-        return self.put(config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """`put_writes`."""
-        self.put_writes(config, writes, task_id, task_path)
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`get_tuple`."""
-        return await asyncio.to_thread(self.get_tuple, config)
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """`list`."""
-        found = self.list(config, filter=filter, before=before, limit=limit)
-        while (each := await asyncio.to_thread(next, found, None)) is not None:
-            yield each
-
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`get_delta_channel_history`."""
-        return await asyncio.to_thread(self.get_delta_channel_history, config=config, channels=channels)
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """`delete_thread`."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
+    aput = at_once(put)
+    aput_writes = at_once(put_writes)
+    aget_tuple = in_thread(get_tuple)
+    alist = one_by_one(list)
+    aget_delta_channel_history = in_thread(get_delta_channel_history)
+    adelete_thread = in_thread(delete_thread)
+    aflush = in_thread(flush)
 
     def __enter__(self) -> "TreeSaver":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    # ---- from values to bytes
-
-    def _pack(self, value: Any) -> bytes:
-        """With its serializer's name; compressed when it is written."""
-        kind, data = self.serde.dumps_typed(value)
-        return kind.encode() + b"\0" + data
-
-    def _unpack(self, packed: bytes) -> Any:
-        kind, _, data = zlib.decompress(packed).partition(b"\0")
-        return self.serde.loads_typed((kind.decode(), data))
-
-
-_ABSENT = object()
-
-
-def _where(config: RunnableConfig) -> tuple[str, str]:
-    return str(config["configurable"]["thread_id"]), config["configurable"].get("checkpoint_ns", "")
-
-
-def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
-
-
-def _key(checkpoint_id: str) -> bytes | str:
-    """A checkpoint's id in the tables: LangGraph's are UUIDs that grow with time, and so do their bytes."""
-    try:
-        key = uuid.UUID(checkpoint_id)
-    except ValueError:
-        return checkpoint_id
-    return key.bytes if str(key) == checkpoint_id else checkpoint_id
-
-
-def _id(key: bytes | str) -> str:
-    return str(uuid.UUID(bytes=key)) if isinstance(key, bytes) else key

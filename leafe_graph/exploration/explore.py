@@ -24,8 +24,7 @@ from ..agent.graph import as_model, build_graph
 from ..agent.records import as_task
 from ..agent.retries import RETRY, retries
 from ..budget import Budget, Ledger, is_spent
-from ..checkpoint.open import Checkpoints, Saver, open_saver
-from ..checkpoint.sqlite import TreeSaver
+from ..checkpoint.open import Checkpoints, open_points
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..errors import ConfigError, ModelError
@@ -168,11 +167,8 @@ async def _explore(given: Arguments) -> RunFolder:
         run.open(settings.saved())
         trees = run.trees
         _same_tasks(run, work)
-        saver: Saver | None = None
-        if given.checkpointer is not None:
-            saver = await open_saver(given.checkpointer, stack)
-        elif strategy.forks:
-            saver = stack.enter_context(TreeSaver(run.folder / "checkpoints.sqlite", interval=INTERVAL))
+        file = run.folder / "checkpoints.sqlite" if strategy.forks else None
+        points = await open_points(given.checkpointer, stack, file=file, interval=INTERVAL)
         outage = Outage(given.max_failed_calls or max(20, 2 * given.concurrency))
         context = Context(
             policy=policy,
@@ -189,7 +185,7 @@ async def _explore(given: Arguments) -> RunFolder:
         def halted() -> bool:
             return outage.error is not None or (given.stop is not None and given.stop.is_set())
 
-        agent = build_graph(context, fused=True).compile(checkpointer=saver)
+        agent = build_graph(context, fused=True).compile(checkpointer=points.saver)
         worker = Worker(agent=agent, context=context, strategy=strategy, limits=settings.limits, halted=halted)
         costs = run.costs
         total = Ledger(settings.total_budget, spent=run.cost)
@@ -202,17 +198,16 @@ async def _explore(given: Arguments) -> RunFolder:
                 tree = played(trees.get(task["id"], {}))
                 ledger = Ledger(settings.budget, spent=costs.get(task["id"]), parent=total)
                 async for branch in worker.grow(task, tree, ledger):
-                    if isinstance(saver, TreeSaver):  # what is logged can be forked
-                        await saver.aflush(branch["thread_id"])
+                    await points.flush(str(branch["thread_id"]))  # what is logged can be forked
                     run.append(branch)
                     tree[branch["id"]] = branch
                     bar.branch(branch)
                 if not halted():
                     bar.task_done()
-                if given.prune and saver is not None:
+                if given.prune:
                     kept = {} if is_spent(ledger) else wanted(strategy, played(tree), settings.limits)
                     for thread_id in {branch["thread_id"] for branch in tree.values()} - {None, *kept}:
-                        await _delete_thread(saver, str(thread_id))
+                        await points.drop(str(thread_id))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -220,8 +215,8 @@ async def _explore(given: Arguments) -> RunFolder:
                     group.create_task(write(task))
         except ExceptionGroup as errors:  # the first one cancelled the others
             raise full_disk(run.folder, errors.exceptions[0]) or errors.exceptions[0] from None
-        if given.prune and isinstance(saver, TreeSaver):
-            await asyncio.to_thread(saver.vacuum)
+        if given.prune:
+            await points.shrink()
         if outage.error is not None:
             raise ModelError(
                 f"{outage.limit} model calls in a row have failed, the last with {type(outage.error).__name__}: "
@@ -229,13 +224,6 @@ async def _explore(given: Arguments) -> RunFolder:
                 "then run the same command again: it plays the branches that failed anew and goes on"
             ) from outage.error
     return run
-
-
-async def _delete_thread(saver: Saver, thread_id: str) -> None:
-    try:
-        await saver.adelete_thread(thread_id)
-    except NotImplementedError:  # a saver for sync graphs
-        await asyncio.to_thread(saver.delete_thread, thread_id)
 
 
 def _identity(model: Model) -> dict[str, Any]:

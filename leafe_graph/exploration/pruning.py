@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..budget import Ledger, is_spent
-from ..checkpoint.open import Saver
-from ..checkpoint.shrink import _is_langgraphs, _prune_langgraph, _prune_own, _size
+from ..checkpoint.points import Saver
+from ..checkpoint.shrink import Shrunk, shrink_file, shrink_saver
 from ..errors import ConfigError
 from ..settings import Limits
 from ..strategies import STRATEGIES, Strategy, waiting
@@ -71,18 +71,14 @@ def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> 
         threads = {branch["thread_id"] for branch in folder.branches if branch["thread_id"] is not None}
         kept = sum(map(len, decisions.values()))
         if checkpoints is None and not strategy.forks:  # it keeps none
-            return Pruned(len(trees), finished, 0, kept, 0, 0)
-        if checkpoints is None or isinstance(checkpoints, str | Path):
-            file = Path(checkpoints or folder.folder / "checkpoints.sqlite")
-            if not file.is_file():
-                raise ConfigError(f"{file} does not exist; say where the run's checkpoints are")
-            before = _size(file)
-            own = None if checkpoints is None else threads
-            dropped = (_prune_langgraph if _is_langgraphs(file) else _prune_own)(file, decisions, own)
-            return Pruned(len(trees), finished, dropped, kept, before, _size(file))
-        for thread_id in threads - decisions.keys():
-            checkpoints.delete_thread(thread_id)
-        return Pruned(len(trees), finished, len(threads - decisions.keys()), kept, 0, 0)
+            dropped = Shrunk(threads=0, before=0, after=0)
+        elif checkpoints is None:
+            dropped = shrink_file(folder.folder / "checkpoints.sqlite", decisions)
+        elif isinstance(checkpoints, str | Path):
+            dropped = shrink_file(Path(checkpoints), decisions, threads)
+        else:
+            dropped = shrink_saver(checkpoints, decisions, threads)
+        return Pruned(len(trees), finished, dropped.threads, kept, dropped.before, dropped.after)
 
 
 def wanted(strategy: Strategy, tree: Mapping[str, Branch], limits: Limits) -> dict[str, set[str]]:

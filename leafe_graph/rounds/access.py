@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..serve.server import VllmServer
 
 if TYPE_CHECKING:
-    from ..serve.config import Serving
+    from ..serve.config import ServeSection
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ServedAccess:
     CPU, the server is started anew for each.
     """
 
-    def __init__(self, model: str, how: "Serving", folder: Path) -> None:
+    def __init__(self, model: str, how: "ServeSection", folder: Path) -> None:
         self._model, self._how, self._folder = model, how, folder
         self._server: Any = None
         self._adapter: Path | None = None

@@ -14,7 +14,7 @@ from ..envs.catalog import WORLDS
 from ..finetune.config import TrainConfig
 from ..methods import METHODS
 from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
-from ..serve.config import Serving
+from ..serve.config import ServeSection
 from ..settings import Output, Pace, Settings, marked
 
 DECIDED: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ class RunConfig(Played):
     seed: int | None = 0
     """Root of all random numbers. Round n explores with seed + n."""
 
-    serve: Annotated[Serving | None, MayChange] = None
+    serve: Annotated[ServeSection | None, MayChange] = None
     """Serve the policy with vLLM: `serve: {}` with all defaults. In this process unless given."""
 
     accelerate: Annotated[FilePath | None, MayChange] = None

@@ -1,31 +1,70 @@
-"""How vLLM serves a policy on this machine."""
+"""How vLLM serves a policy on this machine: what a server is told, the one definition for Python, flags and files."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..settings import Settings
 
+if TYPE_CHECKING:
+    AnyPath = str | Path
+else:
+    AnyPath = Path  # a text becomes one
 
-class Serving(Settings):
-    """How vLLM serves the policy on this machine; `leafe serve` has the same settings."""
+PORT = Field(ge=1, le=65535)
+SOME = Field(ge=1)
 
-    python: Path | None = None
+
+class ServeConfig(Settings):
+    """How vLLM serves a policy on this machine."""
+
+    python: AnyPath | None = None
     """Interpreter of the environment with vLLM; this one if it has vllm, else LEAFE_VLLM_PYTHON."""
-    port: int = Field(default=8000, ge=1, le=65535)
-    """Where it listens on 127.0.0.1. 8000 is vLLM's default. A phase that was stopped goes on at the same port only."""
+    port: Annotated[int | None, PORT] = None
+    """Where to listen on 127.0.0.1; a free port unless given. A run can be resumed with the same address only."""
     merge: bool | None = None
-    """Merge each adapter into the weights and start anew, instead of loading it beside them; on a CPU only, unless
-    given: there LoRA requests cost most of the speed."""
-    max_lora_rank: int = Field(default=32, ge=1, le=512)
+    """Merge an adapter into the weights and serve nothing beside it, instead of loading it beside them; on a CPU only,
+    unless given: there LoRA requests cost most of the speed."""
+    max_lora_rank: int = Field(default=32, ge=1)
     """Highest rank of an adapter."""
-    max_loras: int = Field(default=1, ge=1)
-    """Adapters that vLLM computes side by side: the rounds ask for one at a time."""
-    arguments: list[str] = Field(default_factory=list)
-    """More of vLLM's own arguments, such as ["--tensor-parallel-size", "4"]."""
+    max_loras: Annotated[int, SOME] = 2
+    """Adapters whose requests are computed in one batch."""
+    arguments: Sequence[str] = ()
+    """More of vLLM's own arguments, such as ["--tensor-parallel-size", "4"]; they come last and win."""
     start_timeout: float = Field(default=600.0, gt=0)
     """Seconds until it must be healthy."""
     drain_timeout: float = Field(default=60.0, ge=0)
-    """Seconds that requests in flight are given at the end."""
+    """Seconds that requests in flight are given when it is stopped; vLLM's --shutdown-timeout."""
+
+    @field_validator("max_lora_rank")
+    @classmethod
+    def _known_rank(cls, rank: int) -> int:
+        from ..models.folders import RANKS
+
+        if rank > RANKS[-1]:
+            raise ValueError(f"vLLM takes up to {RANKS[-1]}")
+        return rank
+
+
+class ServeSection(ServeConfig):
+    """The same in a file of rounds, between which the policy is trained."""
+
+    port: Annotated[int, PORT] = 8000
+    """Where to listen on 127.0.0.1. 8000 is vLLM's default. A phase that was stopped goes on at the same port only."""
+    max_loras: Annotated[int, SOME] = 1
+    """Adapters whose requests are computed in one batch: the rounds ask for one at a time."""
     while_training: bool = False
     """Leave it running during a training, where memory suffices for both; else it is stopped, and started after."""
+
+
+class ServerArguments(ServeConfig):
+    """What one server is told: what it serves, and how."""
+
+    model: str = Field(kw_only=False)
+    """The base model: "local:smollm2-135m" (embedded), "local:FOLDER", a Hugging Face folder, or a hub name."""
+    adapter: AnyPath | None = None
+    """LoRA adapter that the policy starts with, as PEFT's folder: on a GPU beside the base, on a CPU merged into it."""
+    folder: AnyPath | None = None
+    """Where the log, merged weights and copies of adapters go; a temporary folder unless given."""

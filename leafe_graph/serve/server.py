@@ -6,7 +6,8 @@ adapter that is there at the start is merged into the weights. The server ends w
 however that ends (`leafe_graph.processes.guard`).
 """
 
-import hashlib
+import functools
+import inspect
 import json
 import shutil
 import socket
@@ -15,17 +16,46 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from langchain_core.language_models import BaseChatModel
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ..errors import ConfigError, ModelError
-from ..models.folders import RANKS
-from ..models.load import load_model
 from ..processes.apart import guarded
+from ..settings import takes
+from .adapters import adapter_folder, copied, merged
+from .config import ServerArguments
 from .vllm_build import find_build
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+P = ParamSpec("P")
+A = TypeVar("A")
+
+
+def _takes(arguments: Callable[P, A]) -> Callable[[Callable[[Any, A], None]], Callable[Concatenate[Any, P], None]]:
+    """`takes` for an ``__init__``."""
+
+    def decorate(init: Callable[[Any, A], None]) -> Callable[Concatenate[Any, P], None]:
+        def read(given: A) -> A:
+            return given
+
+        read.__doc__ = init.__doc__
+        made = takes(arguments)(read)
+
+        @functools.wraps(init)
+        def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            init(self, made(*args, **kwargs))
+
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        call.__doc__ = made.__doc__
+        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [own, *inspect.signature(made).parameters.values()], return_annotation=None
+        )
+        return call
+
+    return decorate
 
 
 class VllmServer:
@@ -36,21 +66,6 @@ class VllmServer:
         with VllmServer("local:smollm2-135m") as server:
             name = server.load_adapter("run/adapter", name="round-1")
             explore(server.model(name, temperature=1.0), ...)
-
-    Args:
-        model: the base: "local:smollm2-135m", "local:FOLDER", a Hugging Face folder, or a hub name.
-        adapter: PEFT folder that the policy starts with. On a CPU it is merged into the weights, see ``merge``.
-        python: interpreter of the environment with vLLM. Unless given, this one if it has vllm, else
-            ``LEAFE_VLLM_PYTHON``.
-        port: where to listen; a free one unless given.
-        merge: serve ``adapter`` merged into the weights, and nothing beside it; otherwise it is a LoRA request.
-            None: merged on a CPU, where LoRA requests are slow, and not on a GPU.
-        max_lora_rank: highest rank of an adapter that is loaded at run time.
-        max_loras: adapters whose requests are computed in one batch.
-        arguments: more of vLLM's own, e.g. ``["--tensor-parallel-size", "4"]``; they come last and win.
-        folder: where the log, the merged weights and copies of the adapters go; a temporary folder unless given.
-        start_timeout: seconds until it must be healthy.
-        drain_timeout: seconds that requests in flight are given when it is stopped; vLLM's ``--shutdown-timeout``.
 
     ``VLLM_…`` variables of the environment are kept, where they are set: so ``VLLM_CPU_KVCACHE_SPACE``, in GiB.
 
@@ -70,34 +85,18 @@ class VllmServer:
     log: Path
     """What the server writes."""
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        adapter: str | Path | None = None,
-        python: str | Path | None = None,
-        port: int | None = None,
-        merge: bool | None = None,
-        max_lora_rank: int = 32,
-        max_loras: int = 2,
-        arguments: Sequence[str] = (),
-        folder: str | Path | None = None,
-        start_timeout: float = 600.0,
-        drain_timeout: float = 60.0,
-    ) -> None:
-        from ..models.folders import model_folder
+    @_takes(ServerArguments)
+    def __init__(self, given: ServerArguments) -> None:
+        """What is to be served, and how; `start` starts it."""
+        from ..models.folders import RANKS, model_folder
 
-        if max_lora_rank > RANKS[-1]:
-            raise ConfigError(f"max_lora_rank={max_lora_rank}; vLLM takes up to {RANKS[-1]}")
-        self._adapter = None if adapter is None else _adapter_folder(adapter)
-        self._build = find_build(python)
+        self._given = given
+        self._adapter = None if given.adapter is None else adapter_folder(given.adapter)
+        self._build = find_build(given.python)
         self.cpu = self._build.cpu
-        self._model = model_folder(model)
-        self._merge = self._adapter is not None and (self.cpu if merge is None else merge)
-        self._rank = next(rank for rank in RANKS if rank >= max_lora_rank)
-        self._max_loras, self._arguments = max_loras, list(arguments)
-        self._start_timeout, self._drain_timeout = start_timeout, drain_timeout
-        self._port, self._folder = port, None if folder is None else Path(folder)
+        self._model = model_folder(given.model)
+        self._merge = self._adapter is not None and (self.cpu if given.merge is None else given.merge)
+        self._rank = next(rank for rank in RANKS if rank >= given.max_lora_rank)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -109,20 +108,20 @@ class VllmServer:
         """
         if self._guard is not None:
             raise ConfigError(f"the server at {self.url} was started already")
-        if self._folder is None:
+        if self._given.folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="leafe-serve-")
-        work = Path(self._temporary.name if self._temporary else self._folder or "")
+        work = Path(self._temporary.name if self._temporary else self._given.folder or "")
         work.mkdir(parents=True, exist_ok=True)
         self._work, self.log = work.resolve(), work.resolve() / "vllm.log"
-        port = self._port or _free_port()
+        port = self._given.port or _free_port()
         self.url = f"http://127.0.0.1:{port}/v1"
         self.name = self.base = Path(self._model).name if Path(self._model).is_dir() else self._model
         self._loaded: set[str] = set()
         try:
             served = self._model
             if self._merge and self._adapter is not None:
-                self.base, (self.name, copy) = None, self._copy(self._adapter, "adapter")
-                served = str(_merged(copy, self._model))
+                self.base, (self.name, copy) = None, copied(self._adapter, "adapter", self._work / "adapters")
+                served = str(merged(copy, self._model))
             command = [self._build.python, "-m", "vllm.entrypoints.openai.api_server", *self._flags(served, port)]
             with self.log.open("ab") as log:
                 self._guard = subprocess.Popen(
@@ -130,7 +129,7 @@ class VllmServer:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self._build.environment(local=Path(served).is_dir(), start_timeout=self._start_timeout),
+                    env=self._build.environment(local=Path(served).is_dir(), start_timeout=self._given.start_timeout),
                     start_new_session=True,  # Ctrl-C in a terminal is ours alone
                 )
             self._until_healthy()
@@ -157,7 +156,7 @@ class VllmServer:
                 f"the server serves {self.name}, merged into the weights; an adapter would come on top of it: start "
                 "the server without adapter=, or with merge=False"
             )
-        called, copy = self._copy(_adapter_folder(path), name)
+        called, copy = copied(adapter_folder(path), name, self._work / "adapters")
         if called not in self._loaded:
             self._post("load_lora_adapter", {"lora_name": called, "lora_path": str(copy)}, path)
             self._loaded.add(called)
@@ -181,8 +180,10 @@ class VllmServer:
         """What `leafe_graph.load_model` and ``--model`` take for the policy, or for the model called ``name``."""
         return f"vllm:{name or self.name}@{self.url}"
 
-    def model(self, name: str | None = None, **settings: Any) -> BaseChatModel:
+    def model(self, name: str | None = None, **settings: Any) -> "BaseChatModel":
         """A chat model for the policy, or for the model called ``name``; settings as for `load_model`."""
+        from ..models.load import load_model
+
         return load_model(self.spec(name), **settings)
 
     def wait(self) -> None:
@@ -207,7 +208,7 @@ class VllmServer:
                     if drain and guard.poll() is None:
                         guard.stdin.write(b".")
                         guard.stdin.flush()
-                        guard.wait(self._drain_timeout + 30)  # vLLM's own teardown comes on top
+                        guard.wait(self._given.drain_timeout + 30)  # vLLM's own teardown comes on top
                 except (subprocess.TimeoutExpired, BrokenPipeError):
                     pass
                 finally:
@@ -228,20 +229,20 @@ class VllmServer:
 
     def _flags(self, served: str, port: int) -> list[str]:
         flags = ["--model", served, "--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(port)]
-        flags += ["--enable-prefix-caching", "--shutdown-timeout", str(round(self._drain_timeout))]
+        flags += ["--enable-prefix-caching", "--shutdown-timeout", str(round(self._given.drain_timeout))]
         if self.base is not None:
-            flags += ["--enable-lora", "--max-lora-rank", str(self._rank), "--max-loras", str(self._max_loras)]
-        return [*flags, *self._build.flags, *self._arguments]
+            flags += ["--enable-lora", "--max-lora-rank", str(self._rank), "--max-loras", str(self._given.max_loras)]
+        return [*flags, *self._build.flags, *self._given.arguments]
 
     def _until_healthy(self) -> None:
-        deadline = time.monotonic() + self._start_timeout
+        deadline = time.monotonic() + self._given.start_timeout
         while self._guard is not None and self._guard.poll() is None:
             try:
                 _request(f"{self.url.removesuffix('/v1')}/health")
             except OSError:
                 if time.monotonic() > deadline:
                     raise ModelError(
-                        f"the vLLM server was not healthy after {self._start_timeout:g} s; give it more by "
+                        f"the vLLM server was not healthy after {self._given.start_timeout:g} s; give it more by "
                         f"start_timeout=. The end of {self.log}:\n{_tail(self.log)}"
                     ) from None
                 time.sleep(0.2)
@@ -257,20 +258,6 @@ class VllmServer:
 
     # ---- adapters
 
-    def _copy(self, adapter: Path, name: str) -> tuple[str, Path]:
-        """What the adapter is called, and the folder of its copy."""
-        weights = sorted(adapter.glob("adapter_model.*"))
-        config = json.loads((adapter / "adapter_config.json").read_text())
-        digest = hashlib.sha256(json.dumps([config.get("r"), config.get("lora_alpha")]).encode())
-        for file in weights:
-            digest.update(file.read_bytes())
-        called = f"{name}-{digest.hexdigest()[:12]}"
-        copy = self._work / "adapters" / called
-        copy.mkdir(parents=True, exist_ok=True)
-        for file in (adapter / "adapter_config.json", *weights):
-            shutil.copy(file, copy)
-        return called, copy
-
     def _post(self, route: str, body: dict[str, str], what: object) -> None:
         try:
             _request(f"{self.url}/{route}", body)
@@ -279,23 +266,6 @@ class VllmServer:
             raise ConfigError(f"the vLLM server refused {what} ({route}, {error.code}): {said}") from error
         except OSError as error:
             raise ModelError(f"the vLLM server at {self.url} does not answer: {error}") from error
-
-
-def _adapter_folder(path: str | Path) -> Path:
-    folder = Path(path).expanduser().resolve()
-    if not (folder / "adapter_config.json").is_file() or not list(folder.glob("adapter_model.*")):
-        raise ConfigError(f"{path} is not a PEFT adapter folder (adapter_config.json and adapter_model.safetensors)")
-    return folder
-
-
-def _merged(adapter: Path, base: str) -> Path:
-    """The folder of the base with the adapter in its weights."""
-    from ..models.folders import load_tokenizer, save_merged
-
-    done = adapter / "merged"
-    if done.is_dir():  # moved into place whole, under the name of its weights
-        return done
-    return save_merged(adapter, folder=base, tokenizer=load_tokenizer(base), dtype="float32")
 
 
 def _free_port() -> int:
