@@ -1,8 +1,12 @@
 """Who may know whom: a room imports rooms on lower floors only, and no files import each other in a circle."""
 
 import ast
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
@@ -19,8 +23,14 @@ FLOORS = [
     "__main__",
 ]
 """Rooms, folders or files of ``leafe_graph``, from the lowest floor up. Its ``__init__`` hands on names of all."""
+ONLY = {"finetune": "types errors text settings files importing models"}
+"""Rooms that may know fewer: the trainer knows nothing that plays."""
+NEVER = {"dataset": "langgraph", "evaluation": "langgraph"}
+"""Packages that a room does without."""
 PLACES = {"leafe_graph": "leafe_graph", "envs": "leafe_graph.envs", "finetune": "leafe_graph.finetune"}
 """Folders of the checkout, and the packages that they are."""
+NAMED = re.compile(r"(leafe_graph(?:\.\w+)+):\w+")
+"""How a table names what is imported only when it is asked for."""
 FLOOR = {room: number for number, floor in enumerate(FLOORS, 1) for room in floor.split()}
 
 
@@ -40,73 +50,76 @@ def room(module: str) -> str:
 
 
 def imports(module: str, file: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
-    """Line and module of everything of ours that a file imports: anywhere in it, also by ``import_module``."""
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    """Line and module of everything that a file imports, anywhere in it.
+
+    Modules of ours that it names for others to import, as ``import_module("leafe_graph.x")`` and tables of
+    ``"leafe_graph.x:name"`` do, are given as ``"named leafe_graph.x"``.
+    """
+    package = (module if file.name == "__init__.py" else module.rpartition(".")[0]).split(".")
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
-                submodule = f"{source}.{alias.name}"
-                yield node.lineno, submodule if submodule in known else source
-        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+                yield node.lineno, f"{source}.{alias.name}" if f"{source}.{alias.name}" in known else source
+        elif isinstance(node, ast.Call) and re.search(r"\b(import_module|__import__)$", ast.unparse(node.func)):
             for text in (part.value for part in ast.walk(node) if isinstance(part, ast.Constant)):
                 if isinstance(text, str) and text.startswith(("leafe_graph", ".")):
-                    yield node.lineno, f"import_module({text!r})"
+                    yield node.lineno, f"import_module {text}"
+        elif isinstance(node, ast.Constant) and (named := NAMED.fullmatch(str(node.value))):
+            yield node.lineno, f"named {named[1]}"
 
 
 def wrong(root: Path) -> list[str]:
     """What breaks the rules, a line each."""
     known = modules(root)
-    found, edges = [], dict[str, set[str]]()
+    found, edges = list[str](), dict[str, set[str]]()
     for module, file in known.items():
         edges[module] = set()
-        where = file.relative_to(root)
+        where, own = file.relative_to(root), room(module)
         for line, target in imports(module, file, known):
-            if target.startswith("import_module("):
+            if target.startswith("import_module "):
                 if module != "leafe_graph":
-                    found.append(f"{where}:{line}: {target}: modules of ours are imported by import statements")
+                    found.append(f"{where}:{line}: {target}: a module of ours is imported by an import statement")
                 continue
-            if target.partition(".")[0] != "leafe_graph":
+            if target.partition(".")[0] == NEVER.get(own):
+                found.append(f"{where}:{line} imports {target}: {own} does without it")
+            named, target = target.startswith("named "), target.removeprefix("named ")
+            if target.partition(".")[0] != "leafe_graph" or module == "leafe_graph":
                 continue
-            edges[module].add(target)
-            own, other = room(module), room(target)
-            if module == "leafe_graph" or own == other:
+            if not named:
+                edges[module].add(target)
+            other = room(target)
+            if own == other:
                 continue
-            if target == "leafe_graph":
+            if not other:
                 found.append(f"{where}:{line} imports leafe_graph itself: import from the room that has the name")
-            elif own not in FLOOR or other not in FLOOR:
-                found.append(
-                    f"{where}:{line}: {own if own not in FLOOR else other} stands on no floor: add it to FLOORS"
-                )
+            elif lost := [name for name in (own, other) if name not in FLOOR]:
+                found.append(f"{where}:{line}: {lost[0]} stands on no floor: add it to FLOORS")
             elif FLOOR[other] >= FLOOR[own]:
-                theirs = known[target].relative_to(root)
                 found.append(
-                    f"{where}:{line} imports {theirs}: {own} is on floor {FLOOR[own]}, {other} on {FLOOR[other]}; "
-                    "a room imports rooms on lower floors only"
+                    f"{where}:{line} imports {known[target].relative_to(root)}: {own} is on floor {FLOOR[own]}, "
+                    f"{other} on {FLOOR[other]}; a room imports rooms on lower floors only"
                 )
+            elif own in ONLY and other not in ONLY[own].split():
+                found.append(f"{where}:{line} imports {known[target].relative_to(root)}: {own} knows only {ONLY[own]}")
     return found + circles(edges)
 
 
 def circles(edges: dict[str, set[str]]) -> list[str]:
-    """One circle of imports for every file that is in any."""
+    """Circles of imports: one for every import that closes one."""
     done: set[str] = set()
     found = []
 
     def follow(module: str, path: list[str]) -> None:
         if module in path:
             found.append(" imports ".join([*path[path.index(module) :], module]) + ": a circle")
-            return
-        if module in done:
-            return
-        for target in sorted(edges.get(module, ())):
-            # A room's __init__ hands on names of its files: they may import each other's, it is part of no circle.
-            if target != module:
+        elif module not in done:
+            for target in sorted(edges.get(module, ())):
                 follow(target, [*path, module])
-        done.add(module)
+            done.add(module)
 
     for module in sorted(edges):
         follow(module, [])
@@ -114,5 +127,41 @@ def circles(edges: dict[str, set[str]]) -> list[str]:
 
 
 def test_rooms_import_rooms_on_lower_floors_only() -> None:
-    """And no files import each other in a circle, in no way that an import can be written."""
+    """And no files import each other in a circle, however the import is written."""
     assert wrong(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("leafe_graph/tree/a.py", "from ..agent.graph import Agent", "imports leafe_graph/agent/graph.py: tree is on"),
+        ("leafe_graph/tree/a.py", "import leafe_graph.cli.main", "imports leafe_graph/cli/main.py: tree is on floor"),
+        ("leafe_graph/tree/a.py", "def f():\n    from ..rounds import run", "imports leafe_graph/rounds/__init__.py"),
+        (
+            "leafe_graph/tree/a.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..finetune.config import TrainConfig",
+            "imports finetune/config.py: tree is on floor 4, finetune on 6",
+        ),
+        ("leafe_graph/cli/a.py", "import importlib\nimportlib.import_module('leafe_graph.tree')", "import statement"),
+        ("leafe_graph/tree/a.py", "TABLE = {'a': 'leafe_graph.cli.main:main'}", "imports leafe_graph/cli/main.py"),
+        ("leafe_graph/env/a.py", "from ..models.load import load_model", "env is on floor 4, models on 4"),
+        ("envs/a.py", "from leafe_graph.dataset import export", "envs is on floor 5, dataset on 5"),
+        ("finetune/a.py", "from leafe_graph.tree import RunFolder", "finetune knows only types"),
+        ("leafe_graph/dataset/a.py", "import langgraph.graph", "dataset does without it"),
+        ("leafe_graph/cli/a.py", "from leafe_graph import explore", "imports leafe_graph itself"),
+        ("leafe_graph/news/a.py", "from ..types import Task", "news stands on no floor"),
+        ("leafe_graph/tree/run_folder.py", "\ndef f():\n    from . import branches", ": a circle"),
+    ],
+)
+def test_a_wrong_import_is_told_with_both_files_and_the_rule(file: str, text: str, says: str, tmp_path: Path) -> None:
+    """Upwards, sideways, inside a function, under TYPE_CHECKING, by name, in a circle."""
+    for folder in PLACES:
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=lambda _, names: [n for n in names if n == "__pycache__"]
+        )
+    place = tmp_path / file
+    place.parent.mkdir(exist_ok=True)
+    with place.open("a", encoding="utf-8") as out:
+        out.write(text + "\n")
+    (told,) = wrong(tmp_path)
+    assert says in told and (told.startswith(file) or "circle" in told)

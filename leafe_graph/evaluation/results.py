@@ -193,9 +193,14 @@ def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:
 
     The cost is the whole run's: also of branches that failed and were played again.
     """
-    settings = run.config["settings"]
+    settings = run.settings
     result = result_from_branches(
-        run.branches, policy=policy, n=n, tasks=settings["tasks"], settings=settings, budget=settings["budget"]
+        run.branches,
+        policy=policy,
+        n=n,
+        tasks=settings.tasks,
+        settings=run.config["settings"],
+        budget=settings.budget.model_dump(),
     )
     return result.model_copy(update={"cost": run.cost})
 

@@ -15,13 +15,17 @@ from ..settings import Acting, Limits, Pace, Play, Settings, Shown
 from ..strategies import STRATEGIES
 
 
+class Recorded:
+    """Mark of a setting that exploring cannot know by itself: it goes into ``config.json`` as it was named."""
+
+
 class Environment(Settings):
     """Which environment."""
 
-    env: str = "sokoban"
+    env: Annotated[str, Recorded] = "sokoban"
     """The environment: a name that `leafe envs` lists, "MODULE:ATTRIBUTE" (a class of yours; its module has
     tasks(split, n, start=…)), or "gymnasium:ID" (an environment of text that is registered there)."""
-    env_options: dict[str, Any] = Field(default_factory=dict)
+    env_options: Annotated[dict[str, Any], Recorded] = Field(default_factory=dict)
     """The environment's options, as JSON or as KEY=VALUE: size=6,boxes=1,min_moves=3,max_moves=10."""
 
     @field_validator("env_options")
@@ -41,20 +45,20 @@ class Environment(Settings):
 class Choosing(Environment):
     """Which tasks of which environment."""
 
-    split: Literal["train", "validation", "test"] = "train"
+    split: Annotated[Literal["train", "validation", "test"], Recorded] = "train"
     """Which tasks; the splits share none."""
     tasks: int | None = Field(default=None, ge=1)
     """How many of them; 50 unless given, or all of --levels."""
-    start: int = Field(default=0, ge=0)
+    start: Annotated[int, Recorded] = Field(default=0, ge=0)
     """Where in the split, or in --levels, to begin: 0 is at the start. Starts far apart give other tasks."""
-    levels: FilePath | None = None
+    levels: Annotated[FilePath | None, Recorded] = None
     """Play the levels of this file instead of generated ones."""
 
 
 class Texts(Shown):
     """What the policy is told, and in which words."""
 
-    prompts: str | None = None
+    prompts: Annotated[str | None, Recorded] = None
     """The texts, as MODULE:ATTRIBUTE of a Prompts object; those of the warm start are
     "leafe_graph.envs.sokoban.warm_start:PROMPTS"."""
 
@@ -62,7 +66,7 @@ class Texts(Shown):
 class Played(Environment, Texts, Acting):
     """What a policy plays, and how: the settings that a run's sections share."""
 
-    model: str
+    model: Annotated[str, Recorded]
     """The policy: "local:smollm2-135m" (embedded), "local:FOLDER", "vllm:NAME@http://HOST:PORT/v1" (several servers of
     the same model: URL,URL), "openai:NAME", whatever LangChain's init_chat_model knows, or "python:MODULE:ATTRIBUTE" (a
     chat model or what makes one)."""
@@ -99,11 +103,11 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
 
     out: Path
     """The run folder. Giving the same command again resumes it."""
-    adapter: Path | None = None
+    adapter: Annotated[Path | None, Recorded] = None
     """LoRA adapter on a local model."""
-    temperature: float | None = None
+    temperature: Annotated[float | None, Recorded] = None
     """Sampling temperature of the policy; the model's own default unless given."""
-    top_p: float | None = None
+    top_p: Annotated[float | None, Recorded] = None
     """Sample from the most probable tokens that make up this much."""
     env_timeout: Annotated[float | None, Pace] = Field(default=None, gt=0)
     """Play each environment in a process of its own, and end it if a call takes longer than so many seconds."""
@@ -166,7 +170,7 @@ class ExportConfig(Settings):
 class EvalConfig(PlayConfig):
     """How a policy is judged."""
 
-    split: Literal["train", "validation", "test"] = "test"
+    split: Annotated[Literal["train", "validation", "test"], Recorded] = "test"
     """Which tasks; the splits share none."""
     samples: int = Field(default=8, ge=1, validation_alias=AliasChoices("n", "samples"))
     """Samples a task."""

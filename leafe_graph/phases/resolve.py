@@ -13,11 +13,9 @@ from ..envs.catalog import environment, horizon
 from ..importing import attribute
 from ..models.load import chat_model
 from ..prompts import Prompts
+from ..settings import marked
 from ..types import Task
-from .config import Choosing, PlayConfig
-
-RECORDED = {"model", "adapter", "temperature", "top_p", "env", "env_options", "split", "start", "levels", "prompts"}
-"""Settings that exploring cannot know by itself: they go into the run's ``config.json`` as they were named."""
+from .config import Choosing, PlayConfig, Recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,7 @@ def resolve(config: PlayConfig) -> Resolved:
         tasks=tasks,
         prompts=texts(config.prompts),
         horizon=config.max_turns or horizon(config.env),
-        recorded=config.model_dump(mode="json", include=RECORDED),
+        recorded=config.model_dump(mode="json", include=marked(type(config), Recorded)),
     )
 
 
