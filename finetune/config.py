@@ -75,7 +75,7 @@ class TrainConfig(BaseModel):
     """Rows per optimiser step, of both kinds together."""
 
     micro_batch_size: int = Field(default=8, ge=1)
-    """Chains of rows (see finetune/chains.py) per forward pass: memory and speed only, the result does not depend on
+    """Chains of rows (see finetune/batches.py) per forward pass: memory and speed only, the result does not depend on
     it. A chain has at most `batch_size` rows, whose logits are held together."""
 
     max_length: int = Field(default=2048, ge=2)
