@@ -1,14 +1,18 @@
 """Which branch comes next, as a pure function of the branches there are."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafe_graph import strategies
+from leafe_graph import explore, strategies
+from leafe_graph.errors import ConfigError
 from leafe_graph.settings import Limits
 from leafe_graph.strategies import STRATEGIES, Request
+from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.types import Branch
 
 WIDE = Limits(max_branches=100)
@@ -139,3 +143,24 @@ def test_no_tree_outgrows_its_limits(strategy: str, limits: Limits, tau: int | N
         assert all(b["depth"] <= limits.max_depth for b in tree)
         assert all(parents(tree).count(b["id"]) <= limits.branches_per_reflection for b in tree)
     assert next_request(strategy, tree, limits) == next_request(strategy, list(tree), limits) is None
+
+
+class Twice(strategies.Strategy):
+    """Two roots, whatever comes of them."""
+
+    name = "twice"
+    forks = reflects = False
+
+    def next(self, branches: Sequence[Branch], limits: Limits) -> Request | None:
+        """A root, or the end."""
+        return Request() if len(branches) < 2 else None
+
+
+@pytest.mark.parametrize("strategy", [Twice(), "test_strategies:Twice"])
+def test_a_strategy_of_ones_own(strategy: Any, tmp_path: Path) -> None:
+    """As an object or by its place; it keeps no decision points where it says that it never forks."""
+    run = explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy=strategy, max_turns=1)
+    assert len(run.branches) == 2 and run.settings.strategy == "twice"
+    assert not (tmp_path / "checkpoints.sqlite").exists()
+    with pytest.raises(ConfigError, match="strategy 'no'; expected one of leafe, independent, refine, or MODULE:"):
+        explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy="no")
