@@ -15,6 +15,7 @@ from leafe_graph.models.spec import ModelSpec
 from leafe_graph.text import markdown_table
 
 from .config import TrainConfig, TrainResult
+from .objectives import objective
 
 _ELSEWHERE = {
     "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge",
@@ -57,10 +58,6 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     from leafe_graph.models.folders import RANKS
 
     lora = json.loads((result.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    if config.objective == "leafe":
-        objective = f"L = L_cf + β · L_reh with β = {config.beta:g} (LEAFE, arXiv 2603.16843): two means"
-    else:
-        objective = "behaviour cloning of demonstrations: one mean"
     targets = lora["target_modules"]
     settings = {
         "LoRA": f"rank {lora['r']}, alpha {lora['lora_alpha']:g}, dropout {lora['lora_dropout']:g}",
@@ -88,7 +85,8 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     parts = [
         f"# LoRA adapter of {base}",
         "Trained by leafe-graph on actions of an agent, each after its history. "
-        f"Objective: {objective} of -log π(action | history), with loss on the action's tokens alone.",
+        f"Objective: {objective(config.objective, config).words} of -log π(action | history), with loss on the "
+        "action's tokens alone.",
         "## What it was trained on",
         f"{sum(result.rows.values()):,} rows of {tasks:,} task(s), from {_files(config.data)}.{held_out}",
         markdown_table(("rows", ""), rows.items()),

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .objectives import OBJECTIVES
+
 
 class TrainConfig(BaseModel):
     """Train a LoRA adapter on exported rows: L = L_cf + beta * L_reh, loss on the action's tokens only."""
@@ -26,8 +28,9 @@ class TrainConfig(BaseModel):
     """Folder for the adapter, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/, metrics.jsonl,
     loss.png and train_config.json."""
 
-    objective: Literal["leafe", "demonstrations"] = "leafe"
-    """"leafe": L_cf + beta * L_reh, two separate means. "demonstrations": one mean over all rows, for a warm start."""
+    objective: Literal[*OBJECTIVES] = Field(  # type: ignore[valid-type]
+        default="leafe", description=" ".join(f'"{name}": {each.__doc__}' for name, each in OBJECTIVES.items())
+    )
 
     beta: float = Field(default=1.0, ge=0)
     """Weight of the rehearsal term, whatever the row counts. The paper's value is not known; 1 is the plain sum."""
@@ -75,7 +78,7 @@ class TrainConfig(BaseModel):
     """Rows per optimiser step, of both kinds together."""
 
     micro_batch_size: int = Field(default=8, ge=1)
-    """Chains of rows (see finetune/chains.py) per forward pass: memory and speed only, the result does not depend on
+    """Chains of rows (see finetune/batches.py) per forward pass: memory and speed only, the result does not depend on
     it. A chain has at most `batch_size` rows, whose logits are held together."""
 
     max_length: int = Field(default=2048, ge=2)

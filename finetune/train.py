@@ -28,13 +28,11 @@ from .gguf import converter_for, save_gguf
 from .hub import check_hub, push
 from .loss import chain_nll, objective_value
 from .metrics import Metrics, ProgressBar, plot, read_metrics
-from .objectives.leafe import coefficients
+from .objectives import objective
 from .rows import refuse_shared_tasks, split_tasks
 from .tokens import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
 
 log = logging.getLogger(__name__)
-
-_SHORT = {"counterfactual": "l_cf", "rehearsal": "l_reh", "demonstration": "l_demo"}
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -51,6 +49,7 @@ def train(config: TrainConfig) -> TrainResult:
     folder = folders.model_folder(config.model)
     tokenizer = folders.load_tokenizer(folder)
     stops = folders.stop_ids(folder, tokenizer)
+    trained_for = objective(config.objective, config)
 
     def tokenized(read: Sequence[SourceRow], use: str) -> list[TokenRow]:
         rows = tokenize(
@@ -60,8 +59,7 @@ def train(config: TrainConfig) -> TrainResult:
             max_length=config.max_length,
             use_token_ids=config.use_token_ids,
         )
-        if config.objective == "leafe" and config.beta == 0:
-            rows = [row for row in rows if row.kind != "rehearsal"]
+        rows = [row for row in rows if not trained_for.drops(row.kind)]
         if not any(row.weight for row in rows):
             raise ConfigError(f"nothing to {use}: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
         return rows
@@ -74,7 +72,7 @@ def train(config: TrainConfig) -> TrainResult:
         read, held_out = split_tasks(read, config.eval_share)
     rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
     kinds = [row.kind for row in rows]
-    c, warnings = coefficients(kinds, objective=config.objective, beta=config.beta)
+    c, warnings = trained_for.coefficients(kinds)
     warnings += doubts(rows)
     for warning in warnings:
         log.warning(warning)
@@ -114,8 +112,7 @@ def train(config: TrainConfig) -> TrainResult:
         part = objective_value(
             model,
             eval_rows,
-            objective=config.objective,
-            beta=config.beta,
+            trained_for,
             micro_batch_size=config.micro_batch_size,
             rank=rank,
             processes=processes,
@@ -143,8 +140,7 @@ def train(config: TrainConfig) -> TrainResult:
             for batch in micro_batches(rows, step_chains, at_once)[rank::processes]:
                 members = [i for chain in batch for i in chain]
                 nll_N = chain_nll(model, [[rows[i] for i in chain] for chain in batch])
-                scale_N = torch.tensor([share * c[i] * rows[i].weight for i in members], device=nll_N.device)
-                part = (scale_N * nll_N).sum()
+                part = trained_for.loss(nll_N, [rows[i] for i in members], [share * c[i] for i in members])
                 part.backward()
                 loss += part.item()
                 for i, value in zip(members, nll_N.tolist(), strict=True):
@@ -167,7 +163,9 @@ def train(config: TrainConfig) -> TrainResult:
                     "step": state.step,
                     "epoch": round(state.step / steps_per_epoch, 4),
                     "loss": loss,
-                    **{_SHORT[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=True)},
+                    **{
+                        trained_for.terms[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=True)
+                    },
                     "lr": rate,
                     "grad_norm": norm,
                     "tokens": tokens,
@@ -216,7 +214,7 @@ def train(config: TrainConfig) -> TrainResult:
         write_card(
             config, result, tasks=len({row.example["task_id"] for row in read if row.example["kind"] in result.rows})
         )
-        plot(out)
+        plot(out, trained_for.terms)
         if config.merge:
             folders.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
         if result.gguf and converter:
