@@ -45,6 +45,15 @@ class State:
         else:
             self.stale += 1
 
+    def put_back_best(self, weights: dict[str, Any]) -> None:
+        """Give the weights the values that had the lowest held-out loss, where any was computed."""
+        import torch
+
+        if self.best and self.best["step"] != self.step:
+            with torch.no_grad():
+                for name, parameter in weights.items():
+                    parameter.copy_(self.best["adapter"][name])
+
     def save(self, folder: Path, weights: dict[str, Any], optimizer: Any) -> None:
         """Write ``folder/step-N.pt`` and remove all but the newest checkpoints."""
         import torch
