@@ -12,16 +12,13 @@ from leafe_graph.errors import MissingDependency
 from leafe_graph.files import replace_file
 from leafe_graph.models.embedded import HUB
 from leafe_graph.models.spec import ModelSpec
+from leafe_graph.settings import Output, Place, marked
 from leafe_graph.text import markdown_table
 
-from .config import TrainConfig, TrainResult
+from .config import Retold, TrainConfig, TrainResult
 from .objectives import objective
 
-_ELSEWHERE = {
-    "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge",
-    "merged_dtype", "gguf", "push_to_hub", "report_to", "project", "lora_r", "lora_alpha", "lora_dropout",
-    "target_modules", "layers_to_transform",
-}  # fmt: skip
+_ELSEWHERE = marked(TrainConfig, Output, Place, Retold)
 """Settings that the card has in other words, or not at all."""
 ADAPTER = "ADAPTER-FOLDER"
 """What the card calls its own folder; an upload writes the repository's name there."""
