@@ -182,6 +182,12 @@ def test_a_tiny_set_is_warned_of() -> None:
     assert Demonstrations().coefficients(few) == ([1.0] * 440, [])
 
 
+def test_an_unknown_objective_is_told_which_there_are() -> None:
+    """The names come from the table of objectives."""
+    with pytest.raises(ValueError, match="Input should be 'leafe' or 'demonstrations'"):
+        TrainConfig.model_validate({"model": "m", "data": ["d"], "out": "o", "objective": "grpo"})
+
+
 def test_demonstrations_have_no_place_in_the_leafe_objective() -> None:
     """A third kind of row is refused, not guessed at."""
     with pytest.raises(ConfigError, match=r"also has \['demonstration'\]"):
