@@ -89,16 +89,20 @@ def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
         model.enable_input_require_grads()
     if config.adapter is not None:
         return PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True).train()
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=_targets(config, model),
-        layers_to_transform=config.layers_to_transform,
-        task_type="CAUSAL_LM",
-    )
+    lora = LoraConfig(**_lora(config, model), task_type="CAUSAL_LM")
     torch.manual_seed(config.seed)  # as Unsloth does: both start from the same matrices
     return get_peft_model(model, lora).train()
+
+
+def _lora(config: TrainConfig, model: Any) -> dict[str, Any]:
+    """A new adapter's settings, by the names that PEFT and Unsloth share."""
+    return {
+        "r": config.lora_r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": _targets(config, model),
+        "layers_to_transform": config.layers_to_transform,
+    }
 
 
 def _targets(config: TrainConfig, model: Any) -> str | list[str]:
@@ -131,11 +135,7 @@ def _unsloth(config: TrainConfig, folder: str) -> Any:
         return unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=bool(checkpointing))
     return unsloth.FastLanguageModel.get_peft_model(
         model,
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=_targets(config, model),
-        layers_to_transform=config.layers_to_transform,
+        **_lora(config, model),
         bias="none",
         use_gradient_checkpointing=checkpointing,
         random_state=config.seed,

@@ -11,15 +11,14 @@ import yaml
 from leafe_graph.errors import MissingDependency
 from leafe_graph.files import replace_file
 from leafe_graph.models.embedded import HUB
+from leafe_graph.models.spec import ModelSpec
+from leafe_graph.settings import Output, Place, marked
 from leafe_graph.text import markdown_table
 
-from .config import TrainConfig, TrainResult
+from .config import Retold, TrainConfig, TrainResult
+from .objectives import objective
 
-_ELSEWHERE = {
-    "model", "data", "eval_data", "out", "adapter", "config", "resume", "save_steps", "backend", "merge",
-    "merged_dtype", "gguf", "push_to_hub", "report_to", "project", "lora_r", "lora_alpha", "lora_dropout",
-    "target_modules", "layers_to_transform",
-}  # fmt: skip
+_ELSEWHERE = marked(TrainConfig, Output, Place, Retold)
 """Settings that the card has in other words, or not at all."""
 ADAPTER = "ADAPTER-FOLDER"
 """What the card calls its own folder; an upload writes the repository's name there."""
@@ -27,10 +26,10 @@ ADAPTER = "ADAPTER-FOLDER"
 
 def base_name(spec: str) -> tuple[str, bool]:
     """What a model spec's model is called, and whether that is a name on the hub; else it is a folder's last part."""
-    name = spec.removeprefix("local:")
-    if (folder := Path(name).expanduser()).is_dir():
-        return folder.resolve().name, False
-    return (HUB if spec == "local:smollm2-135m" else name), True
+    said = ModelSpec.parse(spec)
+    if said.folder:
+        return said.folder.resolve().name, False
+    return (HUB if said.embedded else said.weights), True
 
 
 def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
@@ -56,10 +55,6 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     from leafe_graph.models.folders import RANKS
 
     lora = json.loads((result.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    if config.objective == "leafe":
-        objective = f"L = L_cf + β · L_reh with β = {config.beta:g} (LEAFE, arXiv 2603.16843): two means"
-    else:
-        objective = "behaviour cloning of demonstrations: one mean"
     targets = lora["target_modules"]
     settings = {
         "LoRA": f"rank {lora['r']}, alpha {lora['lora_alpha']:g}, dropout {lora['lora_dropout']:g}",
@@ -82,12 +77,13 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     rows |= {f"token ids: {what}": f"{count:,}" for what, count in result.token_ids.items()}
     held_out = f" Held out: {_files(config.eval_data)}." if config.eval_data else ""
     load = base if on_hub else f"FOLDER/{base}"
-    here = config.model if config.model == "local:smollm2-135m" else f"local:{load}"
+    here = config.model if ModelSpec.parse(config.model).embedded else f"local:{load}"
     rank = next((r for r in RANKS if r >= lora["r"]), lora["r"])
     parts = [
         f"# LoRA adapter of {base}",
         "Trained by leafe-graph on actions of an agent, each after its history. "
-        f"Objective: {objective} of -log π(action | history), with loss on the action's tokens alone.",
+        f"Objective: {objective(config.objective, config).words} of -log π(action | history), with loss on the "
+        "action's tokens alone.",
         "## What it was trained on",
         f"{sum(result.rows.values()):,} rows of {tasks:,} task(s), from {_files(config.data)}.{held_out}",
         markdown_table(("rows", ""), rows.items()),
@@ -141,11 +137,10 @@ def _license(spec: str) -> str | None:
     """The base's, where it is known without asking the hub."""
     from huggingface_hub import ModelCard
 
-    name, on_hub = base_name(spec)
-    if name == HUB and on_hub:
+    if base_name(spec) == (HUB, True):
         return "apache-2.0"
-    readme = Path(spec.removeprefix("local:")).expanduser() / "README.md"
-    if on_hub or not readme.is_file():
+    folder = ModelSpec.parse(spec).folder
+    if folder is None or not (readme := folder / "README.md").is_file():
         return None
     try:
         found = ModelCard.load(readme, ignore_metadata_errors=True).data.license

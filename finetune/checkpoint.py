@@ -5,25 +5,20 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
+from leafe_graph.settings import Output, Pace, Place, marked
 
-from .config import TrainConfig
+from .config import TrainConfig, Unlearned
 from .tokens import TokenRow
 
 log = logging.getLogger(__name__)
 
-_MAY_CHANGE = {"out", "data", "eval_data", "model", "resume", "merge", "merged_dtype", "adapter_dtype", "gguf"} | {
-    "push_to_hub",
-    "micro_batch_size",
-    "save_steps",
-    "backend",
-    "gradient_checkpointing",
-    "report_to",
-    "project",
-}  # settings that a resumed run may have otherwise; model and files count by what they hold
+_MAY_CHANGE = marked(TrainConfig, Pace, Output, Place, Unlearned)
+"""Settings that a resumed run may have otherwise; model and files count by what they hold."""
 _KEPT = 2  # the last, and one before it in case the last is torn
 
 
@@ -44,6 +39,15 @@ class State:
             self.best, self.stale = {"loss": loss, "step": self.step, "adapter": adapter}, 0
         else:
             self.stale += 1
+
+    def put_back_best(self, weights: dict[str, Any]) -> None:
+        """Give the weights the values that had the lowest held-out loss, where any was computed."""
+        import torch
+
+        if self.best and self.best["step"] != self.step:
+            with torch.no_grad():
+                for name, parameter in weights.items():
+                    parameter.copy_(self.best["adapter"][name])
 
     def save(self, folder: Path, weights: dict[str, Any], optimizer: Any) -> None:
         """Write ``folder/step-N.pt`` and remove all but the newest checkpoints."""
@@ -95,11 +99,12 @@ def fingerprint(
     config: TrainConfig, folder: str, rows: Sequence[TokenRow], eval_rows: Sequence[TokenRow]
 ) -> dict[str, Any]:
     """What must be unchanged for checkpoints to be gone on from."""
+    compared = [each.name for each in fields(TokenRow) if each.compare]
 
     def digest(rows: Sequence[TokenRow]) -> str:
         held = hashlib.sha256()
-        for r in rows:
-            held.update(json.dumps([r.kind, r.prompt_ids, r.completion_ids, r.weight]).encode())
+        for row in rows:
+            held.update(json.dumps([getattr(row, name) for name in compared]).encode())
         return held.hexdigest()
 
     settings = config.model_dump(mode="json", exclude=_MAY_CHANGE)

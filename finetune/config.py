@@ -2,10 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from leafe_graph.settings import Output, Pace, Place
+
+from .objectives import OBJECTIVES
+
+
+class Retold:
+    """Mark of a setting that the model card tells in other words, or not at all."""
+
+
+class Unlearned:
+    """Mark of a setting that no step of the training depends on: a resumed run may have another."""
 
 
 class TrainConfig(BaseModel):
@@ -13,41 +25,42 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
-    config: Path | None = None
+    config: Annotated[Path | None, Retold] = None
     """YAML (or JSON) file of these fields; what is given beside it wins. `out`/train_config.json is one."""
 
-    model: str
+    model: Annotated[str, Place]
     """The base model: "local:smollm2-135m" (embedded), "local:PATH", a Hugging Face folder, or a hub name."""
 
-    data: list[Path] = Field(min_length=1)
+    data: Annotated[list[Path], Place] = Field(min_length=1)
     """Example rows: JSONL or Parquet files, folders that hold them, or run folders."""
 
-    out: Path
+    out: Annotated[Path, Place]
     """Folder for the adapter, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/, metrics.jsonl,
     loss.png and train_config.json."""
 
-    objective: Literal["leafe", "demonstrations"] = "leafe"
-    """"leafe": L_cf + beta * L_reh, two separate means. "demonstrations": one mean over all rows, for a warm start."""
+    objective: Literal[*OBJECTIVES] = Field(  # type: ignore[valid-type]
+        default="leafe", description=" ".join(f'"{name}": {OBJECTIVES.find(name).__doc__}' for name in OBJECTIVES)
+    )
 
     beta: float = Field(default=1.0, ge=0)
     """Weight of the rehearsal term, whatever the row counts. The paper's value is not known; 1 is the plain sum."""
 
-    adapter: Path | None = None
+    adapter: Annotated[Path | None, Retold] = None
     """Go on training this LoRA adapter of the same base model; its own rank, alpha and targets are kept."""
 
-    lora_r: int = Field(default=16, ge=1)
+    lora_r: Annotated[int, Retold] = Field(default=16, ge=1)
     """LoRA rank. 16 is Unsloth's default."""
 
-    lora_alpha: float = Field(default=32, gt=0)
+    lora_alpha: Annotated[float, Retold] = Field(default=32, gt=0)
     """LoRA scale, alpha/r. 32 at any rank follows Schulman et al., "LoRA Without Regret" (2025)."""
 
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    lora_dropout: Annotated[float, Retold] = Field(default=0.0, ge=0, lt=1)
     """Dropout before the LoRA matrices. 0 is PEFT's and Unsloth's default."""
 
-    target_modules: str | list[str] = "all-linear"
+    target_modules: Annotated[str | list[str], Retold] = "all-linear"
     """Which layers get LoRA. All linear ones: Dettmers et al., QLoRA (2023)."""
 
-    layers_to_transform: list[int] | None = None
+    layers_to_transform: Annotated[list[int] | None, Retold] = None
     """0-based transformer blocks that get LoRA; None: all. With only upper blocks, backward stops below them."""
 
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -74,7 +87,7 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     """Rows per optimiser step, of both kinds together."""
 
-    micro_batch_size: int = Field(default=8, ge=1)
+    micro_batch_size: Annotated[int, Pace] = Field(default=8, ge=1)
     """Chains of rows (see finetune/batches.py) per forward pass: memory and speed only, the result does not depend on
     it. A chain has at most `batch_size` rows, whose logits are held together."""
 
@@ -85,7 +98,7 @@ class TrainConfig(BaseModel):
     """Train on the token ids that were sampled, where rows carry them and they say what the row says in this model's
     tokenizer. Off: tokenise the text anew."""
 
-    eval_data: list[Path] | None = None
+    eval_data: Annotated[list[Path] | None, Place] = None
     """Held-out rows for the same objective, of tasks that `data` has none of; the adapter with the lowest held-out loss
     is the one that is kept."""
 
@@ -99,31 +112,31 @@ class TrainConfig(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many evaluations in a row without a new lowest held-out loss; None: never early."""
 
-    save_steps: int = Field(default=50, ge=1)
+    save_steps: Annotated[int, Pace, Retold] = Field(default=50, ge=1)
     """A checkpoint every so many steps, and one at the end."""
 
-    resume: bool = True
+    resume: Annotated[bool, Unlearned, Retold] = True
     """Go on from the last checkpoint in `out`. Off: checkpoints in `out` are deleted first."""
 
-    merge: bool = False
+    merge: Annotated[bool, Output] = False
     """Also save out/merged: base and adapter in one model that plain transformers loads."""
 
-    merged_dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    merged_dtype: Annotated[Literal["float32", "bfloat16", "float16"], Output] = "bfloat16"
     """Number format of the merged model, and of what a GGUF file is made of. It is built in memory: 2 bytes a parameter
     in the 16-bit formats, 4 in float32."""
 
-    gguf: Literal["f32", "f16", "bf16", "q8_0"] | None = None
+    gguf: Annotated[Literal["f32", "f16", "bf16", "q8_0"] | None, Output] = None
     """Also save out/model-TYPE.gguf, base and adapter in one file for llama.cpp and Ollama, with 32, 16 or 8 bits a
     weight. llama.cpp's converter must be installed, see finetune/gguf.py; its `llama-quantize` makes smaller ones."""
 
-    push_to_hub: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    push_to_hub: Annotated[str | None, Output] = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
     """Upload what is saved to this repository, "user/name", of the Hugging Face hub. It is made, and is private, unless
     it is there."""
 
-    adapter_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    adapter_dtype: Annotated[Literal["float32", "bfloat16", "float16"], Unlearned] = "float32"
     """Number format of the saved adapter; the half-size ones lose a little precision."""
 
-    backend: Literal["auto", "peft", "unsloth"] = "auto"
+    backend: Annotated[Literal["auto", "peft", "unsloth"], Pace, Retold] = "auto"
     """What builds the model. "auto": Unsloth where it is installed and runs, else PEFT. Rows and loss are the same."""
 
     load_in_4bit: bool = False
@@ -132,13 +145,13 @@ class TrainConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the base's weights. "auto": bfloat16 on a GPU, float32 on a CPU. LoRA itself is float32."""
 
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, Pace] = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
 
-    report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default_factory=list)
+    report_to: Annotated[list[Literal["tensorboard", "wandb", "mlflow"]], Output] = Field(default_factory=list)
     """Trackers that get what metrics.jsonl gets, through accelerate's; `out`/tracking holds TensorBoard's files."""
 
-    project: str = "leafe-graph"
+    project: Annotated[str, Output] = "leafe-graph"
     """What the trackers call the project: W&B's project, MLflow's experiment."""
 
     seed: int = 0

@@ -1,11 +1,6 @@
-"""L = L_cf + beta * L_reh (arXiv 2603.16843, stage 2), and its minibatch estimator.
+"""-log pi(action | history) of rows, many in one forward pass, and what an objective comes to over all rows.
 
-``L_cf = mean over counterfactual rows of weight * -log pi(action | history)``, ``L_reh`` the same over rehearsal rows:
-two means, taken apart and then summed, so beta does not depend on how many rows each set has. ``-log pi`` is a *sum*
-over the action's tokens, the stop token included: the log-probability of the whole action.
-
-Row i of N gets the coefficient ``c_i = N/N_cf`` or ``beta * N/N_reh``: the mean of ``c_i * nll_i`` over all rows is
-then L itself, and a minibatch's mean estimates it.
+``-log pi`` is a *sum* over the action's tokens, the stop token included: the log-probability of the whole action.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from leafe_graph.errors import ModelError
 
-from .batches import chains
+from .batches import chains, micro_batches
+from .objectives import Objective
 from .tokens import IGNORED, TokenRow
 
 if TYPE_CHECKING:
     import torch
-from .batches import micro_batches
-from .objectives.leafe import coefficients
 
 
 def chain_nll(model: Any, chains: Sequence[Sequence[TokenRow]], *, pad_id: int = 0) -> "torch.Tensor":
@@ -74,26 +68,27 @@ def _head_sees(model: Any, b_M: "torch.Tensor", t_M: "torch.Tensor") -> Iterator
 def objective_value(
     model: Any,
     rows: Sequence[TokenRow],
+    objective: Objective,
     *,
-    objective: str,
-    beta: float,
     micro_batch_size: int = 8,
     rank: int = 0,
     processes: int = 1,
 ) -> float:
-    """L over all rows, without gradients and dropout: the held-out loss, and what the estimator is tested against.
+    """The objective over all rows, without gradients and dropout: the held-out loss.
 
-    Of several processes each gets its part of the sum, the one of ``rank``.
+    The training steps' estimator is tested against it. Of several processes each gets its part of the sum, the one of
+    ``rank``.
     """
     import torch
 
-    c, _ = coefficients([r.kind for r in rows], objective=objective, beta=beta)
+    c, _ = objective.coefficients([r.kind for r in rows])
     total, training = 0.0, model.training
     model.eval()
     with torch.no_grad():
         for batch in micro_batches(rows, chains(rows, longest=len(rows)), micro_batch_size)[rank::processes]:
-            nll = chain_nll(model, [[rows[i] for i in chain] for chain in batch]).tolist()
+            nll_N = chain_nll(model, [[rows[i] for i in chain] for chain in batch])
             members = [i for chain in batch for i in chain]
-            total += sum(c[i] * rows[i].weight * value for i, value in zip(members, nll, strict=True))
+            # In float64: which of two evaluations is better may show in the last digits only.
+            total += objective.loss(nll_N.cpu().double(), [rows[i] for i in members], [c[i] for i in members]).item()
     model.train(training)
     return total / len(rows)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,11 @@ class ProgressBar:
         self.bar.update(self.task, advance=1, note=f"loss {loss:.4f}  {speed:.0f} tok/s")
 
 
-def plot(out: Path) -> Path | None:
-    """Draw ``out/loss.png`` from ``out/metrics.jsonl``; None (and a note) without matplotlib."""
+def plot(out: Path, terms: Mapping[str, str]) -> Path | None:
+    """Draw ``out/loss.png`` from ``out/metrics.jsonl``, with the terms of the objective, `Objective.terms`.
+
+    None (and a note) without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -87,12 +91,8 @@ def plot(out: Path) -> Path | None:
     records = read_metrics(out / "metrics.jsonl")
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for key, label in (
-        ("loss", "L (step)"),
-        ("l_cf", "counterfactual"),
-        ("l_reh", "rehearsal"),
-        ("eval_loss", "L (held out)"),
-    ):
+    labels = {"loss": "L (step)", **{key: kind for kind, key in terms.items()}, "eval_loss": "L (held out)"}
+    for key, label in labels.items():
         if points := [(r["step"], r[key]) for r in records if key in r]:
             axes.plot(*zip(*points, strict=True), label=label, marker="o" if key == "eval_loss" else None)
     axes.set(xlabel="step", ylabel="negative log-likelihood of an action")

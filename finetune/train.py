@@ -17,24 +17,18 @@ from random import Random
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import save_json
-from leafe_graph.models import folders
+from leafe_graph.models.folders import needs_train_extra
 
 from . import backends, outputs, parallel
 from .batches import chains, epoch_steps, micro_batches, steps_in_epoch
-from .card import write_card
 from .checkpoint import State, fingerprint
 from .config import TrainConfig, TrainResult
-from .gguf import converter_for, save_gguf
-from .hub import check_hub, push
+from .finish import finish
 from .loss import chain_nll, objective_value
-from .metrics import Metrics, ProgressBar, plot, read_metrics
-from .objectives.leafe import coefficients
-from .rows import refuse_shared_tasks, split_tasks
-from .tokens import SourceRow, TokenRow, doubts, read_examples, token_id_counts, tokenize
+from .metrics import Metrics, ProgressBar
+from .prepare import prepare
 
 log = logging.getLogger(__name__)
-
-_SHORT = {"counterfactual": "l_cf", "rehearsal": "l_reh", "demonstration": "l_demo"}
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -45,48 +39,17 @@ def train(config: TrainConfig) -> TrainResult:
     trained), and `LeafeError` if, after the training, the conversion or the upload fails: the same call does that anew.
     """
     backends.start_unsloth_first(config)
-    with folders.needs_train_extra():
+    with needs_train_extra():
         import torch
 
-    folder = folders.model_folder(config.model)
-    tokenizer = folders.load_tokenizer(folder)
-    stops = folders.stop_ids(folder, tokenizer)
-
-    def tokenized(read: Sequence[SourceRow], use: str) -> list[TokenRow]:
-        rows = tokenize(
-            read,
-            tokenizer,
-            stop_ids=stops,
-            max_length=config.max_length,
-            use_token_ids=config.use_token_ids,
-        )
-        if config.objective == "leafe" and config.beta == 0:
-            rows = [row for row in rows if row.kind != "rehearsal"]
-        if not any(row.weight for row in rows):
-            raise ConfigError(f"nothing to {use}: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
-        return rows
-
-    read, held_out = read_examples(config.data), []
-    if config.eval_data:
-        held_out = read_examples(config.eval_data)
-        refuse_shared_tasks(read, held_out)
-    elif config.eval_share:
-        read, held_out = split_tasks(read, config.eval_share)
-    rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
+    prepared = prepare(config)
+    objective, rows, eval_rows, c = prepared.objective, prepared.rows, prepared.eval_rows, prepared.coefficients
     kinds = [row.kind for row in rows]
-    c, warnings = coefficients(kinds, objective=config.objective, beta=config.beta)
-    warnings += doubts(rows)
-    for warning in warnings:
-        log.warning(warning)
-    if config.push_to_hub:
-        check_hub(config.push_to_hub)
-    converter = converter_for(folder, tokenizer) if config.gguf else None
     steps_per_epoch = steps_in_epoch(len(rows), config.batch_size)
     units = chains(rows, longest=len(rows) // steps_per_epoch)
     total = config.max_steps or math.ceil(config.epochs * steps_per_epoch)
 
-    out = config.out
-    checkpoints = out / "checkpoints"
+    checkpoints = config.out / "checkpoints"
     accelerator = parallel.accelerator(config)
     rank, processes, first = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     with accelerator.main_process_first():
@@ -94,14 +57,14 @@ def train(config: TrainConfig) -> TrainResult:
             shutil.rmtree(checkpoints, ignore_errors=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
 
-    model, backend = backends.load(config, folder, accelerator.device)
+    model, backend = backends.load(config, prepared.folder, accelerator.device)
     weights = backends.trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    state = State(fingerprint=fingerprint(config, folder, rows, eval_rows))
+    state = State(fingerprint=fingerprint(config, prepared.folder, rows, eval_rows))
     resumed_from = state.resume(checkpoints, weights, optimizer)
     if first:
-        save_json(out / "train_config.json", config.model_dump(mode="json", exclude={"resume"}))
-    metrics = Metrics(out / "metrics.jsonl", upto=resumed_from, accelerator=accelerator)
+        save_json(config.out / "train_config.json", config.model_dump(mode="json", exclude={"resume"}))
+    metrics = Metrics(config.out / "metrics.jsonl", upto=resumed_from, accelerator=accelerator)
     log.info(
         "%s rows, %d steps, backend %s%s",
         dict(Counter(kinds)),
@@ -111,15 +74,8 @@ def train(config: TrainConfig) -> TrainResult:
     )
 
     def evaluate() -> None:
-        part = objective_value(
-            model,
-            eval_rows,
-            objective=config.objective,
-            beta=config.beta,
-            micro_batch_size=config.micro_batch_size,
-            rank=rank,
-            processes=processes,
-        )
+        size = config.micro_batch_size
+        part = objective_value(model, eval_rows, objective, micro_batch_size=size, rank=rank, processes=processes)
         [value] = parallel.add_up(accelerator, [part])
         metrics.write({"step": state.step, "eval_loss": value})
         state.judge(value, weights)
@@ -143,8 +99,7 @@ def train(config: TrainConfig) -> TrainResult:
             for batch in micro_batches(rows, step_chains, at_once)[rank::processes]:
                 members = [i for chain in batch for i in chain]
                 nll_N = chain_nll(model, [[rows[i] for i in chain] for chain in batch])
-                scale_N = torch.tensor([share * c[i] * rows[i].weight for i in members], device=nll_N.device)
-                part = (scale_N * nll_N).sum()
+                part = objective.loss(nll_N, [rows[i] for i in members], [share * c[i] for i in members])
                 part.backward()
                 loss += part.item()
                 for i, value in zip(members, nll_N.tolist(), strict=True):
@@ -167,7 +122,7 @@ def train(config: TrainConfig) -> TrainResult:
                     "step": state.step,
                     "epoch": round(state.step / steps_per_epoch, 4),
                     "loss": loss,
-                    **{_SHORT[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=True)},
+                    **{objective.terms[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=True)},
                     "lr": rate,
                     "grad_norm": norm,
                     "tokens": tokens,
@@ -182,49 +137,19 @@ def train(config: TrainConfig) -> TrainResult:
                 state.save(checkpoints, weights, optimizer)
     if first:
         state.save(checkpoints, weights, optimizer)
-    if state.best and state.best["step"] != state.step:
-        with torch.no_grad():
-            for name, parameter in weights.items():
-                parameter.copy_(state.best["adapter"][name])
-        if state.best["step"] == 0:
-            warnings.append(
-                "held-out loss never fell below its value before training: the adapter is the untrained one"
-            )
-            log.warning(warnings[-1])
+    state.put_back_best(weights)
     if first:
-        outputs.save_adapter(model, out, folder=folder, dtype=config.adapter_dtype)
-    last = [m["loss"] for m in read_metrics(metrics.path) if "loss" in m][-steps_per_epoch:]
+        outputs.save_adapter(model, config.out, folder=prepared.folder, dtype=config.adapter_dtype)
     accelerator.end_training()
-    result = TrainResult(
-        adapter=out,
-        merged=out / "merged" if config.merge else None,
-        gguf=out / f"model-{config.gguf.upper()}.gguf" if config.gguf else None,
+    return finish(
+        config,
+        prepared,
+        state,
         backend=backend,
-        steps=state.step,
         resumed_from=resumed_from,
-        rows=dict(Counter(kinds)),
-        token_ids=token_id_counts(rows),
-        loss=sum(last) / len(last) if last else None,
-        eval_loss=state.best["loss"] if state.best else None,
-        kept_step=state.best["step"] if state.best else state.step,
-        tokens=state.tokens,
-        seconds=state.seconds,
         processes=processes,
-        warnings=warnings,
+        first=first,
     )
-    if first:
-        write_card(
-            config, result, tasks=len({row.example["task_id"] for row in read if row.example["kind"] in result.rows})
-        )
-        plot(out)
-        if config.merge:
-            folders.save_merged(out, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
-        if result.gguf and converter:
-            save_gguf(result, converter, folder=folder, tokenizer=tokenizer, dtype=config.merged_dtype)
-        save_json(out / "result.json", result.summary())
-        if config.push_to_hub:
-            log.info("uploaded to %s", push(out, config.push_to_hub, model=config.model))
-    return result
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

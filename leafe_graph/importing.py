@@ -16,6 +16,10 @@ def _see_this_folder() -> None:
 def attribute(path: str, what: str) -> Any:
     """What MODULE:ATTRIBUTE names; ``what`` it is meant to be, for the error."""
     _see_this_folder()
+    return _found(path, what)
+
+
+def _found(path: str, what: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)
@@ -62,7 +66,8 @@ class Named(Generic[T]):
 
     def find(self, name: str) -> Any:
         """What a name stands for, as it is: a class where that is to be called with arguments."""
-        return attribute(self._table.get(self.check(name), name), self.what)
+        own = self._table.get(self.check(name))
+        return attribute(name, self.what) if own is None else _found(own, self.what)
 
     def check(self, name: str) -> str:
         """The name, if it is one; nothing is imported yet.

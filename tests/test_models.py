@@ -15,6 +15,7 @@ from leafe_graph.errors import ConfigError, MissingDependency, ModelError
 from leafe_graph.models import embedded
 from leafe_graph.models import load as models
 from leafe_graph.models.load import load_model
+from leafe_graph.models.spec import ModelSpec
 
 
 def test_a_model_object_passes_through() -> None:
@@ -90,6 +91,24 @@ def test_openai_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
     with pytest.raises(MissingDependency, match=r"leafe-graph\[openai\]"):
         load_model("openai:gpt")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "url", "weights"),
+    [
+        ("local:smollm2-135m", "local", "smollm2-135m", "", "smollm2-135m"),
+        ("local:a:b", "local", "a:b", "", "a:b"),
+        ("vllm:org/m@http://A:1/v1,http://B/v1", "vllm", "org/m", "http://A:1/v1,http://B/v1", None),
+        ("openai:ft@x", "openai", "ft@x", "", None),
+        ("org/name", None, "org/name", "", "org/name"),
+        ("runs/a:b", "runs/a", "b", "", "runs/a:b"),
+    ],
+)
+def test_specs_are_taken_apart(text: str, kind: str | None, name: str, url: str, weights: str | None) -> None:
+    """What stands before the first colon is the kind; only of a local model it is no part of where the weights are."""
+    spec = ModelSpec.parse(text)
+    assert (spec.kind, spec.name, spec.url, spec.weights) == (kind, name, url, weights or text)
+    assert spec.embedded == (text == "local:smollm2-135m") and spec.folder is None
 
 
 @pytest.mark.parametrize("spec", ["", "smollm2", "local:", "vllm:"])

@@ -15,7 +15,8 @@ from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.batches import epoch_steps, micro_batches
 from leafe_graph.finetune.loss import chain_nll, objective_value
 from leafe_graph.finetune.metrics import read_metrics
-from leafe_graph.finetune.objectives.leafe import coefficients
+from leafe_graph.finetune.objectives.demonstrations import Demonstrations
+from leafe_graph.finetune.objectives.leafe import Leafe
 from leafe_graph.finetune.tokens import TokenRow, read_examples, tokenize
 from leafe_graph.finetune.train import train
 
@@ -98,7 +99,7 @@ def test_the_steps_of_an_epoch_average_to_the_objective(
 ) -> None:
     """Also where steps are of unequal size: 7 rows in steps of at most 3."""
     kinds = [r.kind for r in rows]
-    c, _ = coefficients(kinds, objective="leafe", beta=beta)
+    c, _ = Leafe(beta=beta).coefficients(kinds)
     steps = alone(kinds, 3, seed=0, epoch=0)
     assert sorted(map(len, steps)) == [2, 2, 3]
     losses = [sum(len(steps) / len(rows) * c[i] * rows[i].weight * by_hand[i] for i in step) for step in steps]
@@ -111,7 +112,7 @@ def test_gradients_do_not_depend_on_padding_or_accumulation(tiny_model_path: Pat
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
     weight = model.model.layers[0].self_attn.q_proj.weight
-    c, _ = coefficients([r.kind for r in rows], objective="leafe", beta=0.5)
+    c, _ = Leafe(beta=0.5).coefficients([r.kind for r in rows])
 
     def gradient(size: int) -> Any:
         model.zero_grad()
@@ -153,38 +154,44 @@ def test_the_held_out_value_is_the_objective(tiny_model_path: Path, rows: list[T
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
-    value = objective_value(model, rows, objective="leafe", beta=2.0, micro_batch_size=3)
+    value = objective_value(model, rows, Leafe(beta=2.0), micro_batch_size=3)
     assert value == pytest.approx(whole(rows, by_hand, 2.0), abs=1e-4)
     plain = sum(r.weight * x for r, x in zip(rows, by_hand, strict=True)) / len(rows)
-    assert objective_value(model, rows, objective="demonstrations", beta=2.0) == pytest.approx(plain, abs=1e-4)
+    assert objective_value(model, rows, Demonstrations()) == pytest.approx(plain, abs=1e-4)
 
 
 def test_an_empty_set_leaves_the_other_term() -> None:
     """With a warning; the term keeps its factor."""
-    c, (warning,) = coefficients(["rehearsal"] * 3, objective="leafe", beta=0.5)
+    c, (warning,) = Leafe(beta=0.5).coefficients(["rehearsal"] * 3)
     assert c == [0.5] * 3 and "no counterfactual rows" in warning
-    c, (warning,) = coefficients(["counterfactual"] * 3, objective="leafe", beta=0.5)
+    c, (warning,) = Leafe(beta=0.5).coefficients(["counterfactual"] * 3)
     assert c == [1.0] * 3 and "no rehearsal rows" in warning
-    assert coefficients(["counterfactual"] * 3, objective="leafe", beta=0.0)[1] == []
+    assert Leafe(beta=0.0).coefficients(["counterfactual"] * 3)[1] == []
 
 
 def test_a_tiny_set_is_warned_of() -> None:
     """By its number or its share, where beta does not even it out."""
     few = ["counterfactual"] * 40 + ["rehearsal"] * 400
-    assert "only 40 of 440 rows are counterfactual" in coefficients(few, objective="leafe", beta=1)[1][0]
+    assert "only 40 of 440 rows are counterfactual" in Leafe(beta=1).coefficients(few)[1][0]
     small_share = ["counterfactual"] * 100 + ["rehearsal"] * 4000
-    assert "weighs 40 times a rehearsal row" in coefficients(small_share, objective="leafe", beta=1)[1][0]
-    assert coefficients(few, objective="leafe", beta=10)[1] == []
-    assert "weighs inf times" in coefficients(few, objective="leafe", beta=0)[1][0]
+    assert "weighs 40 times a rehearsal row" in Leafe(beta=1).coefficients(small_share)[1][0]
+    assert Leafe(beta=10).coefficients(few)[1] == []
+    assert "weighs inf times" in Leafe(beta=0).coefficients(few)[1][0]
     enough = ["counterfactual"] * 100 + ["rehearsal"] * 400
-    assert coefficients(enough, objective="leafe", beta=1)[1] == []
-    assert coefficients(few, objective="demonstrations", beta=1) == ([1.0] * 440, [])
+    assert Leafe(beta=1).coefficients(enough)[1] == []
+    assert Demonstrations().coefficients(few) == ([1.0] * 440, [])
+
+
+def test_an_unknown_objective_is_told_which_there_are() -> None:
+    """The names come from the table of objectives."""
+    with pytest.raises(ValueError, match="Input should be 'leafe' or 'demonstrations'"):
+        TrainConfig.model_validate({"model": "m", "data": ["d"], "out": "o", "objective": "grpo"})
 
 
 def test_demonstrations_have_no_place_in_the_leafe_objective() -> None:
     """A third kind of row is refused, not guessed at."""
     with pytest.raises(ConfigError, match=r"also has \['demonstration'\]"):
-        coefficients(["counterfactual", "demonstration"], objective="leafe", beta=1)
+        Leafe(beta=1).coefficients(["counterfactual", "demonstration"])
 
 
 @given(kinds=KINDS, batch_size=st.integers(1, 20), epoch=st.integers(0, 3))
@@ -210,6 +217,6 @@ def test_epochs_are_in_different_orders() -> None:
 
 def test_weights_multiply_within_the_mean(rows: list[TokenRow]) -> None:
     """A weight of one half counts half; the number of rows is not changed by it."""
-    c, _ = coefficients([r["kind"] for r in unequal()], objective="leafe", beta=1)
+    c, _ = Leafe(beta=1).coefficients([r["kind"] for r in unequal()])
     assert row(weight=0.5)["weight"] == rows[1].weight == 0.5
     assert c == [7 / 5, 7 / 2, 7 / 5, 7 / 5, 7 / 2, 7 / 5, 7 / 5]

@@ -1,1 +1,29 @@
-"""What is trained for: one file an objective."""
+"""What is trained for: one file an objective, and the table of them.
+
+It knows the rows that it weighs and the package's errors; nothing of how rows are read, batched, run or saved. The
+trainer asks it, and no other file knows an objective by its name. Importing it needs no torch. To add one: a file with
+an `Objective`, and its line here.
+"""
+
+from dataclasses import fields
+
+from leafe_graph.importing import Named
+
+from .objective import Objective
+
+OBJECTIVES = Named(
+    "objective",
+    Objective,  # type: ignore[type-abstract]
+    {
+        "leafe": "leafe_graph.finetune.objectives.leafe:Leafe",
+        "demonstrations": "leafe_graph.finetune.objectives.demonstrations:Demonstrations",
+    },
+)
+
+__all__ = ["OBJECTIVES", "Objective", "objective"]
+
+
+def objective(name: str, settings: object) -> Objective:
+    """The objective of this name, with those of the settings that it has fields for."""
+    kind: type[Objective] = OBJECTIVES.find(name)
+    return kind(**{each.name: getattr(settings, each.name) for each in fields(kind)})

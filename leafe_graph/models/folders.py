@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MissingDependency
+from .spec import EMBEDDED, ModelSpec
 
 
 @contextmanager
@@ -20,16 +21,16 @@ def needs_train_extra() -> Iterator[None]:
 
 def model_folder(spec: str) -> str:
     """What `from_pretrained` takes for a model spec: a folder where it names one, else a hub name."""
-    name = spec.removeprefix("local:")
-    if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser().resolve())
-    if spec == "local:smollm2-135m":
+    said = ModelSpec.parse(spec)
+    if said.folder:
+        return str(said.folder.resolve())
+    if said.embedded:
         from .embedded import embedded_model_path
 
         return str(embedded_model_path())
-    if spec != name or name.startswith((".", "/", "~")):
-        raise ConfigError(f'no model folder at {name}; expected a Hugging Face folder or "local:smollm2-135m"')
-    return name
+    if said.kind == "local" or said.weights.startswith((".", "/", "~")):
+        raise ConfigError(f'no model folder at {said.weights}; expected a Hugging Face folder or "local:{EMBEDDED}"')
+    return said.weights
 
 
 def load_tokenizer(folder: str) -> Any:

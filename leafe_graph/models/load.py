@@ -2,14 +2,15 @@
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
-
-from langchain_core.language_models import BaseChatModel
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingDependency
 from ..importing import attribute
+from .spec import EMBEDDED, ModelSpec
 
-EMBEDDED = "smollm2-135m"
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
 KNOWN = (
     f'"local:{EMBEDDED}" (embedded), "local:FOLDER" (Hugging Face folder, adapter=FOLDER), '
     '"vllm:NAME@http://HOST:PORT/v1" (any OpenAI-compatible server, or several, after commas; or "vllm:NAME" with '
@@ -18,7 +19,7 @@ KNOWN = (
 )
 
 
-def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
+def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
     """A chat model from a spec; ``kwargs`` are its settings (``temperature``, ``max_tokens``, ``adapter``, …).
 
     ===============================  =================================================================================
@@ -38,25 +39,27 @@ def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
         ConfigError: a spec that nothing understands, or a setting the model does not have.
         MissingDependency: the packages behind the spec are not installed.
     """
+    from langchain_core.language_models import BaseChatModel
+
     if isinstance(spec, BaseChatModel):
         if unknown := sorted(kwargs.keys() - type(spec).model_fields.keys()):
             raise ConfigError(f"{type(spec).__name__} has no settings {unknown}")
         return spec.model_copy(update=kwargs) if kwargs else spec
-    kind, _, name = spec.partition(":")
-    if not name:
+    said = ModelSpec.parse(spec)
+    if said.kind is None or not said.name:
         raise ConfigError(f"unknown model {spec!r}; expected one of {KNOWN}")
-    if kind == "local":
+    if said.kind == "local":
         from .local.chat_model import LocalChatModel
 
         if unknown := sorted(kwargs.keys() - LocalChatModel.model_fields.keys()):
             raise ConfigError(f"a local model has no settings {unknown}")
-        if name == EMBEDDED:
-            from .embedded import embedded_model_path
+        if not said.embedded:
+            return LocalChatModel(path=said.name, **kwargs)
+        from .embedded import embedded_model_path
 
-            name = str(embedded_model_path())
-        return LocalChatModel(path=name, **kwargs)
-    if kind in ("vllm", "openai"):
-        return _openai(kind, name, kwargs)
+        return LocalChatModel(path=str(embedded_model_path()), **kwargs)
+    if said.kind in ("vllm", "openai"):
+        return _openai(said, kwargs)
     if find_spec("langchain") is None:
         raise MissingDependency(
             f"model {spec!r} needs langchain's init_chat_model: pip install langchain and the provider's package. "
@@ -70,17 +73,17 @@ def load_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     return model
 
 
-def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
+def _openai(spec: ModelSpec, kwargs: dict[str, Any]) -> "BaseChatModel":
     try:
         from langchain_openai import ChatOpenAI
     except ImportError as error:
-        raise MissingDependency(extra="openai", needed_for=f"model {kind}:{name}") from error
-    if kind == "vllm":
-        name, _, url = name.partition("@")
-        kwargs = {"api_key": "EMPTY"} | kwargs | ({"base_url": url} if url else {})
+        raise MissingDependency(extra="openai", needed_for=f"model {spec.text}") from error
+    if spec.kind == "vllm":
+        kwargs = {"api_key": "EMPTY"} | kwargs | ({"base_url": spec.url} if spec.url else {})
         if not kwargs.get("base_url"):
             raise ConfigError(
-                f'model "vllm:{name}" has no address: write "vllm:{name}@http://HOST:PORT/v1" or give base_url='
+                f'model "vllm:{spec.name}" has no address: write "vllm:{spec.name}@http://HOST:PORT/v1" or give '
+                "base_url="
             )
     # A connection that stays open belongs to the event loop that opened it, and langchain_openai shares connections:
     # in the next asyncio.run (another explore in this process) the first call would fail, "Event loop is closed".
@@ -91,19 +94,22 @@ def _openai(kind: str, name: str, kwargs: dict[str, Any]) -> BaseChatModel:
         from .balanced import BalancedChatModel
 
         del kwargs["base_url"]
-        return BalancedChatModel(model=name, base_urls=urls, **{"return_token_ids": kind == "vllm"} | kwargs)
-    if kind == "vllm":
+        return BalancedChatModel(model=spec.name, base_urls=urls, **{"return_token_ids": spec.kind == "vllm"} | kwargs)
+    if spec.kind == "vllm":
         from .vllm_chat import VllmChatModel
 
-        return VllmChatModel(model=name, **kwargs)
-    model: BaseChatModel = ChatOpenAI(model=name, **kwargs)
+        return VllmChatModel(model=spec.name, **kwargs)
+    model: BaseChatModel = ChatOpenAI(model=spec.name, **kwargs)
     return model
 
 
-def chat_model(spec: str, **settings: Any) -> BaseChatModel:
+def chat_model(spec: str, **settings: Any) -> "BaseChatModel":
     """A model from a command line's spec: what `load_model` knows, or ``python:MODULE:ATTRIBUTE``."""
+    from langchain_core.language_models import BaseChatModel
+
     settings = {name: value for name, value in settings.items() if value is not None}
-    if not spec.startswith("python:"):
+    said = ModelSpec.parse(spec)
+    if said.kind != "python":
         return load_model(spec, **settings)
-    found = attribute(spec.removeprefix("python:"), "model")
+    found = attribute(said.name, "model")
     return load_model(found if isinstance(found, BaseChatModel) else found(), **settings)

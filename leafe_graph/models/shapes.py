@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
+from .spec import EMBEDDED, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Shape:
 
 
 SHAPES = {
-    "smollm2-135m": Shape(hidden=576, intermediate=1536, layers=30, heads=9, kv_heads=3, vocab=49152, tied=True),
+    EMBEDDED: Shape(hidden=576, intermediate=1536, layers=30, heads=9, kv_heads=3, vocab=49152, tied=True),
     "Qwen/Qwen2.5-7B-Instruct": Shape(hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, vocab=152064),
     "Qwen/Qwen2.5-72B-Instruct": Shape(hidden=8192, intermediate=29568, layers=80, heads=64, kv_heads=8, vocab=152064),
     "meta-llama/Llama-3.1-8B-Instruct": Shape(
@@ -62,7 +63,7 @@ SHAPES = {
 
 def shape(model: str) -> Shape | None:
     """The sizes of a model: of its folder's config.json, or of the table; None where neither tells them."""
-    name = model.removeprefix("local:")
+    name = ModelSpec.parse(model).weights
     file = Path(name).expanduser() / "config.json"
     if not file.is_file():
         return SHAPES.get(name)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, FilePath, field_validator
 from ..envs.catalog import WORLDS
 from ..finetune.config import TrainConfig
 from ..methods import METHODS
+from ..models.spec import ModelSpec
 from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
 from ..serve.config import ServeSection
 from ..settings import Output, Pace, Settings, marked
@@ -158,7 +159,7 @@ class RunConfig(Played):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> "RunConfig":
-        if self.serve is None and not self.model.startswith("local:"):
+        if self.serve is None and ModelSpec.parse(self.model).kind != "local":
             raise ValueError(f'model {self.model!r}: write "local:FOLDER", or a serve section to have vLLM serve it')
         return self
 

@@ -1,0 +1,21 @@
+"""Behaviour cloning: the actions of an expert, or any others, as they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .leafe import Leafe
+from .objective import Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations(Objective):
+    """One mean over all rows, for a warm start."""
+
+    name = "demonstrations"
+    terms: ClassVar[Mapping[str, str]] = {**Leafe.terms, "demonstration": "l_demo"}
+    words = "behaviour cloning of demonstrations: one mean"
+
+    def coefficients(self, kinds: Sequence[str]) -> tuple[list[float], list[str]]:
+        """Every row counts the same, and nothing is worth a warning."""
+        return [1.0] * len(kinds), []

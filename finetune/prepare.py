@@ -1,0 +1,98 @@
+"""What a training starts from: rows read, split and tokenised, each with its coefficient, before any model is loaded.
+
+All that can be found wrong without the model's weights is found here.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leafe_graph.errors import ConfigError
+from leafe_graph.models.folders import load_tokenizer, model_folder, stop_ids
+
+from .config import TrainConfig
+from .gguf import converter_for
+from .hub import check_hub
+from .objectives import Objective, objective
+from .rows import SourceRow, read_examples, refuse_shared_tasks, split_tasks
+from .tokens import TokenRow, doubts, tokenize
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that a training needs beside its settings and the model."""
+
+    folder: str
+    """What `from_pretrained` takes for the base model: a folder or a name on the hub."""
+    tokenizer: Any
+    """The base model's."""
+    objective: Objective
+    rows: list[TokenRow]
+    """To train on."""
+    coefficients: list[float]
+    """Of each of these rows in the objective's mean, its weight left out."""
+    eval_rows: list[TokenRow]
+    """Held out; none unless asked for."""
+    tasks: int
+    """How many tasks the rows to train on come from."""
+    converter: Path | None
+    """llama.cpp's script, where a GGUF file is asked for."""
+    warnings: list[str]
+    """What was worth a warning so far, each logged already."""
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Read, split and tokenise the rows, and see that all that will be asked for can be had.
+
+    Raises:
+        ConfigError: settings that cannot be, or nothing to train on.
+        ExampleError: rows that would train wrongly.
+        MissingDependency: an extra or llama.cpp's converter is not there.
+    """
+    folder = model_folder(config.model)
+    tokenizer = load_tokenizer(folder)
+    stops = stop_ids(folder, tokenizer)
+    trained_for = objective(config.objective, config)
+
+    def tokenized(read: Sequence[SourceRow], use: str) -> list[TokenRow]:
+        rows = tokenize(
+            read,
+            tokenizer,
+            stop_ids=stops,
+            max_length=config.max_length,
+            use_token_ids=config.use_token_ids,
+        )
+        rows = [row for row in rows if not trained_for.drops(row.kind)]
+        if not any(row.weight for row in rows):
+            raise ConfigError(f"nothing to {use}: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
+        return rows
+
+    read, held_out = read_examples(config.data), []
+    if config.eval_data:
+        held_out = read_examples(config.eval_data)
+        refuse_shared_tasks(read, held_out)
+    elif config.eval_share:
+        read, held_out = split_tasks(read, config.eval_share)
+    rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
+    kinds = [row.kind for row in rows]
+    coefficients, warnings = trained_for.coefficients(kinds)
+    warnings += doubts(rows)
+    for warning in warnings:
+        log.warning(warning)
+    if config.push_to_hub:
+        check_hub(config.push_to_hub)
+    return Prepared(
+        folder=folder,
+        tokenizer=tokenizer,
+        objective=trained_for,
+        rows=rows,
+        coefficients=coefficients,
+        eval_rows=eval_rows,
+        tasks=len({row.example["task_id"] for row in read if row.example["kind"] in kinds}),
+        converter=converter_for(folder, tokenizer) if config.gguf else None,
+        warnings=warnings,
+    )
