@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
@@ -70,7 +71,6 @@ INSTRUCTION = str(GUIDE)
 HORIZON = 50
 """Turns of an episode, as in ALFWorld's own configuration (``max_nb_steps_per_episode: 50``)."""
 
-Split = Literal["train", "validation", "test"]
 Source = Literal["official", "generated"]
 
 _FOLDERS: dict[Split, str] = {"train": "train", "validation": "valid_seen", "test": "valid_unseen"}
@@ -111,8 +111,7 @@ class AlfworldEnv:
 
     def __init__(self, *, max_steps: int | None = None) -> None:
         WORLDS["alfworld"].require()
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        check_max_steps(max_steps)
         self._max_steps = max_steps
         self._world: World | None = None
         self._release: Any = None
@@ -160,9 +159,7 @@ class AlfworldEnv:
         return feedback, reward, self._end == "success", self._end == "truncated", info
 
     def _playing(self) -> World:
-        if self._world is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._world
+        return after_reset(self._world)
 
     def snapshot(self) -> bytes:
         """The game's digest, the step counter and the numbers of the operators that were applied."""
@@ -266,8 +263,7 @@ def tasks(
     Raises:
         ConfigError: an unknown split, source or task type, or fewer official games than asked for.
     """
-    if split not in _FOLDERS:
-        raise ConfigError(f"unknown split {split!r}: expected {', '.join(_FOLDERS)}")
+    check_split(split)
     if not task_types or not set(task_types) <= set(TASK_TYPES):
         raise ConfigError(f"task_types={list(task_types)}: expected some of {', '.join(TASK_TYPES)}")
     if start < 0:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
 from leafe_graph.errors import ConfigError, EnvError, EnvLost
 from leafe_graph.text import utf8
 from leafe_graph.types import Task
@@ -16,8 +17,6 @@ from leafe_graph.types import Task
 from .simulator import (
     HEAP_MB,
     SIMPLIFICATIONS,
-    VARIATIONS,
-    Split,
     checked,
     jvm_of,
     known,
@@ -113,8 +112,7 @@ class ScienceWorldEnv:
         max_steps: int | None = None,
         heap_mb: int = HEAP_MB,
     ) -> None:
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        check_max_steps(max_steps)
         self._defaults = normal(simplifications)
         self._admissible = admissible
         self._max_steps = max_steps
@@ -148,8 +146,7 @@ class ScienceWorldEnv:
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Act; what is not understood is answered by the simulator and takes no time in its world."""
-        if self._server is None:
-            raise EnvError("the environment has not been reset: call reset first")
+        after_reset(self._server)
         if not self._playing:
             return "The episode is over.", 0.0, True, False, {"valid": False, "success": self._score == 100}
         self._steps += 1
@@ -228,8 +225,7 @@ def tasks(
     Raises:
         ConfigError: no such split, task or simplification, or fewer variations than asked for.
     """
-    if split not in VARIATIONS:
-        raise ConfigError(f"unknown split {split!r}: expected train, validation, test")
+    check_split(split)
     names = task_names() if task is None else [task] if isinstance(task, str) else list(task)
     for name in names:
         known(name)

@@ -10,8 +10,9 @@ import json
 import random
 import weakref
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
+from leafe_graph.env.common import Split
 from leafe_graph.errors import ConfigError
 
 from .. import java
@@ -19,8 +20,6 @@ from ..catalog import WORLDS
 
 SIMPLIFICATIONS = ("noElectricalAction", "openContainers", "openDoors", "selfWateringFlowerPots", "teleportAction")
 """What can be made easier. "easy" stands for all but openContainers, and leaves electrical tasks their actions."""
-
-Split = Literal["train", "validation", "test"]
 
 VARIATIONS: dict[Split, str] = {
     "train": "getVariationsTrain",

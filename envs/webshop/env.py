@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_split
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
@@ -46,7 +47,6 @@ HORIZON = 15
 PRODUCTS = 5000
 """Of a generated catalogue, where nothing else is asked for."""
 
-Split = Literal["train", "validation", "test"]
 Mode = Literal["text", "text_rich"]
 
 SPLITS: dict[Split, slice] = {"test": slice(0, 500), "validation": slice(500, 1500), "train": slice(1500, None)}
@@ -180,16 +180,12 @@ class WebShopEnv:
     @property
     def shop(self) -> Catalog:
         """What is sold and wished for, for experts and analyses."""
-        if self._shop is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._shop
+        return after_reset(self._shop)
 
     @property
     def session(self) -> Session:
         """Where the visit stands, for experts and analyses."""
-        if self._session is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._session
+        return after_reset(self._session)
 
     @property
     def goal(self) -> Goal:
@@ -291,8 +287,7 @@ def goal_numbers(split: Split, n: int, start: int, *, goals: int) -> range:
     Raises:
         ConfigError: an unknown split, or fewer goals than asked for.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}: expected train, validation, test")
+    check_split(split)
     numbers = range(goals)[SPLITS[split]]
     if n < 0 or start < 0 or start + n > len(numbers):
         raise ConfigError(
