@@ -25,8 +25,6 @@ from ..catalog import WORLDS
 from .engine import World, load
 from .games import TASK_TYPES, VERSION, game_file
 
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "TASK_TYPES", "AlfworldEnv", "expert", "official_games", "tasks"]
-
 GUIDE = Guide(
     role="You are in a room. Search its receptacles and do the task that the first observation names.",
     actions="""Answer one command, with names and numbers as they were shown:

@@ -21,8 +21,6 @@ from ..sandbox import Sandbox, default_sandbox
 from .judging import judge, reference
 from .problems import HUMANEVAL, Problem, find_problem, read_problems
 
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "CodeContestsEnv", "expert", "program_of", "split_of", "tasks"]
-
 log = logging.getLogger(__name__)
 
 GUIDE = Guide(

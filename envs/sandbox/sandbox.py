@@ -25,9 +25,7 @@ from leafe_graph.errors import ConfigError, EnvError
 from ..catalog import WORLDS
 from . import bwrap, inside, seccomp
 from .inside import decode
-from .process import Limits, Process, Run, Verdict
-
-__all__ = ["Limits", "Run", "Sandbox", "Session", "Verdict", "default_sandbox"]
+from .process import Limits, Process, Run
 
 _CHECKER = Limits(cpu_seconds=60, wall_seconds=3600.0, memory_bytes=2 << 30, output_bytes=64 << 20)
 """What a trusted check may use: more than any program that it waits for."""

@@ -16,7 +16,6 @@ from leafe_graph.types import Task
 
 from .simulator import (
     HEAP_MB,
-    SIMPLIFICATIONS,
     checked,
     jvm_of,
     known,
@@ -27,8 +26,6 @@ from .simulator import (
     task_names,
     variations,
 )
-
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "SIMPLIFICATIONS", "ScienceWorldEnv", "expert", "task_names", "tasks"]
 
 GUIDE = Guide(
     role="You are in a house with a laboratory, and do an experiment of elementary school science. The task is told in "

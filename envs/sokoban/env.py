@@ -17,45 +17,16 @@ from leafe_graph.types import Task
 
 from .levels import (
     ACTIONS,
-    Level,
     State,
     canonical,
-    deadlocked,
     move,
     parse,
     render,
     room_hash,
     to_text,
 )
-from .solver import dimensions, distance, distances, generate, optimal_actions, solve
+from .solver import dimensions, generate, solve
 from .words import describe
-
-__all__ = [
-    "ACTIONS",
-    "GUIDE",
-    "HORIZON",
-    "INSTRUCTION",
-    "Level",
-    "SokobanEnv",
-    "State",
-    "canonical",
-    "deadlocked",
-    "describe",
-    "distance",
-    "distances",
-    "expert",
-    "generate",
-    "load_levels",
-    "move",
-    "optimal_actions",
-    "parse",
-    "read_action",
-    "render",
-    "solve",
-    "split_of",
-    "tasks",
-    "to_text",
-]
 
 GUIDE = Guide(
     role="Sokoban: push every box X onto a target O.",

@@ -23,8 +23,6 @@ from .products import Catalog, Goal, named
 from .reward import reward
 from .session import Session
 
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "WebShopEnv", "catalog", "expert", "read_action", "tasks"]
-
 GUIDE = Guide(
     role=(
         "You are shopping in a web shop. Find the product that fits the instruction on the page, choose the options "
