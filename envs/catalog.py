@@ -19,7 +19,7 @@ from typing import Any
 
 from leafe_graph.env.protocol import TextEnv
 from leafe_graph.errors import ConfigError, MissingDependency
-from leafe_graph.importing import _see_this_folder, attribute
+from leafe_graph.importing import attribute, see_this_folder
 from leafe_graph.types import Task
 
 
@@ -165,7 +165,7 @@ def _world(name: str) -> tuple[Any, Any]:
     if name.startswith("gymnasium:"):
         from leafe_graph.env import gymnasium_adapter as gymnasium
 
-        _see_this_folder()
+        see_this_folder()
         return partial(gymnasium.from_gymnasium, gymnasium.registered(name.removeprefix("gymnasium:"))), gymnasium
     if world := WORLDS.get(name):
         world.require()
