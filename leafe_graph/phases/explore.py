@@ -18,7 +18,7 @@ from ..types import Task
 
 if TYPE_CHECKING:
     from .config import Choosing, Explore, Playing
-from ..envs.catalog import environment, horizon
+from ..envs.catalog import environment, find
 from ..importing import attribute
 from ..models.load import chat_model
 from .console import _show, console
@@ -88,7 +88,7 @@ def _play(config: "Playing", *, extra: dict[str, Any] | None = None, **how: Any)
         out=config.out,
         budget=Budget(**{name: getattr(config, name) for name in limits}),
         total_budget=Budget(**{name: getattr(config, f"total_{name}") for name in limits}),
-        max_turns=config.max_turns or horizon(config.env),
+        max_turns=config.max_turns or find(config.env).horizon,
         history=config.history,
         prompts=_prompts(config.prompts),
         max_tokens=config.max_tokens,

@@ -1,18 +1,15 @@
 """Rows and training, as their settings say."""
 
-import inspect
 import os
-from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
 from ..tree.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ..dataset.examples import Summary
     from ..finetune.config import TrainConfig, TrainResult
     from .config import Demonstrate, Export
-from ..envs.catalog import _world
+from ..envs.catalog import expert
 from .console import _show, console
 from .explore import _chosen, _prompts
 
@@ -22,15 +19,12 @@ def run_demonstrate(config: "Demonstrate") -> None:
     from ..dataset.demonstrate import demonstrate
     from ..dataset.export import write_jsonl
 
-    expert = getattr(_world(config.env)[1], "expert", None)
-    if expert is None:
-        raise ConfigError(f"environment {config.env!r} has no expert: its module has no function expert(task)")
+    plays = expert(config.env, options=config.env_options)
     make, tasks = _chosen(config)
-    for_expert = {each.name for each in inspect.signature(expert).parameters.values() if each.kind is each.KEYWORD_ONLY}
     rows = demonstrate(
         make,
         tasks,
-        partial(expert, **{key: value for key, value in config.env_options.items() if key in for_expert}),
+        plays,
         prompts=_prompts(config.prompts),
         history=config.history,
         mistakes=config.mistakes,

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from ..envs.catalog import MAX_TURNS, WORLDS, horizon
+from ..envs.catalog import WORLDS, find
 from ..errors import LeafeError
 from ..models.shapes import shape
+from ..settings import MAX_TURNS
 from .config import RunConfig
 
 GIB = 2**30
@@ -51,7 +52,7 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
     turns, told = config.max_turns, ""
     if turns is None:
         try:
-            turns = horizon(config.env)
+            turns = find(config.env).horizon
         except LeafeError:
             turns, told = MAX_TURNS, f"{config.env} cannot be asked for its horizon here; {MAX_TURNS} turns are assumed"
     work = list(_phases(config, turns))
