@@ -145,9 +145,9 @@ class EnvInfo:
 
 _JAVA = {"java": "openjdk-17-jre-headless"}
 
-WORLDS: dict[str, EnvInfo] = {
-    world.name: world
-    for world in (
+ENVS: dict[str, EnvInfo] = {
+    env.name: env
+    for env in (
         EnvInfo(
             name="sokoban",
             env="leafe_graph.envs.sokoban:SokobanEnv",
@@ -208,7 +208,7 @@ def find(name: str) -> EnvInfo:
         see_this_folder()
         known = registered(name.removeprefix("gymnasium:"))
         return EnvInfo(name=name, env="leafe_graph.env.gymnasium_adapter:from_gymnasium", arguments=(known,))
-    return WORLDS.get(name) or EnvInfo(name=name, env=name)
+    return ENVS.get(name) or EnvInfo(name=name, env=name)
 
 
 def environment(

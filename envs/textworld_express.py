@@ -15,7 +15,7 @@ from leafe_graph.text import utf8
 from leafe_graph.types import Task
 
 from . import java
-from .catalog import WORLDS
+from .catalog import ENVS
 
 __all__ = ["GAMES", "GUIDE", "HORIZON", "INSTRUCTION", "TextWorldExpressEnv", "expert", "tasks"]
 
@@ -49,7 +49,7 @@ _HEAP_MB = 512
 
 
 def _jvm(heap_mb: int = _HEAP_MB) -> java.Jvm:
-    WORLDS["textworld-express"].require()
+    ENVS["textworld-express"].require()
     from textworld_express.constants import JAR_PATH
 
     return java.shared("TextWorldExpress", JAR_PATH, java.heap_option(heap_mb))

@@ -21,7 +21,7 @@ from leafe_graph.env.common import Split, after_reset, check_max_steps, check_sp
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 from .engine import World, load
 from .games import TASK_TYPES, VERSION, game_file
 
@@ -108,7 +108,7 @@ class AlfworldEnv:
     """
 
     def __init__(self, *, max_steps: int | None = None) -> None:
-        WORLDS["alfworld"].require()
+        ENVS["alfworld"].require()
         check_max_steps(max_steps)
         self._max_steps = max_steps
         self._world: World | None = None
@@ -296,7 +296,7 @@ def expert(task: Task) -> list[str]:
     Raises:
         ConfigError: options that name no game, or one that the planner does not solve.
     """
-    WORLDS["alfworld"].require()
+    ENVS["alfworld"].require()
     file = _file(task.get("seed"), task.get("options"))
     walkthrough: list[str] = json.loads(file.read_text(encoding="utf-8")).get("walkthrough") or []
     if "game" in (task.get("options") or {}):  # an official game's may hold random moves, or words of an older grammar

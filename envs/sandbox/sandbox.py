@@ -22,7 +22,7 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError, EnvError
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 from . import bwrap, inside, seccomp
 from .inside import decode
 from .process import Limits, Process, Run
@@ -68,7 +68,7 @@ class Sandbox:
         self.weak = weak
         self._slots = threading.BoundedSemaphore(parallel or os.cpu_count() or 1)
         if not weak:
-            WORLDS["codecontests"].require()
+            ENVS["codecontests"].require()
         candidates = [python] if python else [sys.executable, "/usr/bin/python3"]
         refusals = []
         for candidate in candidates:

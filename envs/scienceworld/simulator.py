@@ -16,7 +16,7 @@ from leafe_graph.env.common import Split
 from leafe_graph.errors import ConfigError
 
 from .. import java
-from ..catalog import WORLDS
+from ..catalog import ENVS
 
 SIMPLIFICATIONS = ("noElectricalAction", "openContainers", "openDoors", "selfWateringFlowerPots", "teleportAction")
 """What can be made easier. "easy" stands for all but openContainers, and leaves electrical tasks their actions."""
@@ -86,7 +86,7 @@ def jvm_of(heap_mb: int = HEAP_MB) -> java.Jvm:
         MissingDependency: the simulator is not installed.
         ConfigError: not a number that a JVM could live with.
     """
-    WORLDS["scienceworld"].require()
+    ENVS["scienceworld"].require()
     from scienceworld.constants import JAR_PATH
 
     return java.shared("ScienceWorld", JAR_PATH, java.heap_option(heap_mb), *_HASH)
@@ -98,7 +98,7 @@ def task_names() -> list[str]:
     Raises:
         MissingDependency: the simulator is not installed.
     """
-    WORLDS["scienceworld"].require()
+    ENVS["scienceworld"].require()
     from scienceworld.constants import ID2TASK
 
     return list(ID2TASK.values())

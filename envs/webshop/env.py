@@ -15,7 +15,7 @@ from leafe_graph.env.common import Split, after_reset, check_split
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 from . import pages
 from .buyer import buy
 from .generator import from_name, generated
@@ -74,7 +74,7 @@ def catalog(
         ConfigError: options that cannot be, or files that cannot be read.
         MissingDependency: the search's packages are not installed.
     """
-    WORLDS["webshop"].require()
+    ENVS["webshop"].require()
     if data is None:
         return generated(products=PRODUCTS if products is None else products, seed=catalog_seed)
     from .original_files import load
@@ -134,7 +134,7 @@ class WebShopEnv:
     ) -> None:
         if observation_mode not in get_args(Mode):
             raise ConfigError(f"unknown observation_mode {observation_mode!r}: expected {', '.join(get_args(Mode))}")
-        WORLDS["webshop"].require()
+        ENVS["webshop"].require()
         self._which: dict[str, Any] = {
             "products": products,
             "catalog_seed": catalog_seed,

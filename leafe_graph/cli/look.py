@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 from rich.table import Table
 
-from ..envs.catalog import WORLDS
+from ..envs.catalog import ENVS
 from ..errors import ConfigError
 from ..phases.console import console
 from ..phases.evaluate import _beside
@@ -91,10 +91,10 @@ def run_envs(config: "Envs") -> None:
     """``leafe envs``."""
     shown = Table("environment", "what it is", "here", title="environments")
     commands = []
-    for world in WORLDS.values():
-        missing = world.missing()
-        shown.add_row(world.name, world.about, f"missing: {', '.join(missing)}" if missing else "ready")
-        commands += [f"{world.name}: {world.install}"] if missing else []
+    for env in ENVS.values():
+        missing = env.missing()
+        shown.add_row(env.name, env.about, f"missing: {', '.join(missing)}" if missing else "ready")
+        commands += [f"{env.name}: {env.install}"] if missing else []
     console.print(shown)
     print(*commands, sep="\n", end="\n" if commands else "")  # each in one piece, to be copied
 

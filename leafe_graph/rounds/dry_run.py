@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from ..envs.catalog import WORLDS, find
+from ..envs.catalog import ENVS, find
 from ..errors import LeafeError
 from ..models.shapes import shape
 from ..settings import MAX_TURNS
@@ -86,11 +86,11 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
             f"Warning: the longest row has about {longest:,} tokens, train.max_length is {config.train.max_length:,}: "
             "rows that are too long are errors. Raise it, or shorten history."
         )
-    world = WORLDS.get(config.env)
+    env = ENVS.get(config.env)
     if told:
         yield f"Note: {told}."
-    if world and (missing := world.missing()):
-        yield f"Note: {config.env} needs {', '.join(missing)}, not installed here: {world.install}"
+    if env and (missing := env.missing()):
+        yield f"Note: {config.env} needs {', '.join(missing)}, not installed here: {env.install}"
 
 
 def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
