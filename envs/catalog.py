@@ -49,6 +49,7 @@ class EnvInfo:
     """
 
     name: str
+    """What `find` knows it by, and errors call it."""
     env: str
     """MODULE:CLASS, or MODULE:FUNCTION of what makes an instance."""
     arguments: tuple[Any, ...] = ()

@@ -33,7 +33,9 @@ open door to east
 move east
 take coin""",
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 100
 """Turns of an episode: the package's own step limit (Jansen and Côté 2022, arXiv:2208.01174)."""
 

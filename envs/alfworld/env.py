@@ -65,11 +65,14 @@ You open the fridge 1. The fridge 1 is open. In it, you see nothing.
 You move the apple 1 to the fridge 1.
 """.strip(),
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 50
 """Turns of an episode, as in ALFWorld's own configuration (``max_nb_steps_per_episode: 50``)."""
 
 Source = Literal["official", "generated"]
+"""Where games come from; `tasks` says which."""
 
 _FOLDERS: dict[Split, str] = {"train": "train", "validation": "valid_seen", "test": "valid_unseen"}
 _NOTHING = "Nothing happens."

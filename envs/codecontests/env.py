@@ -32,7 +32,9 @@ GUIDE = Guide(
     example="Example: to print the sum of the numbers in a line, answer\n"
     "```python\nprint(sum(map(int, input().split())))\n```",
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = f"{GUIDE.role} {GUIDE.actions}"
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 3
 """Turns of an episode: the three programs of a rollout in RLEF on CodeContests (Gehring et al., arXiv 2410.02089)."""
 

@@ -52,7 +52,9 @@ pick up flower pot 2
 teleport to bathroom
 move flower pot 2 to orange box""",
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 100
 """Turns of an episode: the step limit in the package and its paper (Wang et al. 2022, arXiv:2203.07540). Work with
 language models gives 10 to 120 by the kind of task, such as 15 for find-plant and 100 for boil."""

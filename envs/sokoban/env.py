@@ -35,10 +35,12 @@ GUIDE = Guide(
 )
 """The rules in short; the default instruction has no example, since the grid's symbols explain themselves."""
 INSTRUCTION = f"{GUIDE.role} {GUIDE.actions}"
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 30
 """Turns of an episode; our choice, about three times the moves of the longest plan that the default rooms need."""
 
 View = Literal["grid", "words", "both"]
+"""What an observation shows; `SokobanEnv` says what each is."""
 
 _VIEWS: dict[View, Callable[[State], str]] = {
     "grid": render,

@@ -38,7 +38,9 @@ GUIDE = Guide(
         "click[vanilla], click[Buy Now]."
     ),
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 15
 """Turns of an episode in verl-agent's WebShop (GiGPO, Feng et al. 2025). Yao et al. stop their models after 100."""
 
@@ -46,6 +48,7 @@ PRODUCTS = 5000
 """Of a generated catalogue, where nothing else is asked for."""
 
 Mode = Literal["text", "text_rich"]
+"""How pages are shown; `WebShopEnv` says what each is."""
 
 SPLITS: dict[Split, slice] = {"test": slice(0, 500), "validation": slice(500, 1500), "train": slice(1500, None)}
 """Of the shuffled goals, as in the original."""

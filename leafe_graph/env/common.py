@@ -10,6 +10,7 @@ Split = Literal["train", "validation", "test"]
 """Tasks to learn from, to choose by and to be judged on; no task is in two."""
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+"""All of them, in the order of their seeds."""
 SEEDS = 1_000_000_000
 """Seeds of a split, where tasks are made of seeds."""
 FIRST_SEED: dict[Split, int] = {split: number * SEEDS for number, split in enumerate(SPLITS)}
