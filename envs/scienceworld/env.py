@@ -134,7 +134,7 @@ class ScienceWorldEnv:
         if "task" in options:
             name, variation = checked(options, self._jvm)
         else:
-            train = _by_turns(variations("train", self._jvm))
+            train = by_turns(variations("train", self._jvm))
             name, variation = train[seed % len(train)]
         self._simplifications = resolve(normal(options.get("simplifications", self._defaults)), name)
         self._chance = f"{name} {variation} {seed}"
@@ -229,7 +229,7 @@ def tasks(
     for name in names:
         known(name)
     official = variations(split, jvm_of(heap_mb))
-    found = _by_turns({name: official[name] for name in names})
+    found = by_turns({name: official[name] for name in names})
     if start < 0 or n < 0 or start + n > len(found):
         raise ConfigError(
             f"{split} has {len(found)} variations of the tasks asked for; cannot give {n} from start={start} on"
@@ -273,7 +273,7 @@ def expert(task: Task, *, heap_mb: int = HEAP_MB) -> list[str]:
     return jvm.call(ask, "making the gold actions")
 
 
-def _by_turns(variations: dict[str, list[int]]) -> list[tuple[str, int]]:
+def by_turns(variations: dict[str, list[int]]) -> list[tuple[str, int]]:
     """The first variation of each task, then the second of each that has one, and so on."""
     longest = max(map(len, variations.values()), default=0)
     return [(name, found[i]) for i in range(longest) for name, found in variations.items() if i < len(found)]
