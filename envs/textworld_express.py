@@ -6,15 +6,16 @@ The games are deterministic: a seed and the actions decide on everything. Rewind
 import json
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from leafe_graph.env import Guide
-from leafe_graph.errors import ConfigError, EnvError, EnvLost
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
+from leafe_graph.errors import ConfigError, EnvLost
 from leafe_graph.text import utf8
 from leafe_graph.types import Task
 
 from . import java
-from .catalog import WORLDS
+from .catalog import ENVS
 
 __all__ = ["GAMES", "GUIDE", "HORIZON", "INSTRUCTION", "TextWorldExpressEnv", "expert", "tasks"]
 
@@ -32,14 +33,14 @@ open door to east
 move east
 take coin""",
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 100
 """Turns of an episode: the package's own step limit (Jansen and Côté 2022, arXiv:2208.01174)."""
 
 GAMES = ("cookingworld", "twc", "coin", "mapreader", "arithmetic", "sorting", "simonsays", "peckingorder")
 """The games. Tasks are of the first three, TextWorld's well-known ones, unless others are asked for."""
-
-Split = Literal["train", "validation", "test"]
 
 _FOLDS = {"train": "train", "validation": "dev", "test": "test"}
 _SEEDS = {"train": range(1000), "validation": range(10_000, 11_000), "test": range(20_000, 21_000)}
@@ -50,7 +51,7 @@ _HEAP_MB = 512
 
 
 def _jvm(heap_mb: int = _HEAP_MB) -> java.Jvm:
-    WORLDS["textworld-express"].require()
+    ENVS["textworld-express"].require()
     from textworld_express.constants import JAR_PATH
 
     return java.shared("TextWorldExpress", JAR_PATH, java.heap_option(heap_mb))
@@ -104,8 +105,7 @@ class TextWorldExpressEnv:
         max_steps: int | None = None,
         heap_mb: int = _HEAP_MB,
     ) -> None:
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        check_max_steps(max_steps)
         self._defaults = {"game": game, "split": split, "params": params}
         _checked(self._defaults)
         self._max_steps = max_steps
@@ -129,8 +129,7 @@ class TextWorldExpressEnv:
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Act; what is not among the admissible actions is answered by the simulator and changes nothing."""
-        if self._server is None:
-            raise EnvError("the environment has not been reset: call reset first")
+        after_reset(self._server)
         action = utf8(action)
         if self._over:
             info = self._info(self._last) | {"valid": False}
@@ -202,8 +201,7 @@ def tasks(
     Raises:
         ConfigError: no such split or game, or fewer games than asked for.
     """
-    if split not in _SEEDS:
-        raise ConfigError(f"unknown split {split!r}: expected train, validation, test")
+    check_split(split)
     games = [game] if isinstance(game, str) else list(game)
     for name in games:
         suffix = _checked({"game": name, "split": split, "params": params})[2]
@@ -246,8 +244,7 @@ def _checked(options: Mapping[str, Any]) -> tuple[str, str, str]:
     game, split, params = (options[name] for name in _OPTIONS)
     if game not in GAMES:
         raise ConfigError(f"unknown game {game!r}: expected one of {', '.join(GAMES)}")
-    if split not in _FOLDS:
-        raise ConfigError(f"unknown split {split!r}: expected train, validation, test")
+    check_split(split)
     params = params or {}
     if not isinstance(params, Mapping) or not all(isinstance(value, int) for value in params.values()):
         raise ConfigError(f"params={params!r}: expected names with whole numbers, such as {{'numLocations': 5}}")

@@ -8,14 +8,15 @@ from typing import Any, Generic, TypeVar
 from .errors import ConfigError
 
 
-def _see_this_folder() -> None:
+def see_this_folder() -> None:
+    """Let modules of the folder that one stands in be imported, as ``python -m`` does."""
     if "" not in sys.path:
-        sys.path.append("")  # as `python -m` has it: modules of the folder one stands in
+        sys.path.append("")
 
 
 def attribute(path: str, what: str) -> Any:
     """What MODULE:ATTRIBUTE names; ``what`` it is meant to be, for the error."""
-    _see_this_folder()
+    see_this_folder()
     return _found(path, what)
 
 

@@ -107,7 +107,8 @@ BRIEF = Prompts(
     step="{action} -> {feedback} (step {number})",
 )
 """For small models that were taught these texts: short, and with a step's number where one that copies forward finds
-it after the step's words."""
+it after the step's words. Sokoban's warm start was taught others, without ``{start}``:
+`leafe_graph.envs.sokoban.warm_start.PROMPTS`."""
 
 
 def said(message: ModelMessage) -> str:

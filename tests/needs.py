@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from leafe_graph.envs.catalog import WORLDS
+from leafe_graph.envs.catalog import ENVS
 
 
 def world(name: str) -> pytest.MarkDecorator:
@@ -12,7 +12,7 @@ def world(name: str) -> pytest.MarkDecorator:
 
     With ``LEAFE_NEEDS_WORLDS=1`` nothing is skipped: what is missing fails.
     """
-    missing = [] if os.environ.get("LEAFE_NEEDS_WORLDS") else WORLDS[name].missing()
+    missing = [] if os.environ.get("LEAFE_NEEDS_WORLDS") else ENVS[name].missing()
     return pytest.mark.skipif(
-        bool(missing), reason=f"{name} needs {', '.join(missing)}, not installed here: {WORLDS[name].install}"
+        bool(missing), reason=f"{name} needs {', '.join(missing)}, not installed here: {ENVS[name].install}"
     )

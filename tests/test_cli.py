@@ -319,9 +319,9 @@ def test_envs_names_what_is_missing_and_the_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one piece, however narrow the terminal."""
-    from leafe_graph.envs.catalog import World
+    from leafe_graph.envs.catalog import EnvInfo
 
-    monkeypatch.setattr(World, "missing", lambda world: ["java"] if world.name == "scienceworld" else [])
+    monkeypatch.setattr(EnvInfo, "missing", lambda world: ["java"] if world.name == "scienceworld" else [])
     assert main(["envs"]) == 0
     out = capsys.readouterr().out
     command = 'apt-get install openjdk-17-jre-headless && pip install "leafe-graph[scienceworld]"'

@@ -19,7 +19,7 @@ import needs
 import pytest
 import spoofs
 
-from leafe_graph.envs.catalog import WORLDS
+from leafe_graph.envs.catalog import ENVS
 from leafe_graph.envs.codecontests.judging import judge
 from leafe_graph.envs.codecontests.problems import HUMANEVAL, Problem, read_problems
 from leafe_graph.envs.codecontests.public_tests import Arguments, Case
@@ -27,7 +27,7 @@ from leafe_graph.envs.sandbox import Sandbox
 
 pytestmark = needs.world("codecontests")
 
-MISSING = WORLDS["codecontests"].missing()
+MISSING = ENVS["codecontests"].missing()
 SECRET = "leafe-secret-" + os.urandom(8).hex()
 
 

@@ -11,6 +11,7 @@ import pytest
 from scienceworld_replay import NOISE, play
 
 from leafe_graph.envs import scienceworld as science
+from leafe_graph.envs.scienceworld.env import by_turns
 from leafe_graph.envs.scienceworld.simulator import variations
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.testing import check_env
@@ -70,7 +71,7 @@ def test_splits_are_the_packages_and_tasks_come_by_turns() -> None:
     """7,207 variations of thirty tasks, each in one split."""
     names = science.task_names()
     assert [task["options"]["task"] for task in science.tasks("train", 60)] == names * 2
-    sizes = {split: len(science._by_turns(variations(split))) for split in ("train", "validation", "test")}
+    sizes = {split: len(by_turns(variations(split))) for split in ("train", "validation", "test")}
     assert sum(sizes.values()) == 7207 and sizes["train"] == 3592
     boil = [
         [task["options"]["variation"] for task in science.tasks(split, n, task="boil")]

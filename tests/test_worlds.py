@@ -9,22 +9,22 @@ import needs
 import pytest
 
 from leafe_graph.env import Guide
-from leafe_graph.envs.catalog import WORLDS
+from leafe_graph.envs.catalog import ENVS
 from leafe_graph.errors import ConfigError, MissingDependency
 from leafe_graph.testing import check_env
 
 SPLITS = ("train", "validation", "test")
-EVERY = [pytest.param(name, marks=needs.world(name)) for name in WORLDS]
+EVERY = [pytest.param(name, marks=needs.world(name)) for name in ENVS]
 
 
 def module(name: str) -> ModuleType:
     """The environment's module."""
-    return import_module(WORLDS[name].env.partition(":")[0])
+    return import_module(ENVS[name].env.partition(":")[0])
 
 
 def make(name: str) -> Any:
     """The environment's class."""
-    return getattr(module(name), WORLDS[name].env.partition(":")[2])
+    return getattr(module(name), ENVS[name].env.partition(":")[2])
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -78,10 +78,10 @@ def test_an_expert_wins_and_the_contract_holds_on_the_way(name: str) -> None:
 
 def test_what_is_missing_is_named_with_the_command() -> None:
     """The error of an environment that is not installed says how to install it."""
-    world = WORLDS["scienceworld"]
+    world = ENVS["scienceworld"]
     lacking = type(world)(name="x", env="x:X", about="", extra="x", modules=("no_such_module",), programs={"nope": "p"})
     with pytest.raises(
         MissingDependency, match=r'no_such_module, nope.*apt-get install p && pip install "leafe-graph\[x\]'
     ):
         lacking.require()
-    assert WORLDS["sokoban"].missing() == [] and WORLDS["sokoban"].install == ""
+    assert ENVS["sokoban"].missing() == [] and ENVS["sokoban"].install == ""

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 from .engine import World, load
 from .games import TASK_TYPES, VERSION, game_file
-
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "TASK_TYPES", "AlfworldEnv", "expert", "official_games", "tasks"]
 
 GUIDE = Guide(
     role="You are in a room. Search its receptacles and do the task that the first observation names.",
@@ -66,12 +65,14 @@ You open the fridge 1. The fridge 1 is open. In it, you see nothing.
 You move the apple 1 to the fridge 1.
 """.strip(),
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 50
 """Turns of an episode, as in ALFWorld's own configuration (``max_nb_steps_per_episode: 50``)."""
 
-Split = Literal["train", "validation", "test"]
 Source = Literal["official", "generated"]
+"""Where games come from; `tasks` says which."""
 
 _FOLDERS: dict[Split, str] = {"train": "train", "validation": "valid_seen", "test": "valid_unseen"}
 _NOTHING = "Nothing happens."
@@ -110,9 +111,8 @@ class AlfworldEnv:
     """
 
     def __init__(self, *, max_steps: int | None = None) -> None:
-        WORLDS["alfworld"].require()
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        ENVS["alfworld"].require()
+        check_max_steps(max_steps)
         self._max_steps = max_steps
         self._world: World | None = None
         self._release: Any = None
@@ -160,9 +160,7 @@ class AlfworldEnv:
         return feedback, reward, self._end == "success", self._end == "truncated", info
 
     def _playing(self) -> World:
-        if self._world is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._world
+        return after_reset(self._world)
 
     def snapshot(self) -> bytes:
         """The game's digest, the step counter and the numbers of the operators that were applied."""
@@ -266,8 +264,7 @@ def tasks(
     Raises:
         ConfigError: an unknown split, source or task type, or fewer official games than asked for.
     """
-    if split not in _FOLDERS:
-        raise ConfigError(f"unknown split {split!r}: expected {', '.join(_FOLDERS)}")
+    check_split(split)
     if not task_types or not set(task_types) <= set(TASK_TYPES):
         raise ConfigError(f"task_types={list(task_types)}: expected some of {', '.join(TASK_TYPES)}")
     if start < 0:
@@ -302,7 +299,7 @@ def expert(task: Task) -> list[str]:
     Raises:
         ConfigError: options that name no game, or one that the planner does not solve.
     """
-    WORLDS["alfworld"].require()
+    ENVS["alfworld"].require()
     file = _file(task.get("seed"), task.get("options"))
     walkthrough: list[str] = json.loads(file.read_text(encoding="utf-8")).get("walkthrough") or []
     if "game" in (task.get("options") or {}):  # an official game's may hold random moves, or words of an older grammar

@@ -10,17 +10,16 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
 from ..sandbox import Sandbox, default_sandbox
 from .judging import judge, reference
 from .problems import HUMANEVAL, Problem, find_problem, read_problems
-
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "CodeContestsEnv", "expert", "program_of", "split_of", "tasks"]
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +32,12 @@ GUIDE = Guide(
     example="Example: to print the sum of the numbers in a line, answer\n"
     "```python\nprint(sum(map(int, input().split())))\n```",
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = f"{GUIDE.role} {GUIDE.actions}"
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 3
 """Turns of an episode: the three programs of a rollout in RLEF on CodeContests (Gehring et al., arXiv 2410.02089)."""
 
-Split = Literal["train", "validation", "test"]
-_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -95,8 +94,7 @@ class CodeContestsEnv:
         sandbox: Sandbox | None = None,
         weak: bool = False,
     ) -> None:
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        check_max_steps(max_steps)
         if time_factor <= 0:
             raise ConfigError(f"time_factor={time_factor}: expected more than 0")
         self._sandbox = sandbox or default_sandbox(weak=weak)
@@ -120,8 +118,7 @@ class CodeContestsEnv:
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Judge a program."""
-        if self._problem is None:
-            raise EnvError("the environment has not been reset: call reset first")
+        problem = after_reset(self._problem)
         if self._end != "-":
             return self._answer("The episode is over.", False)
         self._steps += 1
@@ -129,7 +126,7 @@ class CodeContestsEnv:
         if not program.strip():
             feedback, ran = "No program was found in the answer.", False
         else:
-            judgement = judge(self._problem, program, self._sandbox, time_factor=self._time_factor)
+            judgement = judge(problem, program, self._sandbox, time_factor=self._time_factor)
             feedback, ran = judgement.feedback, judgement.ran
             if judgement.passed:
                 self._end = "success"
@@ -170,8 +167,7 @@ class CodeContestsEnv:
 
 def split_of(problem: Problem) -> Split:
     """The split of a problem (80/10/10), by a hash of its statement: the same text is never in two."""
-    bucket = problem.split_key % 10
-    return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
+    return split_of_hash(problem.split_key)
 
 
 def tasks(
@@ -201,8 +197,7 @@ def tasks(
     Raises:
         ConfigError: an unknown split, a row that is not well formed, or fewer problems than asked for.
     """
-    if split not in _SPLITS:
-        raise ConfigError(f"unknown split {split!r}: expected {', '.join(_SPLITS)}")
+    check_split(split)
     if start < 0 or n < 0:
         raise ConfigError(f"n={n}, start={start}: expected numbers of problems")
     name = str(source) if source == HUMANEVAL else str(Path(source).resolve())

@@ -22,12 +22,10 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError, EnvError
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 from . import bwrap, inside, seccomp
 from .inside import decode
-from .process import Limits, Process, Run, Verdict
-
-__all__ = ["Limits", "Run", "Sandbox", "Session", "Verdict", "default_sandbox"]
+from .process import Limits, Process, Run
 
 _CHECKER = Limits(cpu_seconds=60, wall_seconds=3600.0, memory_bytes=2 << 30, output_bytes=64 << 20)
 """What a trusted check may use: more than any program that it waits for."""
@@ -70,7 +68,7 @@ class Sandbox:
         self.weak = weak
         self._slots = threading.BoundedSemaphore(parallel or os.cpu_count() or 1)
         if not weak:
-            WORLDS["codecontests"].require()
+            ENVS["codecontests"].require()
         candidates = [python] if python else [sys.executable, "/usr/bin/python3"]
         refusals = []
         for candidate in candidates:

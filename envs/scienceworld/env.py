@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
 from leafe_graph.errors import ConfigError, EnvError, EnvLost
 from leafe_graph.text import utf8
 from leafe_graph.types import Task
 
 from .simulator import (
     HEAP_MB,
-    SIMPLIFICATIONS,
-    VARIATIONS,
-    Split,
     checked,
     jvm_of,
     known,
@@ -28,8 +26,6 @@ from .simulator import (
     task_names,
     variations,
 )
-
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "SIMPLIFICATIONS", "ScienceWorldEnv", "expert", "task_names", "tasks"]
 
 GUIDE = Guide(
     role="You are in a house with a laboratory, and do an experiment of elementary school science. The task is told in "
@@ -56,7 +52,9 @@ pick up flower pot 2
 teleport to bathroom
 move flower pot 2 to orange box""",
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 100
 """Turns of an episode: the step limit in the package and its paper (Wang et al. 2022, arXiv:2203.07540). Work with
 language models gives 10 to 120 by the kind of task, such as 15 for find-plant and 100 for boil."""
@@ -113,8 +111,7 @@ class ScienceWorldEnv:
         max_steps: int | None = None,
         heap_mb: int = HEAP_MB,
     ) -> None:
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        check_max_steps(max_steps)
         self._defaults = normal(simplifications)
         self._admissible = admissible
         self._max_steps = max_steps
@@ -137,7 +134,7 @@ class ScienceWorldEnv:
         if "task" in options:
             name, variation = checked(options, self._jvm)
         else:
-            train = _by_turns(variations("train", self._jvm))
+            train = by_turns(variations("train", self._jvm))
             name, variation = train[seed % len(train)]
         self._simplifications = resolve(normal(options.get("simplifications", self._defaults)), name)
         self._chance = f"{name} {variation} {seed}"
@@ -148,8 +145,7 @@ class ScienceWorldEnv:
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Act; what is not understood is answered by the simulator and takes no time in its world."""
-        if self._server is None:
-            raise EnvError("the environment has not been reset: call reset first")
+        after_reset(self._server)
         if not self._playing:
             return "The episode is over.", 0.0, True, False, {"valid": False, "success": self._score == 100}
         self._steps += 1
@@ -228,13 +224,12 @@ def tasks(
     Raises:
         ConfigError: no such split, task or simplification, or fewer variations than asked for.
     """
-    if split not in VARIATIONS:
-        raise ConfigError(f"unknown split {split!r}: expected train, validation, test")
+    check_split(split)
     names = task_names() if task is None else [task] if isinstance(task, str) else list(task)
     for name in names:
         known(name)
     official = variations(split, jvm_of(heap_mb))
-    found = _by_turns({name: official[name] for name in names})
+    found = by_turns({name: official[name] for name in names})
     if start < 0 or n < 0 or start + n > len(found):
         raise ConfigError(
             f"{split} has {len(found)} variations of the tasks asked for; cannot give {n} from start={start} on"
@@ -278,7 +273,7 @@ def expert(task: Task, *, heap_mb: int = HEAP_MB) -> list[str]:
     return jvm.call(ask, "making the gold actions")
 
 
-def _by_turns(variations: dict[str, list[int]]) -> list[tuple[str, int]]:
+def by_turns(variations: dict[str, list[int]]) -> list[tuple[str, int]]:
     """The first variation of each task, then the second of each that has one, and so on."""
     longest = max(map(len, variations.values()), default=0)
     return [(name, found[i]) for i in range(longest) for name, found in variations.items() if i < len(found)]

@@ -10,17 +10,16 @@ import json
 import random
 import weakref
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
+from leafe_graph.env.common import Split
 from leafe_graph.errors import ConfigError
 
 from .. import java
-from ..catalog import WORLDS
+from ..catalog import ENVS
 
 SIMPLIFICATIONS = ("noElectricalAction", "openContainers", "openDoors", "selfWateringFlowerPots", "teleportAction")
 """What can be made easier. "easy" stands for all but openContainers, and leaves electrical tasks their actions."""
-
-Split = Literal["train", "validation", "test"]
 
 VARIATIONS: dict[Split, str] = {
     "train": "getVariationsTrain",
@@ -87,7 +86,7 @@ def jvm_of(heap_mb: int = HEAP_MB) -> java.Jvm:
         MissingDependency: the simulator is not installed.
         ConfigError: not a number that a JVM could live with.
     """
-    WORLDS["scienceworld"].require()
+    ENVS["scienceworld"].require()
     from scienceworld.constants import JAR_PATH
 
     return java.shared("ScienceWorld", JAR_PATH, java.heap_option(heap_mb), *_HASH)
@@ -99,7 +98,7 @@ def task_names() -> list[str]:
     Raises:
         MissingDependency: the simulator is not installed.
     """
-    WORLDS["scienceworld"].require()
+    ENVS["scienceworld"].require()
     from scienceworld.constants import ID2TASK
 
     return list(ID2TASK.values())

@@ -11,50 +11,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import FIRST_SEED, SEEDS, Split, after_reset, check_max_steps, check_split, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
 from .levels import (
     ACTIONS,
-    Level,
     State,
     canonical,
-    deadlocked,
     move,
     parse,
     render,
     room_hash,
     to_text,
 )
-from .solver import dimensions, distance, distances, generate, optimal_actions, solve
+from .solver import dimensions, generate, solve
 from .words import describe
-
-__all__ = [
-    "ACTIONS",
-    "GUIDE",
-    "HORIZON",
-    "INSTRUCTION",
-    "Level",
-    "SokobanEnv",
-    "State",
-    "canonical",
-    "deadlocked",
-    "describe",
-    "distance",
-    "distances",
-    "expert",
-    "generate",
-    "load_levels",
-    "move",
-    "optimal_actions",
-    "parse",
-    "read_action",
-    "render",
-    "solve",
-    "split_of",
-    "tasks",
-    "to_text",
-]
 
 GUIDE = Guide(
     role="Sokoban: push every box X onto a target O.",
@@ -63,21 +35,18 @@ GUIDE = Guide(
 )
 """The rules in short; the default instruction has no example, since the grid's symbols explain themselves."""
 INSTRUCTION = f"{GUIDE.role} {GUIDE.actions}"
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 30
 """Turns of an episode; our choice, about three times the moves of the longest plan that the default rooms need."""
 
-Split = Literal["train", "validation", "test"]
-
-_SEEDS = 1_000_000_000
-"""Seeds of a split."""
 View = Literal["grid", "words", "both"]
+"""What an observation shows; `SokobanEnv` says what each is."""
 
 _VIEWS: dict[View, Callable[[State], str]] = {
     "grid": render,
     "words": describe,
     "both": lambda state: f"{render(state)}\n{describe(state)}",
 }
-_FIRST_SEED: dict[Split, int] = {"train": 0, "validation": _SEEDS, "test": 2 * _SEEDS}
 _DIRECTION = re.compile(r"(?<![a-z])(?:up|down|left|right)(?![a-z])")
 _UNKNOWN = "unknown action, answer up, down, left or right"
 
@@ -145,8 +114,7 @@ class SokobanEnv:
     ) -> None:
         if view not in _VIEWS:
             raise ConfigError(f"unknown view {view!r}: expected {', '.join(_VIEWS)}")
-        if max_steps is not None and max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+        check_max_steps(max_steps)
         self._room = {"size": size, "boxes": boxes, "min_moves": min_moves, "max_moves": max_moves}
         self._max_steps = max_steps
         self._end_on_deadlock = end_on_deadlock
@@ -158,9 +126,7 @@ class SokobanEnv:
     @property
     def state(self) -> State:
         """Where the episode stands, for solvers and demonstrations."""
-        if self._state is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._state
+        return after_reset(self._state)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start a level: ``options["level"]`` if given, else a room generated from the seed.
@@ -242,8 +208,7 @@ def split_of(state: State) -> Split:
 
     Player and boxes do not count: whatever can be met while playing a level belongs to the same split as the level.
     """
-    bucket = room_hash(state) % 10
-    return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
+    return split_of_hash(room_hash(state))
 
 
 def tasks(
@@ -267,19 +232,18 @@ def tasks(
     Raises:
         ConfigError: an unknown split, parameters that cannot be, or fewer such levels than asked for.
     """
-    if split not in _FIRST_SEED:
-        raise ConfigError(f"unknown split {split!r}: expected {', '.join(_FIRST_SEED)}")
-    if not 0 <= start < _SEEDS:
-        raise ConfigError(f"start={start}: expected the number of a seed, 0 to {_SEEDS - 1}")
+    check_split(split)
+    if not 0 <= start < SEEDS:
+        raise ConfigError(f"start={start}: expected the number of a seed, 0 to {SEEDS - 1}")
     width, height = dimensions(size)
     name = f"sokoban-{split}-{width}x{height}-b{boxes}-m{min_moves}-{max_moves}"
     result: list[Task] = []
     seen: set[str] = set()
     idle = 0
-    for number in range(start, _SEEDS):
+    for number in range(start, SEEDS):
         if len(result) >= n:
             break
-        seed = _FIRST_SEED[split] + number
+        seed = FIRST_SEED[split] + number
         state = generate(seed, size=(width, height), boxes=boxes, min_moves=min_moves, max_moves=max_moves)
         idle += 1
         if split_of(state) == split and (form := canonical(state)) not in seen:

@@ -1,4 +1,7 @@
-"""WebShop: find and buy what fits a wish."""
+"""WebShop: find the product that fits a wish, and buy it.
+
+It knows env, types and errors, and the catalogue.
+"""
 
 from .env import GUIDE, HORIZON, INSTRUCTION, Mode, WebShopEnv, catalog, expert, read_action, tasks
 

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from leafe_graph.env import Guide
+from leafe_graph.env.common import Split, after_reset, check_split
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 from . import pages
 from .buyer import buy
 from .generator import from_name, generated
 from .products import Catalog, Goal, named
 from .reward import reward
 from .session import Session
-
-__all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "WebShopEnv", "catalog", "expert", "read_action", "tasks"]
 
 GUIDE = Guide(
     role=(
@@ -39,15 +38,17 @@ GUIDE = Guide(
         "click[vanilla], click[Buy Now]."
     ),
 )
+"""What a policy is told about it, in pieces."""
 INSTRUCTION = str(GUIDE)
+"""The instruction of each task, unless another is asked for."""
 HORIZON = 15
 """Turns of an episode in verl-agent's WebShop (GiGPO, Feng et al. 2025). Yao et al. stop their models after 100."""
 
 PRODUCTS = 5000
 """Of a generated catalogue, where nothing else is asked for."""
 
-Split = Literal["train", "validation", "test"]
 Mode = Literal["text", "text_rich"]
+"""How pages are shown; `WebShopEnv` says what each is."""
 
 SPLITS: dict[Split, slice] = {"test": slice(0, 500), "validation": slice(500, 1500), "train": slice(1500, None)}
 """Of the shuffled goals, as in the original."""
@@ -76,7 +77,7 @@ def catalog(
         ConfigError: options that cannot be, or files that cannot be read.
         MissingDependency: the search's packages are not installed.
     """
-    WORLDS["webshop"].require()
+    ENVS["webshop"].require()
     if data is None:
         return generated(products=PRODUCTS if products is None else products, seed=catalog_seed)
     from .original_files import load
@@ -136,7 +137,7 @@ class WebShopEnv:
     ) -> None:
         if observation_mode not in get_args(Mode):
             raise ConfigError(f"unknown observation_mode {observation_mode!r}: expected {', '.join(get_args(Mode))}")
-        WORLDS["webshop"].require()
+        ENVS["webshop"].require()
         self._which: dict[str, Any] = {
             "products": products,
             "catalog_seed": catalog_seed,
@@ -180,16 +181,12 @@ class WebShopEnv:
     @property
     def shop(self) -> Catalog:
         """What is sold and wished for, for experts and analyses."""
-        if self._shop is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._shop
+        return after_reset(self._shop)
 
     @property
     def session(self) -> Session:
         """Where the visit stands, for experts and analyses."""
-        if self._session is None:
-            raise EnvError("the environment has not been reset: call reset first")
-        return self._session
+        return after_reset(self._session)
 
     @property
     def goal(self) -> Goal:
@@ -291,8 +288,7 @@ def goal_numbers(split: Split, n: int, start: int, *, goals: int) -> range:
     Raises:
         ConfigError: an unknown split, or fewer goals than asked for.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}: expected train, validation, test")
+    check_split(split)
     numbers = range(goals)[SPLITS[split]]
     if n < 0 or start < 0 or start + n > len(numbers):
         raise ConfigError(

@@ -17,10 +17,11 @@ from typing import Any
 import rich
 from rich.markup import escape
 
-from leafe_graph.errors import ConfigError, EnvError, MissingDependency
+from leafe_graph.env.common import Split, after_reset
+from leafe_graph.errors import ConfigError, MissingDependency
 from leafe_graph.types import Task
 
-from .env import GUIDE, HORIZON, INSTRUCTION, Mode, Split, goal_numbers, read_action
+from .env import GUIDE, HORIZON, INSTRUCTION, Mode, goal_numbers, read_action
 
 __all__ = ["GUIDE", "HORIZON", "INSTRUCTION", "OfficialWebShopEnv", "tasks"]
 
@@ -133,8 +134,7 @@ class OfficialWebShopEnv:
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """What the original answers; it is not asked about texts that have no action in them, or after the end."""
-        if self._page is None:
-            raise EnvError("the environment has not been reset: call reset first")
+        self._page = after_reset(self._page)
         known = read_action(action) if self._score is None else None
         info: dict[str, Any] = {"valid": False}
         reward = 0.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from ..catalog import WORLDS
+from ..catalog import ENVS
 
 RESULTS = 50
 """Hits that a search returns at most, as in the original."""
@@ -138,7 +138,7 @@ def _index(products: Sequence[Product]) -> Callable[[str], tuple[str, ...]]:
 
     The original searches with Lucene through Pyserini: k1 = 0.9, b = 0.4. Its stemmer is Porter's, ours knows plurals.
     """
-    WORLDS["webshop"].require()
+    ENVS["webshop"].require()
     import bm25s
     import numpy as np
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from ..envs.catalog import WORLDS
+from ..envs.catalog import ENVS
 from ..errors import ConfigError
 from ..files import beside
 from ..settings import Settings
@@ -76,7 +76,7 @@ class Report(Settings):
         from ..report.page import write_report
 
         if not RunFolder(self.run).config:
-            raise ConfigError(f"{self.run} is not a run folder (it has no self.json): give one that explore made")
+            raise ConfigError(f"{self.run} is not a run folder (it has no config.json): give one that explore made")
         console.print(f"written to {write_report(self.run, trees=self.trees)}", markup=False)
 
 
@@ -91,10 +91,10 @@ class Envs(Settings):
 
         shown = Table("environment", "what it is", "here", title="environments")
         commands = []
-        for world in WORLDS.values():
-            missing = world.missing()
-            shown.add_row(world.name, world.about, f"missing: {', '.join(missing)}" if missing else "ready")
-            commands += [f"{world.name}: {world.install}"] if missing else []
+        for env in ENVS.values():
+            missing = env.missing()
+            shown.add_row(env.name, env.about, f"missing: {', '.join(missing)}" if missing else "ready")
+            commands += [f"{env.name}: {env.install}"] if missing else []
         console.print(shown)
         print(*commands, sep="\n", end="\n" if commands else "")  # each in one piece, to be copied
 

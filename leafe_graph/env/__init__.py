@@ -3,8 +3,19 @@
 It knows types, errors, text and processes.
 """
 
+from .gymnasium_adapter import from_gymnasium, to_gymnasium
 from .pool import EnvPool, Place
 from .protocol import Guide, SnapshotEnv, TextEnv, snapshot
 from .subprocess_env import SubprocessEnv
 
-__all__ = ["EnvPool", "Guide", "Place", "SnapshotEnv", "SubprocessEnv", "TextEnv", "snapshot"]
+__all__ = [
+    "EnvPool",
+    "Guide",
+    "Place",
+    "SnapshotEnv",
+    "SubprocessEnv",
+    "TextEnv",
+    "from_gymnasium",
+    "snapshot",
+    "to_gymnasium",
+]

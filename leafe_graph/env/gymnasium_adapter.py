@@ -7,11 +7,12 @@
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, EnvError, MissingDependency
+from ..errors import ConfigError, MissingDependency
 from ..text import utf8
 from ..types import Task
+from .common import FIRST_SEED, SEEDS, Split, after_reset, check_split
 from .protocol import TextEnv
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 MAX_OBSERVATION = 100_000
 MAX_ACTION = 10_000
 """Characters that the spaces of `to_gymnasium` allow."""
-
-_FIRST_SEED = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000}
 
 
 def _gymnasium() -> Any:
@@ -50,21 +49,18 @@ def registered(name: str) -> str:
     return name
 
 
-def tasks(
-    split: Literal["train", "validation", "test"], n: int, *, start: int = 0, instruction: str = ""
-) -> list[Task]:
+def tasks(split: Split, n: int, *, start: int = 0, instruction: str = "") -> list[Task]:
     """``n`` seeds of a split, from its seed number ``start`` on; splits share none.
 
     Raises:
         ConfigError: an unknown split, or more seeds than a split has.
     """
-    if split not in _FIRST_SEED:
-        raise ConfigError(f"unknown split {split!r}: expected {', '.join(_FIRST_SEED)}")
-    if not 0 <= start <= start + n <= 1_000_000_000:
-        raise ConfigError(f"start={start}, n={n}: expected seeds number 0 to 999,999,999")
+    check_split(split)
+    if not 0 <= start <= start + n <= SEEDS:
+        raise ConfigError(f"start={start}, n={n}: expected seeds number 0 to {SEEDS - 1:,}")
     numbers = range(start, start + n)
     return [
-        {"id": f"gymnasium-{split}-{number:06d}", "instruction": instruction, "seed": _FIRST_SEED[split] + number}
+        {"id": f"gymnasium-{split}-{number:06d}", "instruction": instruction, "seed": FIRST_SEED[split] + number}
         for number in numbers
     ]
 
@@ -131,14 +127,13 @@ class from_gymnasium:  # a class, called as its counterpart is
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """As the environment's, which is not asked about an action that its space has not, or after the end."""
-        if self._observation is None:
-            raise EnvError("the environment has not been reset: call reset first")
+        seen = after_reset(self._observation)
         known = self._known(action)
         if self._ended is not None:
             terminated, truncated, info = self._ended
-            return self._observation, 0.0, terminated, truncated, info | {"valid": False}
+            return seen, 0.0, terminated, truncated, info | {"valid": False}
         if known is None:
-            return self._observation, 0.0, False, False, self._told({"valid": False})
+            return seen, 0.0, False, False, self._told({"valid": False})
         observation, reward, terminated, truncated, info = self.env.step(known)
         self._observation, terminated, truncated = str(observation), bool(terminated), bool(truncated)
         self._return += float(reward)

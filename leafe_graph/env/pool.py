@@ -1,4 +1,4 @@
-"""The environment's door: Gymnasium's words on text, exact rewinding, and a pool of live instances.
+"""A pool of live instances, and exact rewinding.
 
 An environment's *state* is data: a snapshot where it can give one, else the actions that led there. A live instance is
 only a cache of that. `EnvPool` hands out an instance that stands where it is wanted, restoring or replaying if it must;

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field, FilePath, create_model
 from pydantic_settings import CliPositionalArg
 
 from ..budget import Budget
+from ..env.common import Split
 from ..settings import Acting, Limits, Pace, Play, Settings, Shown
 from ..strategies import STRATEGIES
 
@@ -45,7 +46,7 @@ class Environment(Settings):
 class Choosing(Environment):
     """Which tasks of which environment."""
 
-    split: Annotated[Literal["train", "validation", "test"], Recorded] = "train"
+    split: Annotated[Split, Recorded] = "train"
     """Which tasks; the splits share none."""
     tasks: int | None = Field(default=None, ge=1)
     """How many of them; 50 unless given, or all of --levels."""
@@ -170,7 +171,7 @@ class ExportConfig(Settings):
 class EvalConfig(PlayConfig):
     """How a policy is judged."""
 
-    split: Annotated[Literal["train", "validation", "test"], Recorded] = "test"
+    split: Annotated[Split, Recorded] = "test"
     """Which tasks; the splits share none."""
     samples: int = Field(default=8, ge=1, validation_alias=AliasChoices("n", "samples"))
     """Samples a task."""

@@ -1,10 +1,8 @@
 """Rows and training, as their settings say."""
 
-import inspect
 import logging
 import os
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from pydantic import TypeAdapter
 from ..dataset.demonstrate import demonstrate
 from ..dataset.examples import Summary
 from ..dataset.export import export, write_jsonl
-from ..envs.catalog import _world
+from ..envs.catalog import expert
 from ..errors import ConfigError, LeafeError
 from ..files import save_json
 from ..finetune.config import TrainConfig, TrainResult
@@ -29,15 +27,12 @@ log = logging.getLogger(__name__)
 
 def run_demonstrate(config: DemonstrateConfig) -> None:
     """``leafe demonstrate``."""
-    expert = getattr(_world(config.env)[1], "expert", None)
-    if expert is None:
-        raise ConfigError(f"environment {config.env!r} has no expert: its module has no function expert(task)")
+    plays = expert(config.env, options=config.env_options)
     make, tasks = chosen(config)
-    for_expert = {each.name for each in inspect.signature(expert).parameters.values() if each.kind is each.KEYWORD_ONLY}
     rows = demonstrate(
         make,
         tasks,
-        partial(expert, **{key: value for key, value in config.env_options.items() if key in for_expert}),
+        plays,
         prompts=texts(config.prompts),
         history=config.history,
         mistakes=config.mistakes,

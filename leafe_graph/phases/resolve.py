@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 
 from ..env.protocol import TextEnv
 from ..env.subprocess_env import SubprocessEnv
-from ..envs.catalog import environment, horizon
+from ..envs.catalog import environment, find
 from ..importing import attribute
 from ..models.load import chat_model
 from ..prompts import Prompts
@@ -47,7 +47,7 @@ def resolve(config: PlayConfig) -> Resolved:
         make=make,
         tasks=tasks,
         prompts=texts(config.prompts),
-        horizon=config.max_turns or horizon(config.env),
+        horizon=config.max_turns or find(config.env).horizon,
         recorded=config.model_dump(mode="json", include=marked(type(config), Recorded)),
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, FilePath, field_validator, model_validator
 
-from ..envs.catalog import WORLDS
+from ..envs.catalog import ENVS
 from ..finetune.config import TrainConfig
 from ..methods import METHODS
 from ..models.spec import ModelSpec
@@ -138,8 +138,8 @@ class RunConfig(Played):
     @field_validator("env")
     @classmethod
     def _known(cls, env: str) -> str:
-        if env not in WORLDS and ":" not in env:
-            raise ValueError(f"expected one of {', '.join(WORLDS)}, or MODULE:ATTRIBUTE")
+        if env not in ENVS and ":" not in env:
+            raise ValueError(f"expected one of {', '.join(ENVS)}, or MODULE:ATTRIBUTE")
         return env
 
     @field_validator("keep_rows")

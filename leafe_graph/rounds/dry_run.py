@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from ..envs.catalog import MAX_TURNS, WORLDS, horizon
+from ..envs.catalog import ENVS, find
 from ..errors import LeafeError
 from ..models.shapes import shape
+from ..settings import MAX_TURNS
 from ..strategies import STRATEGIES
 from .config import RunConfig
 
@@ -52,7 +53,7 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
     turns, told = config.max_turns, ""
     if turns is None:
         try:
-            turns = horizon(config.env)
+            turns = find(config.env).horizon
         except LeafeError:
             turns, told = MAX_TURNS, f"{config.env} cannot be asked for its horizon here; {MAX_TURNS} turns are assumed"
     work = list(_phases(config, turns))
@@ -86,11 +87,11 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
             f"Warning: the longest row has about {longest:,} tokens, train.max_length is {config.train.max_length:,}: "
             "rows that are too long are errors. Raise it, or shorten history."
         )
-    world = WORLDS.get(config.env)
+    env = ENVS.get(config.env)
     if told:
         yield f"Note: {told}."
-    if world and (missing := world.missing()):
-        yield f"Note: {config.env} needs {', '.join(missing)}, not installed here: {world.install}"
+    if env and (missing := env.missing()):
+        yield f"Note: {config.env} needs {', '.join(missing)}, not installed here: {env.install}"
 
 
 def _phases(config: RunConfig, turns: int) -> Iterator[Work]:

@@ -1,0 +1,54 @@
+"""What environments have in common beside the contract: splits of their tasks, and what all refuse in equal words."""
+
+from typing import Literal, TypeVar, get_args
+
+from ..errors import ConfigError, EnvError
+
+T = TypeVar("T")
+
+Split = Literal["train", "validation", "test"]
+"""Tasks to learn from, to choose by and to be judged on; no task is in two."""
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+"""All of them, in the order of their seeds."""
+SEEDS = 1_000_000_000
+"""Seeds of a split, where tasks are made of seeds."""
+FIRST_SEED: dict[Split, int] = {split: number * SEEDS for number, split in enumerate(SPLITS)}
+"""The seed that a split begins with, where tasks are made of seeds."""
+
+
+def check_split(split: str) -> None:
+    """Refuse what is no split.
+
+    Raises:
+        ConfigError: it is not "train", "validation" or "test".
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}: expected {', '.join(SPLITS)}")
+
+
+def split_of_hash(number: int) -> Split:
+    """The split (80/10/10) of what has this hash."""
+    bucket = number % 10
+    return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
+
+
+def check_max_steps(max_steps: int | None) -> None:
+    """Refuse a step at which no episode can be truncated.
+
+    Raises:
+        ConfigError: it is below 1; None, for never, is not.
+    """
+    if max_steps is not None and max_steps < 1:
+        raise ConfigError(f"max_steps={max_steps}: expected at least 1, or None for no limit")
+
+
+def after_reset(value: T | None) -> T:
+    """What an environment's ``reset`` sets, for its other methods.
+
+    Raises:
+        EnvError: it is None still: there was no reset.
+    """
+    if value is None:
+        raise EnvError("the environment has not been reset: call reset first")
+    return value
