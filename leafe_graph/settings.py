@@ -23,8 +23,6 @@ P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R")
 S = TypeVar("S", bound="Settings")
-
-
 T = TypeVar("T")
 
 if TYPE_CHECKING:
@@ -157,28 +155,21 @@ def takes(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P,
 
     def decorate(function: Callable[[A], R]) -> Callable[P, R]:
         model: Any = arguments
-        positional = [name for name, field in model.model_fields.items() if field.kw_only is False]
-
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = dict(zip(positional, args, strict=False))
-            twice, unknown = given.keys() & kwargs.keys(), kwargs.keys() - model.model_fields.keys()
-            missing = [n for n, f in model.model_fields.items() if f.is_required() and n not in {*given, *kwargs}]
-            if len(args) > len(positional) or twice or unknown or missing:
-                # In Python's own words: the signature says what is wrong.
-                inspect.signature(call).bind(*args, **kwargs)
-            return function(model(**given, **kwargs))
-
         parameters = []
         for name, field in model.model_fields.items():
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if field.kw_only is False else inspect.Parameter.KEYWORD_ONLY
             default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
             parameters.append(inspect.Parameter(name, kind, default=default, annotation=_type(field)))
         parameters.sort(key=lambda each: (each.kind, each.default is not inspect.Parameter.empty))
-        call.__dict__.pop("__wrapped__", None)
-        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            parameters, return_annotation=inspect.signature(function).return_annotation
-        )
+        result = inspect.signature(function).return_annotation
+        signature = inspect.Signature(parameters, return_annotation=result)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(model(**signature.bind(*args, **kwargs).arguments))
+
+        del call.__wrapped__  # it is called otherwise
+        call.__signature__ = signature  # type: ignore[attr-defined]
         call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n" + "\n".join(
             textwrap.fill(
                 f"{each.name}: {' '.join((model.model_fields[each.name].description or '').split())}",

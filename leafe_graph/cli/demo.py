@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ..errors import ConfigError, LeafeError
 from ..settings import Settings
 
 RECIPE = Path(__file__).with_name("demo.yaml")
@@ -41,15 +42,20 @@ class Demo(Settings):
 
         size = {} if self.size == "full" else SMALL
         places = {
-            "out": str(self.out or f"runs/demo-{self.size}-{self.seed}"),
+            "out": self.out or Path(f"runs/demo-{self.size}-{self.seed}"),
             "seed": self.seed,
             "explore.seed": self.seed - 1,  # a round adds its number
             "explore.start": read_config(RECIPE, size).tasks * 10 * self.seed,  # each seed has levels of its own
             "eval.seed": 1000 + self.seed,
         }
         config = read_config(RECIPE, size | places)
-        rounds = run(config)["rounds"]
-        folder = round_folder(config, 1)
+        folder, link = round_folder(config, 1), config.out / "run"  # where earlier releases had the run folder
+        if link.exists() and not link.is_symlink():
+            raise ConfigError(f"{config.out} holds a demo of an earlier release: remove it, or choose another --out")
+        told = run(config)
+        rounds = told["rounds"]
+        if len(rounds) < 2:
+            raise LeafeError(f"{told['stopped']}: there is nothing to compare")
         results = [Result.load(result_file(round_folder(config, number))) for number in range(len(rounds))]
         comparison = compare(results[0], results[-1])
         seconds = {f"{entry['round']} {name}": spent for entry in rounds for name, spent in entry["seconds"].items()}
@@ -63,9 +69,8 @@ class Demo(Settings):
                 "comparison": comparison.model_dump(),
             },
         )
-        run_folder = config.out / "run"  # where earlier releases had it
-        if not run_folder.exists():
-            run_folder.symlink_to(folder.name)
+        if not link.exists():
+            link.symlink_to(folder.name)
         console.rule("held-out levels, no reflection, no rewind", align="left")
         console.print(comparison.table())
         console.print(f"{sum(seconds.values()):.0f} seconds in all. In {folder}:")
