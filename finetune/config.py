@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     loss.png and train_config.json."""
 
     objective: Literal[*OBJECTIVES] = Field(  # type: ignore[valid-type]
-        default="leafe", description=" ".join(f'"{name}": {OBJECTIVES.find(name).__doc__}' for name in OBJECTIVES)
+        default="leafe", description=OBJECTIVES.told()
     )
 
     beta: float = Field(default=1.0, ge=0)

@@ -34,9 +34,14 @@ def lock_folder(folder: Path) -> IO[bytes]:
     return lock
 
 
-def refuse_other_settings(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise `ConfigError`, naming what differs, unless both settings of a folder are the same."""
-    if changes := ", ".join(_differences(known, now)):
+def refuse_other_settings(
+    folder: Path, known: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    """Raise `ConfigError`, naming what differs, unless both settings of a folder are the same.
+
+    What a folder does not know was added since: it had its default then.
+    """
+    if changes := ", ".join(_differences(known, now, defaults)):
         raise ConfigError(
             f"{folder} holds a run with other settings ({changes}); give the same ones to resume it, or choose another "
             "folder"
@@ -61,12 +66,14 @@ def replace_file(file: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _differences(known: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _differences(
+    known: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
+) -> Iterator[str]:
     """What two configurations do not share, by dotted name."""
     for key in sorted({*known, *now}):
-        a, b = known.get(key), now.get(key)
+        a, b, default = known.get(key, defaults.get(key)), now.get(key), defaults.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{prefix}{key}.")
+            yield from _differences(a, b, default if isinstance(default, dict) else {}, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}: {_short(a)} there, {_short(b)} now"
 

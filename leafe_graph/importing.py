@@ -58,27 +58,51 @@ class Named(Generic[T]):
         Raises:
             ConfigError: nothing of this kind is found there.
         """
-        found = self.find(name)
+        return self.of(self._find(name))
+
+    def of(self, given: object) -> T:
+        """The object that is given itself, by its class or by its name.
+
+        Raises:
+            ConfigError: it is of another kind.
+        """
+        found = self._find(given) if isinstance(given, str) else given
         if isinstance(found, type) and issubclass(found, self.kind):
             found = found()
         if not isinstance(found, self.kind):
-            raise ConfigError(f"{self.what} {name!r} is {found!r}; expected a {self.kind.__name__}")
+            raise ConfigError(f"{self.what} {given!r}: expected a {self.kind.__name__}, its class, or its name")
         return found
 
-    def find(self, name: str) -> Any:
-        """What a name stands for, as it is: a class where that is to be called with arguments."""
-        own = self._table.get(self.check(name))
-        return attribute(name, self.what) if own is None else _found(own, self.what)
-
-    def check(self, name: str) -> str:
-        """The name, if it is one; nothing is imported yet.
+    def class_of(self, name: str) -> type[T]:
+        """The class that a name stands for, where it is called with arguments.
 
         Raises:
-            ConfigError: it is not.
+            ConfigError: no class of this kind is found there.
+        """
+        found = self._find(name)
+        if not (isinstance(found, type) and issubclass(found, self.kind)):
+            raise ConfigError(f"{self.what} {name!r} is {found!r}; expected a subclass of {self.kind.__name__}")
+        return found
+
+    def known(self, name: str) -> str:
+        """The name, for pydantic; nothing is imported yet.
+
+        Raises:
+            ValueError: it is none.
         """
         if name not in self._table and ":" not in name:
-            raise ConfigError(f"{self.what} {name!r}; expected {self}")
+            raise ValueError(f"expected {self}")
         return name
+
+    def told(self) -> str:
+        """The names with the first line of what each stands for, for help texts."""
+        return " ".join(f'"{name}": {(self.class_of(name).__doc__ or "").partition(chr(10))[0]}' for name in self)
+
+    def _find(self, name: str) -> Any:
+        own = self._table.get(name)
+        if own is None and ":" not in name:
+            raise ConfigError(f"{self.what} {name!r}; expected {self}")
+        return attribute(name, self.what) if own is None else _found(own, self.what)
 
     def __str__(self) -> str:
         return f"one of {', '.join(self._table)}, or MODULE:ATTRIBUTE"

@@ -14,7 +14,8 @@ from .types import EndReason, Message, ModelMessage, Task, Turn
 _BLOCK = "\0"  # stands for a fenced block
 _ANNOUNCED = re.compile(r"^[ \t]*action[ \t]*:\s*(.+)$", flags=re.IGNORECASE | re.MULTILINE)
 _FENCED = re.compile(r"^```.*?(^```|\Z)", re.DOTALL | re.MULTILINE)
-_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+"""What a reasoning model thinks aloud."""
 
 
 def text_action(message: ModelMessage) -> str:
@@ -26,7 +27,7 @@ def text_action(message: ModelMessage) -> str:
     calls = message.get("tool_calls")
     if calls:
         return json.dumps({"name": calls[0]["name"], "args": calls[0]["args"]}, ensure_ascii=False, sort_keys=True)
-    text = _THOUGHT.sub("", message["content"])
+    text = THOUGHT.sub("", message["content"])
     announced = _ANNOUNCED.findall(_FENCED.sub(_block, text))
     return str(announced[-1] if announced and announced[-1] != _BLOCK else text).strip()
 

@@ -8,10 +8,11 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from .errors import ConfigError
 from .types import OnDivergence
@@ -94,8 +95,8 @@ class Acting(Shown):
     """How a policy acts: what exploring, judging and the agent have in common."""
 
     max_turns: int | None = Field(default=None, ge=1)
-    """Longest path, in decisions; unless given, the horizon of an environment that is chosen by its name, which is the
-    literature's, else 30."""
+    """Longest path, in decisions. Unless given, it is 30, or on the command line and in files the horizon of the
+    environment, which is the literature's."""
     max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of an action, for models that take it."""
     timeout: Annotated[float | None, Pace] = Field(default=600.0, gt=0)
@@ -141,6 +142,17 @@ class Limits(Settings):
     """End a task's tree with its first success."""
 
 
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """What a model's settings are where nothing is said, as JSON; settings within settings too."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if not field.is_required():
+            found[name] = to_jsonable_python(field.get_default(call_default_factory=True))
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found[name] = defaults(field.annotation)
+    return found
+
+
 def part(settings: BaseModel, kind: type[S]) -> S:
     """The fields of ``kind`` as larger settings, which hold them too, have them."""
     return kind.model_construct(**{name: getattr(settings, name) for name in kind.model_fields})
@@ -150,38 +162,67 @@ def takes(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P,
     """A function of one settings object as a function of that object's fields.
 
     Its signature and the description of its arguments are those of the class: fields with ``kw_only=False`` are
-    positional. So a function that is called with settings lists none of them.
+    positional. So a function that is called with settings lists none of them. A call that does not fit is a TypeError.
     """
 
     def decorate(function: Callable[[A], R]) -> Callable[P, R]:
-        model: Any = arguments
-        parameters = []
-        for name, field in model.model_fields.items():
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if field.kw_only is False else inspect.Parameter.KEYWORD_ONLY
-            default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
-            parameters.append(inspect.Parameter(name, kind, default=default, annotation=_type(field)))
-        parameters.sort(key=lambda each: (each.kind, each.default is not inspect.Parameter.empty))
-        result = inspect.signature(function).return_annotation
-        signature = inspect.Signature(parameters, return_annotation=result)
+        signature = _signature(arguments, function)
 
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(model(**signature.bind(*args, **kwargs).arguments))
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return function(arguments(**signature.bind(*args, **kwargs).arguments))  # type: ignore[call-arg]
 
-        del call.__wrapped__  # it is called otherwise
-        call.__signature__ = signature  # type: ignore[attr-defined]
-        call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n" + "\n".join(
-            textwrap.fill(
-                f"{each.name}: {' '.join((model.model_fields[each.name].description or '').split())}",
-                width=110,
-                initial_indent="    ",
-                subsequent_indent="        ",
-            )
-            for each in parameters
-        )
-        return call
+        async def acall(*args: Any, **kwargs: Any) -> Any:
+            waiting: Any = call(*args, **kwargs)
+            return await waiting
+
+        twin = acall if inspect.iscoroutinefunction(function) else call
+        dressed: Callable[P, R] = _dressed(twin, function, arguments, signature)
+        return dressed
 
     return decorate
+
+
+def takes_too(arguments: Callable[P, A]) -> Callable[[Callable[[Any, A], R]], Callable[Concatenate[Any, P], R]]:
+    """`takes` for a method, which takes ``self`` too."""
+
+    def decorate(method: Callable[[Any, A], R]) -> Callable[Concatenate[Any, P], R]:
+        signature = _signature(arguments, method)
+
+        def call(self: Any, /, *args: Any, **kwargs: Any) -> R:
+            return method(self, arguments(**signature.bind(*args, **kwargs).arguments))  # type: ignore[call-arg]
+
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        whole = signature.replace(parameters=[own, *signature.parameters.values()])
+        dressed: Callable[Concatenate[Any, P], R] = _dressed(call, method, arguments, whole)
+        return dressed
+
+    return decorate
+
+
+def _signature(model: Any, function: Callable[..., Any]) -> inspect.Signature:
+    """That of a function that takes a model's fields."""
+    parameters = []
+    for name, field in model.model_fields.items():
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if field.kw_only is False else inspect.Parameter.KEYWORD_ONLY
+        default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
+        parameters.append(inspect.Parameter(name, kind, default=default, annotation=_type(field)))
+    parameters.sort(key=lambda each: (each.kind, each.default is not inspect.Parameter.empty))
+    return inspect.Signature(parameters, return_annotation=inspect.signature(function).return_annotation)
+
+
+def _dressed(call: Any, function: Callable[..., Any], model: Any, signature: inspect.Signature) -> Any:
+    """The call with the function's name, and with the signature and description of what it takes."""
+    functools.update_wrapper(call, function)
+    del call.__wrapped__  # it is called otherwise
+    call.__signature__ = signature
+    call.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    fields = {name: " ".join((field.description or "").split()) for name, field in model.model_fields.items()}
+    call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n" + "\n".join(
+        textwrap.fill(f"{name}: {fields[name]}", 110, initial_indent="    ", subsequent_indent="        ")
+        for name in signature.parameters
+        if name in fields
+    )
+    return call
 
 
 def _type(field: FieldInfo) -> Any:

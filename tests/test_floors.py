@@ -131,6 +131,15 @@ def test_rooms_import_rooms_on_lower_floors_only() -> None:
     assert wrong(ROOT) == []
 
 
+def test_every_room_says_its_floor() -> None:
+    """Where a reader opens it."""
+    for name, number in FLOOR.items():
+        room = ROOT / "leafe_graph" / name if name not in PLACES else ROOT / name
+        if room.is_dir():
+            told = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
+            assert f"Floor {number}: it may know the floors below" in told, name
+
+
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [

@@ -37,9 +37,9 @@ class Practice(Method):
 
 def test_the_first_method_is_leafe() -> None:
     """By its name; what is no method is refused."""
-    assert list(METHODS) == ["leafe"] and METHODS.find("leafe").phases == ("explore", "export", "train")
+    assert list(METHODS) == ["leafe"] and METHODS.class_of("leafe").phases == ("explore", "export", "train")
     with pytest.raises(ConfigError, match="method 'grpo'; expected one of leafe, or MODULE:ATTRIBUTE"):
-        METHODS.check("grpo")
+        METHODS.class_of("grpo")
 
 
 def test_a_method_of_ones_own_is_played_round_after_round(phases: Phases) -> None:

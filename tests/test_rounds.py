@@ -340,6 +340,7 @@ def wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., l
         ("model: local:m\nmodel: local:n\n", "f.yaml:2: model: given twice"),
         ("model: local:m\nenv: chess\n", "f.yaml:2: env: expected one of sokoban, alfworld"),
         ("model: local:m\ntrain:\n  patience: 1\n", "f.yaml:2: train: patience needs eval_data"),
+        ("model: local:m\nseed: null\n", "f.yaml:2: seed: Input should be a valid integer, got None"),
         ("model: local:m\nk: 9\n", "f.yaml:1: k is 9, but eval.samples is 8: take more samples or a smaller k"),
         ("model: local:m\nkeep_rows: -1\n", "f.yaml:2: keep_rows: expected "),
         ("model: m\n", "f.yaml:1: model 'm': write \"local:FOLDER\", or a serve section to have vLLM serve it"),

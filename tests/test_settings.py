@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from trees import branch, run_folder, turn
 
 from leafe_graph import Budget, Limits, aexplore, create_leafe_agent, create_leafe_graph, explore, export
+from leafe_graph.cli import main
 from leafe_graph.cli.phases import Explore
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.phases import EvalConfig, ExploreConfig
@@ -18,7 +20,21 @@ from leafe_graph.rounds import RunConfig
 from leafe_graph.settings import Acting, Live, Pace, Play, Settings, marked, takes
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree import RunFolder, RunSettings
+from leafe_graph.types import Message, Task
 
+
+@dataclass(frozen=True, kw_only=True)
+class Polite(Prompts):
+    """Says something more in every prompt."""
+
+    hint: str = "Thank you."
+
+    def act_messages(self, task: Task, turns: Any, observation: str, **how: Any) -> list[Message]:
+        """The hint follows the observation."""
+        return super().act_messages(task, turns, f"{observation} {self.hint}", **how)
+
+
+NOW = Polite(hint="Now.")
 SENTENCE = "Somebody who was here before you has left this note: {experience}"
 
 
@@ -152,3 +168,53 @@ def test_other_texts_than_were_played_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"played with other texts \(experience\)"):
         export(run, prompts=Prompts())
     assert export(run, prompts=Prompts(), other_texts=True).leaked == 2
+
+
+def test_a_prompts_class_of_ones_own_is_exported_with_its_texts(tmp_path: Path) -> None:
+    """Its further texts are kept too; they are asked for where the caller of `export` has no such class."""
+    won = [branch("0", [turn("start", "up")], "success")]
+    run = run_folder(tmp_path, won, texts=Polite(hint="Please.").texts)
+    assert export(run, prompts=Polite(hint="Please.")).rehearsal == 1
+    said = json.loads((tmp_path / "examples" / "examples.jsonl").read_text())["prompt"][-1]["content"]
+    assert said == "start Please."
+    with pytest.raises(ConfigError, match=r"played with other texts \(hint\)"):
+        export(run, prompts=Polite())
+    with pytest.raises(ConfigError, match=r"texts that Prompts does not have \(hint\)"):
+        export(run)
+
+
+def test_prompts_that_were_edited_since_are_rendered_as_they_were(tmp_path: Path) -> None:
+    """The command line finds them by their name, and takes the texts that the run kept."""
+    won = [branch("0", [turn("start", "up")], "success")]
+    run_folder(tmp_path, won, texts=Polite(hint="Then.").texts, prompts="test_settings:NOW")
+    assert main(["export", str(tmp_path)]) == 0
+    assert "start Then." in (tmp_path / "examples" / "examples.jsonl").read_text()
+    run_folder(tmp_path / "moved", won, texts=Prompts().texts, prompts="test_settings:GONE")
+    assert main(["export", str(tmp_path / "moved")]) == 0
+
+
+def test_what_was_added_since_had_its_default_then(tmp_path: Path) -> None:
+    """A folder of an earlier release goes on, as long as the new setting is not used."""
+    out = run_folder(tmp_path, []).folder
+    old = RunSettings(tasks=["grid-000000"], max_turns=2, strategy="independent").saved()
+    del old["settings"]["on_divergence"], old["settings"]["limits"]["max_roots"]
+
+    def run(**how: Any) -> RunFolder:
+        (out / "config.json").write_text(json.dumps(old))
+        told = {"model": None, "reflector": None, "texts": {}} | old["settings"]
+        with RunFolder(out).open({"kind": "explore", "settings": RunSettings(**told | how).saved()["settings"]}) as run:
+            return run
+
+    run()
+    with pytest.raises(ConfigError, match=r"settings\.on_divergence: 'end' there, 'accept' now"):
+        run(on_divergence="accept")
+
+
+def test_settings_of_the_callers_own_are_none_of_the_runs(tmp_path: Path) -> None:
+    """They are written down, and decide nothing."""
+    run = explore(
+        ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, max_turns=1, config={"team": "blue"}
+    )
+    assert run.config["settings"]["team"] == "blue"
+    with pytest.raises(ConfigError, match="limits: …}: these are the run's own settings"):
+        explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, config={"limits": {}})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafe_graph import explore, strategies
+from leafe_graph import explore, prune, strategies
 from leafe_graph.errors import ConfigError
 from leafe_graph.settings import Limits
 from leafe_graph.strategies import STRATEGIES, Request
@@ -148,7 +148,6 @@ def test_no_tree_outgrows_its_limits(strategy: str, limits: Limits, tau: int | N
 class Twice(strategies.Strategy):
     """Two roots, whatever comes of them."""
 
-    name = "twice"
     forks = reflects = False
 
     def next(self, branches: Sequence[Branch], limits: Limits) -> Request | None:
@@ -156,11 +155,13 @@ class Twice(strategies.Strategy):
         return Request() if len(branches) < 2 else None
 
 
-@pytest.mark.parametrize("strategy", [Twice(), "test_strategies:Twice"])
+@pytest.mark.parametrize("strategy", [Twice(), Twice, "test_strategies:Twice"])
 def test_a_strategy_of_ones_own(strategy: Any, tmp_path: Path) -> None:
     """As an object or by its place; it keeps no decision points where it says that it never forks."""
     run = explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy=strategy, max_turns=1)
-    assert len(run.branches) == 2 and run.settings.strategy == "twice"
+    assert len(run.branches) == 2
+    assert run.settings.strategy == (strategy if isinstance(strategy, str) else "twice")
+    assert prune(tmp_path, strategy=strategy).finished == 1
     assert not (tmp_path / "checkpoints.sqlite").exists()
     with pytest.raises(ConfigError, match="strategy 'no'; expected one of leafe, independent, refine, or MODULE:"):
         explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy="no")

@@ -25,5 +25,5 @@ __all__ = ["OBJECTIVES", "Objective", "objective"]
 
 def objective(name: str, settings: object) -> Objective:
     """The objective of this name, with those of the settings that it has fields for."""
-    kind: type[Objective] = OBJECTIVES.find(name)
+    kind = OBJECTIVES.class_of(name)
     return kind(**{each.name: getattr(settings, each.name) for each in fields(kind)})

@@ -1,6 +1,6 @@
-"""The state machine: state, context, nodes, model calls, wiring.
+"""The state machine: state, context, nodes, model calls, reflection, wiring.
 
-It knows env, models and prompts, and nothing of trees on disk.
+Floor 5: it may know the floors below, and nothing of trees on disk.
 """
 
 from .context import Context

@@ -28,18 +28,21 @@ class Outage:
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.error: Exception | None = None
-        """The last call's error, once the model is down."""
-        self._in_a_row = 0
+        """The last call's error, once the model was found to be down; it stays."""
+        self._in_a_row: list[Exception] = []
 
     def failed(self, error: Exception) -> None:
         """A call has failed."""
-        self._in_a_row += 1
-        if self.limit is not None and self._in_a_row >= self.limit and self.error is None:
-            self.error = error
+        self._in_a_row.append(error)
 
     def answered(self) -> None:
         """A call has not."""
-        self._in_a_row = 0
+        self._in_a_row.clear()
+
+    def look(self) -> None:
+        """See whether the model is down now: a few that fail beside others that do not are no outage."""
+        if self.limit is not None and len(self._in_a_row) >= self.limit and self.error is None:
+            self.error = self._in_a_row[-1]
 
 
 @dataclass(frozen=True, kw_only=True)

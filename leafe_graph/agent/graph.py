@@ -44,7 +44,7 @@ class GraphArguments(Play):
     """How often the agent may go back; 0 never reflects."""
     retry: Live[RetryPolicy | None] = RETRY
     """Another policy of retries than ``tries`` within about a minute; None is never."""
-    budget: Live[Budget | None] = None
+    budget: Budget | None = None
     """Limits of one run of the agent."""
     seed: int | None = None
     """Root of all sampling seeds, for models that take one; None lets every call be drawn afresh."""
@@ -70,6 +70,24 @@ def create_leafe_graph(given: GraphArguments) -> Graph:
     Raises:
         ConfigError: a setting is wrong, or nothing understands the model.
     """
+    return _graph(given)
+
+
+@takes(AgentArguments)
+def create_leafe_agent(given: AgentArguments) -> Agent:
+    """A compiled agent: ``agent.invoke({"task": …})["end"]``.
+
+    Without a checkpointer it rewinds just as well; with one it also survives its process and can be forked.
+
+    Raises:
+        ConfigError: a setting is wrong, or nothing understands the model.
+    """
+    graph = _graph(given)
+    compiled = graph.compile(checkpointer=given.checkpointer, store=given.store, cache=given.cache, name=given.name)
+    return compiled.with_config(recursion_limit=recursion_limit(given.horizon, given.max_rewinds))
+
+
+def _graph(given: GraphArguments) -> Graph:
     policy = as_model(given.model)
     context = Context(
         policy=policy,
@@ -83,20 +101,6 @@ def create_leafe_graph(given: GraphArguments) -> Graph:
         budget=given.budget or Budget(),
     )
     return build_graph(context)
-
-
-@takes(AgentArguments)
-def create_leafe_agent(given: AgentArguments) -> Agent:
-    """A compiled agent: ``agent.invoke({"task": …})["end"]``.
-
-    Without a checkpointer it rewinds just as well; with one it also survives its process and can be forked.
-
-    Raises:
-        ConfigError: a setting is wrong, or nothing understands the model.
-    """
-    graph = create_leafe_graph(**{name: getattr(given, name) for name in GraphArguments.model_fields})
-    compiled = graph.compile(checkpointer=given.checkpointer, store=given.store, cache=given.cache, name=given.name)
-    return compiled.with_config(recursion_limit=recursion_limit(given.horizon, given.max_rewinds))
 
 
 def as_model(model: str | Model) -> Model:

@@ -20,9 +20,9 @@ from ..types import EndReason, Reflection, Turn
 from .account import Account
 from .context import Context
 from .model_calls import MISUSE, Call, CallFailed, Update, spend
-from .records import as_task, branch_record, divergence_record, model_message, place, replace_branch
+from .records import as_task, branch_record, divergence_record, model_message, place
 from .reflection import parse_reflection
-from .state import AgentInput, State, call_seed, fresh_start, rewound, root
+from .state import AgentInput, State, call_seed, child, fresh_start, rewound, root
 from .subgraph import refuse_time_travel
 
 
@@ -182,7 +182,7 @@ def rewind(state: State, ctx: Context) -> Update:
     if reflection is None or reflection["verdict"] != "rewind" or reflection["decision_point"] is None:
         raise ConfigError(f"rewind was reached without a reflection that asks for it; the reflection is {reflection!r}")
     old, tau, earlier = state["branch"], reflection["decision_point"], state["abandoned"]
-    new = replace_branch(old, str(int(old["id"]) + 1), tau)
+    new = child(str(int(old["id"]) + 1), old, tau)
     before = add_costs(*(branch["cost"] for branch in earlier))
     left_behind = branch_record(state, thread_id=None) | {
         "reflections": state["reflections"][sum(len(branch["reflections"]) for branch in earlier) :],

@@ -1,7 +1,5 @@
 """From states and messages to what is saved of them."""
 
-from typing import Any
-
 from langchain_core.messages import AIMessage
 
 from ..env.pool import Place
@@ -19,16 +17,6 @@ def as_task(task: Task | str) -> Task:
     if missing:
         raise ConfigError(f"a task needs id and instruction; {sorted(missing)} not in {sorted(task)}")
     return task
-
-
-def replace_branch(parent: Any, branch_id: str, decision_point: int) -> Any:
-    """The child of a branch that starts at ``decision_point``."""
-    return {
-        "id": branch_id,
-        "parent": parent["id"],
-        "decision_point": decision_point,
-        "depth": parent["depth"] + 1,
-    }
 
 
 def branch_record(state: State, *, thread_id: str | None) -> Branch:

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from ..prompts import _THOUGHT
+from ..prompts import THOUGHT
 from ..text import utf8
 from ..types import Verdict
 
@@ -36,7 +36,7 @@ def parse_reflection(text: str, turns: int) -> tuple[Verdict, int | None, str | 
     one step to go back to; "on track". A decision point must be one of the ``turns`` that were played, else the verdict
     is ``out_of_range``; what cannot be understood without guessing is ``unparsed``. Never raises.
     """
-    text = _THOUGHT.sub("", text).strip()
+    text = THOUGHT.sub("", text).strip()
     found = _json_object(text)
     if found is not None:
         return _judge(*found, turns)

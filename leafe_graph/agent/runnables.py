@@ -88,7 +88,7 @@ def calling(
         return _changes(state, update | await step(then, _after(state, update), ctx))
 
     def run(state: State) -> Update:
-        return _at_once(play(state, _invoke, _step))
+        return _without_loop(play(state, _invoke, _step))
 
     async def arun(state: State) -> Update:
         return await play(state, _ainvoke, asyncio.to_thread)
@@ -96,7 +96,7 @@ def calling(
     return Inline(run, arun, name=node.__name__)
 
 
-def _at_once(waiting: Coroutine[Any, Any, Update]) -> Update:
+def _without_loop(waiting: Coroutine[Any, Any, Update]) -> Update:
     """The result of a coroutine that waits for nothing: the way to run the one text without an event loop."""
     try:
         waiting.send(None)

@@ -92,9 +92,14 @@ class State(TypedDict):
     """The first replay of this branch that did not bring back what was recorded."""
 
 
-def root() -> BranchInfo:
-    """A tree's first branch."""
-    return BranchInfo(id="0", parent=None, decision_point=0, depth=0)
+def root(name: str = "0") -> BranchInfo:
+    """A branch from the task's start."""
+    return BranchInfo(id=name, parent=None, decision_point=0, depth=0)
+
+
+def child(name: str, parent: BranchInfo | Branch, decision_point: int) -> BranchInfo:
+    """A branch that leaves its parent at a decision point."""
+    return BranchInfo(id=name, parent=parent["id"], decision_point=decision_point, depth=parent["depth"] + 1)
 
 
 def rewound(state: State, decision_point: int, experience: str | None, branch: BranchInfo) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Where decision points are kept: any of LangGraph's savers, or one of our own; opened, forked from, shrunk.
 
-It knows errors and files, and nothing of trees, agents or runs.
+Floor 4: it may know the floors below, and nothing of trees, agents or runs.
 """
 
 from .open import Checkpoints, open_points

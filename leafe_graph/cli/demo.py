@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..errors import ConfigError, LeafeError
 from ..settings import Settings
+from .runs import show_rounds
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 SMALL: dict[str, Any] = {
@@ -53,6 +54,7 @@ class Demo(Settings):
         if link.exists() and not link.is_symlink():
             raise ConfigError(f"{config.out} holds a demo of an earlier release: remove it, or choose another --out")
         told = run(config)
+        show_rounds(told, config.model)
         rounds = told["rounds"]
         if len(rounds) < 2:
             raise LeafeError(f"{told['stopped']}: there is nothing to compare")

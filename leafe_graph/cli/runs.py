@@ -1,12 +1,15 @@
 """Commands on whole runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, FilePath
 from pydantic_settings import CliPositionalArg
 
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Prune(Settings):
@@ -54,4 +57,33 @@ class Run(Settings):
             return
         from ..rounds.loop import run
 
-        run(settings)
+        show_rounds(run(settings), settings.model)
+
+
+def show_rounds(told: dict[str, Any], model: str) -> None:
+    """Print what a run of rounds came to: what ``rounds.json`` says, and the base model's name."""
+    from ..phases.console import console
+
+    console.print(_table(told))
+    console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or model}", markup=False)
+
+
+def _table(told: dict[str, Any]) -> "Table":
+    """The rounds for the terminal."""
+    from rich.table import Table
+
+    shown = Table(title="held-out Pass@k in % [95% interval], no reflection, no rewind")
+    heads = ["round", *(f"Pass@{e['k']}" for e in told["rounds"][0]["pass_at_k"]), "gain", "rows", "env steps", "s"]
+    for head in heads:
+        shown.add_column(head, justify="right")
+    for entry in told["rounds"]:
+        rows = entry.get("export", {})
+        shown.add_row(
+            str(entry["round"]),
+            *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in entry["pass_at_k"]),
+            f"{100 * entry['gain']['difference']:+.1f}" if entry["gain"] else "",
+            f"{rows['counterfactual']} + {rows['rehearsal']}" if rows else "",
+            f"{sum(cost['env_steps'] for cost in entry['spent'].values()):,}",
+            f"{sum(entry['seconds'].values()):.0f}",
+        )
+    return shown

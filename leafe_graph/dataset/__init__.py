@@ -1,6 +1,6 @@
 """Training rows: from trees, with the proof that no experience is in them, and from experts' play.
 
-It knows tree, env and prompts; never LangGraph.
+Floor 5: it may know the floors below, and never LangGraph.
 """
 
 from .demonstrate import demonstrate

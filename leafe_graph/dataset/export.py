@@ -1,6 +1,7 @@
 """A run's rows as files: JSONL, Parquet and a dataset card."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,17 +81,19 @@ def export(
 
 
 def _played(run: RunFolder, given: Prompts | None) -> Prompts:
-    """The prompts with the texts that the policy was run with, as far as the run kept them."""
-    texts = run.settings.texts
-    if unknown := sorted(texts.keys() - Prompts().texts.keys()):
-        raise ConfigError(f"{run.folder} was played with texts that this release does not know: {', '.join(unknown)}")
-    kept: Any = texts
-    return Prompts(**kept) if texts else given or Prompts()
+    """The prompts as the policy was run with them: of the class that is given, with the texts that the run kept."""
+    texts: Any = run.settings.texts
+    if unknown := sorted(texts.keys() - (given or Prompts()).texts.keys()):
+        raise ConfigError(
+            f"{run.folder} was played with texts that {type(given or Prompts()).__name__} does not have "
+            f"({', '.join(unknown)}): give the prompts that it was played with"
+        )
+    return replace(given or Prompts(), **texts)
 
 
 def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None:
     """Rows of other prompts than were played would train on what the policy never saw."""
-    if other := sorted(name for name, text in given.texts.items() if text != played.texts[name]):
+    if other := sorted(name for name, text in given.texts.items() if text != played.texts.get(name)):
         raise ConfigError(
             f"{run.folder} was played with other texts ({', '.join(other)}) than the prompts that were given have: "
             "leave prompts out to render the rows as they were played, or give other_texts=True if others are meant"

@@ -1,6 +1,6 @@
 """The environment's door: the contract, a pool of live instances, environments in processes, Gymnasium's.
 
-It knows types, errors, text and processes.
+Floor 4: it may know the floors below, and no environment.
 """
 
 from .gymnasium_adapter import from_gymnasium, to_gymnasium

@@ -27,7 +27,7 @@ def _gymnasium() -> Any:
     try:
         import gymnasium
     except ImportError as error:
-        raise MissingDependency(extra="gymnasium", needed_for="leafe_graph.env.gymnasium_adapter") from error
+        raise MissingDependency(extra="gymnasium", needed_for="Gymnasium's environments") from error
     return gymnasium
 
 

@@ -1,6 +1,6 @@
 """Judging policies: unbiased Pass@k over independent samples, with intervals, and two policies paired.
 
-It knows tree and files; never LangGraph.
+Floor 5: it may know the floors below, and never LangGraph.
 """
 
 from .compare import Comparison, compare

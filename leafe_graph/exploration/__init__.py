@@ -1,6 +1,6 @@
-"""Growing experience trees: strategies, the worker, the one writer, pruning.
+"""Growing experience trees: a worker, the one writer, pruning.
 
-It knows agent, checkpoint, tree and env.
+Floor 6: it may know the floors below, and no rows, training or judging.
 """
 
 from .explore import aexplore, explore

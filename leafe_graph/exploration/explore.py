@@ -57,8 +57,7 @@ class Arguments(Play):
     out: Live[str | Path]
     """The run folder."""
     strategy: Live[str | Strategy] = "leafe"
-    """"leafe" (rewind and branch), "independent" (fresh samples), "refine" (restart with the reflection), or one of
-    your own: an object, or MODULE:ATTRIBUTE."""
+    """Which branch comes next: a name, MODULE:ATTRIBUTE, or a `Strategy`."""
     limits: Limits | None = None
     """Bounds of a task's tree."""
     budget: Budget | None = None
@@ -88,7 +87,8 @@ class Arguments(Play):
     label: str = "explore"
     """The bar's name."""
     config: Live[dict[str, Any] | None] = None
-    """More settings to write to ``config.json``, for the caller's own use."""
+    """More settings to write to ``config.json``, for the caller's own use; among them may be better names of ``model``
+    and ``reflector`` than their classes."""
 
 
 @takes(Arguments)
@@ -145,7 +145,9 @@ async def _explore(given: Arguments) -> RunFolder:
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
     if twice:
         raise ConfigError(f"task ids must be unique within a run; more than one task is called {', '.join(twice[:5])}")
-    strategy = STRATEGIES[given.strategy] if isinstance(given.strategy, str) else given.strategy
+    strategy = STRATEGIES.of(given.strategy)
+    limits, budget = given.limits or Limits(), given.budget or Budget()
+    total_budget = given.total_budget or Budget()
     prompts, play = given.prompts or Prompts(), part(given, Play)
     policy = as_model(given.model)
     critic = policy if given.reflector is None else as_model(given.reflector)
@@ -153,14 +155,17 @@ async def _explore(given: Arguments) -> RunFolder:
         "model": _identity(policy),
         "reflector": None if given.reflector is None else _identity(critic),
         "texts": prompts.texts,
-        "strategy": strategy.name,
-        "limits": given.limits or Limits(),
-        "budget": given.budget or Budget(),
-        "total_budget": given.total_budget or Budget(),
+        "strategy": given.strategy if isinstance(given.strategy, str) else strategy.name,
+        "limits": limits,
+        "budget": budget,
+        "total_budget": total_budget,
         "tasks": [task["id"] for task in work],
         "max_turns": play.horizon,
     }
-    settings = RunSettings(**(play.model_dump() | told | (given.config or {})))
+    own = given.config or {}
+    if taken := sorted(own.keys() & RunSettings.model_fields.keys() - {"model", "reflector"}):
+        raise ConfigError(f"config={{{', '.join(taken)}: …}}: these are the run's own settings, expected other names")
+    settings = RunSettings(**(play.model_dump() | told | own))
     run = RunFolder(given.out)
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
@@ -179,16 +184,16 @@ async def _explore(given: Arguments) -> RunFolder:
             retry=retries(given.retry, given.tries),
             fork=True,
             outage=outage,
-            budget=settings.budget,
+            budget=budget,
         )
 
         def halted() -> bool:
             return outage.error is not None or (given.stop is not None and given.stop.is_set())
 
         agent = build_graph(context, fused=True).compile(checkpointer=points.saver)
-        worker = Worker(agent=agent, context=context, strategy=strategy, limits=settings.limits, halted=halted)
+        worker = Worker(agent=agent, context=context, strategy=strategy, limits=limits, halted=halted)
         costs = run.costs
-        total = Ledger(settings.total_budget, spent=run.cost)
+        total = Ledger(total_budget, spent=run.cost)
         bar = stack.enter_context(Progress(given.label, work, run.branches, total, shown=given.progress))
         places = asyncio.Semaphore(given.concurrency)
 
@@ -196,16 +201,17 @@ async def _explore(given: Arguments) -> RunFolder:
             """Log a task's branches as they end."""
             async with places:
                 tree = played(trees.get(task["id"], {}))
-                ledger = Ledger(settings.budget, spent=costs.get(task["id"]), parent=total)
+                ledger = Ledger(budget, spent=costs.get(task["id"]), parent=total)
                 async for branch in worker.grow(task, tree, ledger):
                     await points.flush(str(branch["thread_id"]))  # what is logged can be forked
                     run.append(branch)
                     tree[branch["id"]] = branch
                     bar.branch(branch)
+                    outage.look()
                 if not halted():
                     bar.task_done()
                 if given.prune:
-                    kept = {} if is_spent(ledger) else wanted(strategy, played(tree), settings.limits)
+                    kept = {} if is_spent(ledger) else wanted(strategy, played(tree), limits)
                     for thread_id in {branch["thread_id"] for branch in tree.values()} - {None, *kept}:
                         await points.drop(str(thread_id))
 

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from ..agent.context import Context
 from ..agent.graph import Agent, recursion_limit
 from ..agent.records import branch_record, place
-from ..agent.state import AgentInput, BranchInfo, forked
+from ..agent.state import AgentInput, BranchInfo, child, forked, root
 from ..budget import Ledger, is_spent
 from ..errors import RunFolderError
 from ..settings import Limits
@@ -66,17 +66,13 @@ class Worker:
 
 async def play(agent: Agent, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
     """Play one branch to its end."""
-    info = BranchInfo(
-        id=next(name for name in map(str, itertools.count()) if name not in branches),
-        parent=request.parent,
-        decision_point=request.decision_point,
-        depth=0 if request.parent is None else branches[request.parent]["depth"] + 1,
-    )
+    name = next(name for name in map(str, itertools.count()) if name not in branches)
     start: AgentInput | None = None
     if request.parent is None:
-        start = AgentInput(task=task)
+        info, start = root(name), AgentInput(task=task)
         config = _config(f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}")
     else:
+        info = child(name, branches[request.parent], request.decision_point)
         decision = path(branches, request.parent)[request.decision_point]
         config = _config(branches[request.parent]["thread_id"], decision["checkpoint_id"])
         update = await _fork_update(agent, config, request, info)

@@ -37,7 +37,9 @@ class Pruned:
     """Bytes of the checkpoints' file; 0 where the checkpoints are not in a file of the run's."""
 
 
-def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> Pruned:
+def prune(
+    run: str | Path, *, checkpoints: str | Path | Saver | None = None, strategy: str | Strategy | None = None
+) -> Pruned:
     """Drop the checkpoints that no later branch of a run can start from.
 
     Args:
@@ -46,9 +48,10 @@ def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> 
             or of LangGraph's SqliteSaver, or any saver with ``delete_thread``. In the run's own file the threads of
             branches that a kill cut short are dropped too; elsewhere only what the run logged is its own. A file
             shrinks; through a saver only whole threads are dropped.
+        strategy: which branches may come next; the run's own if None. To be given where that was an object of yours.
 
     Raises:
-        ConfigError: not a folder that `explore` made, or no such file.
+        ConfigError: not a folder that `explore` made, no such file, or a strategy that only its owner knows.
         RunFolderError: another process writes to the folder, or the file holds something else.
     """
     folder = RunFolder(run)
@@ -57,20 +60,20 @@ def prune(run: str | Path, *, checkpoints: str | Path | Saver | None = None) -> 
         raise ConfigError(f"{run} is no run folder that explore made: it has no config.json that says so")
     with folder.open(config):
         settings, trees, costs = folder.settings, folder.trees, folder.costs
-        strategy, limits = STRATEGIES[settings.strategy], settings.limits
+        next_by, limits = STRATEGIES.of(strategy or settings.strategy), settings.limits
         spent = Ledger(settings.total_budget, spent=folder.cost)
         decisions: dict[str, set[str]] = defaultdict(set)
         finished = 0
         for task, tree in trees.items():
             over = is_spent(Ledger(settings.budget, spent=costs.get(task), parent=spent))
             rest = played(tree)  # what failed will be played anew
-            found = {} if over else wanted(strategy, rest, limits)
-            finished += over or not waiting(strategy, list(rest.values()), limits)
+            found = {} if over else wanted(next_by, rest, limits)
+            finished += over or not waiting(next_by, list(rest.values()), limits)
             for thread_id, ids in found.items():
                 decisions[thread_id] |= ids
         threads = {branch["thread_id"] for branch in folder.branches if branch["thread_id"] is not None}
         kept = sum(map(len, decisions.values()))
-        if checkpoints is None and not strategy.forks:  # it keeps none
+        if checkpoints is None and not next_by.forks:  # it keeps none
             dropped = Shrunk(threads=0, before=0, after=0)
         elif checkpoints is None:
             dropped = shrink_file(folder.folder / "checkpoints.sqlite", decisions)

@@ -1,11 +1,12 @@
 """Ways to learn from play: one file a method, each with two verbs, ``collect`` and ``learn``.
 
-A method knows the phases and what they run, never the rounds that play it. To add one: a file with a `Method` (and its
-objective, if it trains for one of its own), and its line here.
+To add one: a file with a `Method` (and its objective, if it trains for one of its own), and its line here.
+
+Floor 8: it may know the floors below, and not the rounds that play it.
 """
 
 from ..importing import Named
-from .method import Access, Method, Policy, Tasks, Tools
+from .method import Access, Method, Policy, Reached, Tasks, Tools
 
 METHODS = Named(
     "method",
@@ -15,4 +16,4 @@ METHODS = Named(
     },
 )
 
-__all__ = ["METHODS", "Access", "Method", "Policy", "Tasks", "Tools"]
+__all__ = ["METHODS", "Access", "Method", "Policy", "Reached", "Tasks", "Tools"]

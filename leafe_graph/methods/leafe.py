@@ -27,9 +27,8 @@ class Leafe(Method):
             reached = self.tools.access.reach(policy.adapter)
             where = {"out": out, "start": tasks.start, "tasks": tasks.n, "seed": tasks.seed, **reached}
             run = run_explore(self.tools.explore.model_copy(update=where))
-            solved = {branch["task"]["id"] for branch in run.branches if branch["end"] == "success"}
-            played = len(run.settings.tasks)
-            return {"tasks": played, "solved": len(solved), "branches": len(run.branches), "cost": run.cost}
+            facts = {"tasks": len(run.settings.tasks), "solved": len(run.solved), "branches": len(run.branches)}
+            return {**facts, "cost": run.cost}
 
         self.tools.once(out, "explore", explored)
         return out

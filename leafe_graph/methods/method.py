@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from typing_extensions import TypedDict
+
 from ..finetune.config import TrainConfig
 from ..phases.config import ExploreConfig, ExportConfig
 
@@ -36,11 +38,18 @@ class Tasks:
     """Root of the sampling seeds."""
 
 
+class Reached(TypedDict):
+    """The settings with which explore and eval play a policy."""
+
+    model: str
+    adapter: Path | None
+
+
 class Access(Protocol):
     """How a policy is reached: a base model that is played with one adapter after another."""
 
-    def reach(self, adapter: Path | None) -> dict[str, Any]:
-        """The settings ``model`` and ``adapter`` with which explore and eval play it; starts what that needs."""
+    def reach(self, adapter: Path | None) -> Reached:
+        """How the policy is played; starts what that needs."""
         ...
 
     def pause(self) -> None:

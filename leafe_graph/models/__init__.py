@@ -1,6 +1,6 @@
 """Chat models from a string, and the folders that models lie in.
 
-It knows types, errors, text and files, and nothing that plays or trains.
+Floor 4: it may know the floors below, and nothing that plays or trains.
 """
 
 from .load import load_model

@@ -1,7 +1,8 @@
 """One model of settings a phase, and one phase run from it: names to objects, then what anybody can call.
 
-It knows everything that plays, exports, trains and judges, and not which round it is in. Importing it is light; the
-files beside config.py import what they run.
+Importing it is light; the files beside config.py import what they run.
+
+Floor 7: it may know the floors below, and not which round it is.
 """
 
 from .config import DemonstrateConfig, EvalConfig, ExploreConfig, ExportConfig

@@ -131,9 +131,9 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
 class ExploreConfig(PlayConfig, Play, Limits):
     """How experience trees are grown."""
 
-    strategy: Annotated[str, AfterValidator(STRATEGIES.check)] = "leafe"
-    """"leafe": rewind and branch. "independent": fresh samples. "refine": restart with the reflection in the prompt. Or
-    MODULE:ATTRIBUTE of a Strategy."""
+    strategy: Annotated[str, AfterValidator(STRATEGIES.known)] = Field(
+        default="leafe", description=f"{STRATEGIES.told()} Or MODULE:ATTRIBUTE of a Strategy."
+    )
     reflector: str | None = None
     """Another model for the reflections; the policy itself unless given."""
     prune: bool = False

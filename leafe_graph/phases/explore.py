@@ -22,12 +22,11 @@ def run_explore(config: ExploreConfig) -> RunFolder:
         prune=config.prune,
     )
     ends = Counter(branch["end"] for branch in run.branches)
-    solved = {branch["task"]["id"] for branch in run.branches if branch["end"] == "success"}
     show(
         f"{config.strategy}: {run.folder}",
         [
             ("tasks", len(run.settings.tasks)),
-            ("solved", len(solved)),
+            ("solved", len(run.solved)),
             ("branches", len(run.branches)),
             *((f"  ended by {end}", count) for end, count in ends.most_common()),
             *run.cost.items(),

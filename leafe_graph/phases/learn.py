@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -62,16 +64,22 @@ def run_export(config: ExportConfig) -> Summary:
 
 
 def _played(run: RunFolder) -> Prompts | None:
-    """The prompts object that the run was started with, if it can still be found; else its kept texts must do."""
+    """The prompts that the run was started with, found by their name, with the texts as they were then.
+
+    Where nothing has that name any more, the kept texts must do.
+    """
     settings = run.settings
-    named = (settings.model_extra or {}).get("prompts")
     try:
-        return texts(named)
+        found = texts((settings.model_extra or {}).get("prompts"))
     except ConfigError as error:
         if not settings.texts:
             raise
         log.warning("%s; the rows are rendered with the texts that the run kept", error)
         return None
+    if found is None or settings.texts.keys() - found.texts.keys():
+        return found
+    kept: Any = settings.texts
+    return replace(found, **kept)
 
 
 def run_train(config: TrainConfig) -> TrainResult:

@@ -1,4 +1,4 @@
 """Calls and commands in processes of their own, which end with their parent.
 
-It knows errors.
+Floor 3: it may know the floors below.
 """

@@ -1,6 +1,6 @@
 """Runs to look at: pictures of trees, a page, trees as text.
 
-It knows tree, evaluation and files.
+Floor 6: it may know the floors below, and nothing that plays.
 """
 
 from .page import write_report

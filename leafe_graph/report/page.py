@@ -22,9 +22,8 @@ def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     branches = folder.branches
     ends = Counter(branch["end"] for branch in branches)
-    solved = {branch["task"]["id"] for branch in branches if branch["end"] == "success"}
     facts = [
-        ("tasks solved", f"{len(solved)} of {len(folder.trees)}"),
+        ("tasks solved", f"{len(folder.solved)} of {len(folder.trees)}"),
         ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
         *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
         *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),

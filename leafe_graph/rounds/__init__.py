@@ -1,6 +1,6 @@
-"""Round after round: a YAML file's run of a method, with what every round came to.
+"""Round after round: a YAML file's run of a method, with what every round came to. It prints nothing.
 
-It knows methods and phases, and neither flags nor terminals.
+Floor 9: it may know the floors below, and no flags.
 """
 
 from .config import RunConfig

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ..serve.server import VllmServer
-
-if TYPE_CHECKING:
-    from ..serve.config import ServeSection
+from ..methods import Reached
+from ..serve import ServeSection, VllmServer
 
 
 @dataclass(frozen=True)
@@ -16,7 +13,7 @@ class LocalAccess:
 
     model: str
 
-    def reach(self, adapter: Path | None) -> dict[str, Any]:
+    def reach(self, adapter: Path | None) -> Reached:
         """As it is: `leafe_graph.models.local` loads it at the first call."""
         return {"model": self.model, "adapter": adapter}
 
@@ -34,22 +31,21 @@ class ServedAccess:
     CPU, the server is started anew for each.
     """
 
-    def __init__(self, model: str, how: "ServeSection", folder: Path) -> None:
+    def __init__(self, model: str, how: ServeSection, folder: Path) -> None:
         self._model, self._how, self._folder = model, how, folder
-        self._server: Any = None
+        self._server: VllmServer | None = None
         self._adapter: Path | None = None
 
-    def reach(self, adapter: Path | None) -> dict[str, Any]:
+    def reach(self, adapter: Path | None) -> Reached:
         """The server's address, with the name of the adapter there."""
-        if self._server is not None and adapter != self._adapter and self._merges():
+        if self._server is not None and adapter != self._adapter and self._merges(self._server):
             self.close()
-        if self._server is None:
-            self._start(adapter)
+        server = self._server or self._start(adapter)
         if adapter == self._adapter:
-            name = self._server.name
+            name: str | None = server.name
         else:
-            name = self._server.base if adapter is None else self._server.load_adapter(adapter)
-        return {"model": self._server.spec(name), "adapter": None}
+            name = server.base if adapter is None else server.load_adapter(adapter)
+        return {"model": server.spec(name), "adapter": None}
 
     def pause(self) -> None:
         """Stop the server, unless there is room for it beside a training."""
@@ -62,10 +58,11 @@ class ServedAccess:
         if server is not None:
             server.stop()
 
-    def _start(self, adapter: Path | None) -> None:
+    def _start(self, adapter: Path | None) -> VllmServer:
         settings = self._how.model_dump(exclude={"while_training"})
         self._server = VllmServer(self._model, adapter=adapter, folder=self._folder, **settings).start()
         self._adapter = adapter
+        return self._server
 
-    def _merges(self) -> bool:
-        return bool(self._server.cpu if self._how.merge is None else self._how.merge)
+    def _merges(self, server: VllmServer) -> bool:
+        return server.cpu if self._how.merge is None else self._how.merge

@@ -70,7 +70,7 @@ class RunConfig(Played):
     """Folder for everything; runs/NAME-OF-THE-FILE unless given."""
     rounds: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Most rounds that are played."""
-    method: Annotated[str, AfterValidator(METHODS.check)] = "leafe"
+    method: Annotated[str, AfterValidator(METHODS.known)] = "leafe"
     """How the policy learns: "leafe", or MODULE:ATTRIBUTE of a Method."""
 
     model: str

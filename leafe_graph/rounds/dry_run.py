@@ -90,6 +90,8 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
     env = ENVS.get(config.env)
     if told:
         yield f"Note: {told}."
+    if config.method != "leafe":
+        yield f"Note: this is the plan of leafe; {config.method} may play and train otherwise."
     if env and (missing := env.missing()):
         yield f"Note: {config.env} needs {', '.join(missing)}, not installed here: {env.install}"
 

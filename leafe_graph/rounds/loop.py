@@ -4,6 +4,7 @@ A phase that was killed goes on by its own means, and ends as it would have undi
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from ..files import lock_folder, refuse_other_settings, save_json
 from ..finetune.hub import check_hub, push
 from ..importing import attribute
 from ..methods import METHODS, Access, Method, Policy, Tasks, Tools
-from ..phases.console import console
 from ..phases.evaluate import run_eval
 from ..report.page import write_report
+from ..settings import defaults
 from ..types import FORMAT_VERSION
 from .access import LocalAccess, ServedAccess
 from .config import RunConfig
 from .folder import mark, once, result_file, round_folder
-from .summary import table, why_stop, write_summary
+from .summary import why_stop, write_summary
+
+log = logging.getLogger(__name__)
 
 
 def run(config: RunConfig) -> dict[str, Any]:
@@ -49,16 +52,13 @@ def run(config: RunConfig) -> dict[str, Any]:
             once=once,
         )
         try:
-            told = _rounds(config, METHODS.find(config.method)(tools))
+            told = _rounds(config, METHODS.class_of(config.method)(tools))
         finally:
             access.close()
-        console.print(table(told))
-        console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or config.model}", markup=False)
-        if hub and not told["best"]:
-            console.print("No round was better than the start: nothing is uploaded")
+        if hub and told["best"] and told["adapter"]:
+            log.info("uploaded to %s", push(Path(told["adapter"]), hub, model=config.model))
         elif hub:
-            url = push(Path(told["adapter"]), hub, model=config.model)
-            console.print(f"Uploaded to {url}", markup=False)
+            log.warning("no round was better than the start: nothing is uploaded")
     return told
 
 
@@ -103,16 +103,13 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
 
 
 def _claim(config: RunConfig) -> None:
-    """Write ``run.json``, or see that it says the same. What was added to the settings since had its default then."""
+    """Write ``run.json``, or see that it says the same."""
     file = config.out / "run.json"
     now = {"version": FORMAT_VERSION, **config.kept_settings()}
     if not file.exists():
         save_json(file, now)
-        return
-    defaults = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-    known = json.loads(file.read_text(encoding="utf-8"))
-    missing = {name: defaults[name] for name in now.keys() & defaults.keys() - known.keys()}
-    refuse_other_settings(config.out, missing | known, now)
+    else:
+        refuse_other_settings(config.out, json.loads(file.read_text(encoding="utf-8")), now, defaults(RunConfig))
 
 
 def _start_adapter(adapter: str | None) -> Path | None:

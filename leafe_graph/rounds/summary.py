@@ -5,8 +5,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ..errors import MissingDependency
 from ..evaluation.compare import compare
 from ..evaluation.results import Result, powers_of_two
@@ -65,11 +63,12 @@ def write_summary(
                 **{phase: told for phase, told in facts.items() if told},
             }
         )
+    adapter = policies[best].adapter
     told = {
         "version": FORMAT_VERSION,
         "stopped": stopped,
         "best": best,
-        "adapter": str(policies[best].adapter) if best else config.adapter,
+        "adapter": config.adapter if not best else adapter and str(adapter),
         "k": config.k,
         "rounds": rounds,
     }
@@ -79,25 +78,6 @@ def write_summary(
     except MissingDependency as error:
         log.info("no curve drawn: %s", error)
     return told
-
-
-def table(told: dict[str, Any]) -> Table:
-    """The rounds for the terminal."""
-    shown = Table(title="held-out Pass@k in % [95% interval], no reflection, no rewind")
-    heads = ["round", *(f"Pass@{e['k']}" for e in told["rounds"][0]["pass_at_k"]), "gain", "rows", "env steps", "s"]
-    for head in heads:
-        shown.add_column(head, justify="right")
-    for entry in told["rounds"]:
-        rows = entry.get("export", {})
-        shown.add_row(
-            str(entry["round"]),
-            *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in entry["pass_at_k"]),
-            f"{100 * entry['gain']['difference']:+.1f}" if entry["gain"] else "",
-            f"{rows['counterfactual']} + {rows['rehearsal']}" if rows else "",
-            f"{sum(cost['env_steps'] for cost in entry['spent'].values()):,}",
-            f"{sum(entry['seconds'].values()):.0f}",
-        )
-    return shown
 
 
 def _plot(rounds: list[dict[str, Any]], file: Path) -> None:

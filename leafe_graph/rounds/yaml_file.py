@@ -45,8 +45,10 @@ def read_config(file: Path, changes: Mapping[str, Any] | None = None) -> RunConf
             where, what = e["loc"], e["msg"].removeprefix("Value error, ")
             if e["type"] == "missing":
                 problems += [(where, what)] if len(where) == 1 else []
-            elif _stands(data, where):  # what is shared stands once in the file, whatever sections complain about it
-                problems.append((where, what + f", got {e['input']!r}" * bool(where)))
+                continue
+            if not _stands(data, where):  # what is shared stands once in the file, whatever sections complain
+                where = where[1:]
+            problems.append((where, what + f", got {e['input']!r}" * bool(where)))
     if problems:
         lines = []
         for where, what in problems:

@@ -1,6 +1,8 @@
 """A vLLM server of one's own: started, fed with adapters while it runs, drained and stopped.
 
-It knows models, processes, settings and errors, and nothing that plays or trains. Importing it loads nothing heavy.
+Importing it loads nothing heavy.
+
+Floor 5: it may know the floors below, and nothing that plays or trains.
 """
 
 from .config import ServeConfig, ServeSection

@@ -6,8 +6,6 @@ adapter that is there at the start is merged into the weights. The server ends w
 however that ends (`leafe_graph.processes.guard`).
 """
 
-import functools
-import inspect
 import json
 import shutil
 import socket
@@ -16,46 +14,18 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ModelError
 from ..processes.apart import guarded
-from ..settings import takes
+from ..settings import takes_too
 from .adapters import adapter_folder, copied, merged
 from .config import ServerArguments
 from .vllm_build import find_build
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-
-P = ParamSpec("P")
-A = TypeVar("A")
-
-
-def _takes(arguments: Callable[P, A]) -> Callable[[Callable[[Any, A], None]], Callable[Concatenate[Any, P], None]]:
-    """`takes` for an ``__init__``."""
-
-    def decorate(init: Callable[[Any, A], None]) -> Callable[Concatenate[Any, P], None]:
-        def read(given: A) -> A:
-            return given
-
-        read.__doc__ = init.__doc__
-        made = takes(arguments)(read)
-
-        @functools.wraps(init)
-        def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
-            init(self, made(*args, **kwargs))
-
-        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        call.__doc__ = made.__doc__
-        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [own, *inspect.signature(made).parameters.values()], return_annotation=None
-        )
-        return call
-
-    return decorate
 
 
 class VllmServer:
@@ -85,7 +55,7 @@ class VllmServer:
     log: Path
     """What the server writes."""
 
-    @_takes(ServerArguments)
+    @takes_too(ServerArguments)
     def __init__(self, given: ServerArguments) -> None:
         """What is to be served, and how; `start` starts it."""
         from ..models.folders import RANKS, model_folder

@@ -1,6 +1,8 @@
 """Which branch of a task's tree comes next: one file a strategy.
 
-It knows types and settings, and nothing that plays. To add one: a file with a `Strategy`, and its line here.
+To add one: a file with a `Strategy`, and its line here.
+
+Floor 4: it may know the floors below, and nothing that plays.
 """
 
 from ..importing import Named

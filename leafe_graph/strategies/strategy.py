@@ -25,11 +25,15 @@ class Strategy(ABC):
     """Which branch of a task's tree comes next."""
 
     name: ClassVar[str]
-    """What a run's settings call it."""
+    """What a run's settings call it; the class's name in small letters unless given."""
     forks: ClassVar[bool] = True
     """Whether branches start at decision points of others, which then have to be kept."""
     reflects: ClassVar[bool] = True
     """Whether it goes by reflections, which then have to be made."""
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
 
     @abstractmethod
     def next(self, branches: Sequence[Branch], limits: Limits) -> Request | None:

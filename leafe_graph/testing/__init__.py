@@ -1,7 +1,8 @@
 """What tests of environments and agents need: conformance checks, tiny worlds, a model that follows a script.
 
 Everything is deterministic: the worlds in task and actions, the model in the messages and the seed of the call.
-It knows the agent, and what that knows.
+
+Floor 6: it may know the floors below.
 """
 
 from .check_env import check_env

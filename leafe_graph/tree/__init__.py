@@ -1,6 +1,6 @@
-"""Experience trees on disk: the run folder, and paths through its branches.
+"""Experience trees on disk: the run folder, its settings, and paths through its branches.
 
-It knows types, errors, budget and files, and nothing that plays.
+Floor 4: it may know the floors below, and nothing that plays.
 """
 
 from .branches import path

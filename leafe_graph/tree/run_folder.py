@@ -4,7 +4,7 @@
 
     config.json         what the run was started with; the same command resumes it, another one is refused
     branches.jsonl      one finished branch a line, fsynced; a torn last line is dropped and that branch done again
-    checkpoints.sqlite  LangGraph's checkpoints, in a TreeSaver: where the next branches fork; see prune.py
+    checkpoints.sqlite  LangGraph's checkpoints, in a TreeSaver: where the next branches fork
     examples/ adapter/ eval/ report.html   made by the later commands
 
 Everything that a resumed run needs to know follows from the log, so a kill at any moment loses at most the branches
@@ -23,6 +23,7 @@ from typing import IO, Any
 from ..budget import add_costs, no_cost
 from ..errors import RunFolderError
 from ..files import full_disk, lock_folder, refuse_other_settings, save_json
+from ..settings import defaults
 from ..types import FORMAT_VERSION, Branch, Cost
 from .run_settings import RunSettings, read_config, run_settings
 
@@ -74,6 +75,11 @@ class RunFolder:
         for branch in self.branches:
             trees[branch["task"]["id"]][branch["id"]] = branch
         return dict(trees)
+
+    @property
+    def solved(self) -> set[str]:
+        """Ids of the tasks that some branch solved."""
+        return {branch["task"]["id"] for branch in self.branches if branch["end"] == "success"}
 
     def open(self, config: Mapping[str, Any]) -> "RunFolder":
         """Become the folder's only writer; resumes if it holds a run with the same settings.
@@ -142,7 +148,7 @@ class RunFolder:
         if not known:
             save_json(self.folder / "config.json", config)
             return
-        refuse_other_settings(self.folder, known, config)
+        refuse_other_settings(self.folder, known, config, {"settings": defaults(RunSettings)})
 
     def _read(self, *, repair: bool) -> None:
         """Load the log. A last line without its newline was torn by a kill: it is left out, and cut off on repair."""
