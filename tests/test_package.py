@@ -79,7 +79,7 @@ def test_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
     for folder, package in PACKAGES.items():
         files = {file.relative_to(ROOT / folder).as_posix() for file in (ROOT / folder).rglob("*.py")}
         assert {f"{package}/{file}" for file in files} <= set(names)
-    assert "leafe_graph/py.typed" in names
+    assert {"leafe_graph/py.typed", "leafe_graph/cli/demo.yaml", "leafe_graph/envs/webshop/words.toml"} <= set(names)
     assert "leafe_graph-0.1.0.dist-info/licenses/LICENSE" in names
     for file in (ROOT / "envs" / "sokoban" / "warm_start_adapter").glob("*"):
         assert f"leafe_graph/envs/sokoban/warm_start_adapter/{file.name}" in names
@@ -105,6 +105,8 @@ import leafe_graph, leafe_graph.envs, leafe_graph.finetune
 print(leafe_graph.__file__)
 for name in leafe_graph.__all__: getattr(leafe_graph, name)
 from leafe_graph.envs.sokoban import SokobanEnv
+from leafe_graph.finetune.objectives import OBJECTIVES
+assert list(OBJECTIVES) == ["leafe", "demonstrations"] and "torch" not in sys.modules
 from leafe_graph.testing import ScriptedModel
 agent = leafe_graph.create_leafe_agent(ScriptedModel(reply=["right"]), env=SokobanEnv)
 level = "#####\\n#@$.#\\n#####"
