@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
-from leafe_graph.settings import Output, Pace, Place, marked
+from leafe_graph.settings import Output, Pace, Place, defaults, marked
 
 from .config import TrainConfig, Unlearned
 from .tokens import TokenRow
@@ -77,9 +77,9 @@ class State:
             except Exception as error:
                 log.warning("%s cannot be read (%s): taking the one before it", path, type(error).__name__)
                 continue
-            theirs = held["fingerprint"]
+            theirs, added = held["fingerprint"], defaults(TrainConfig)  # what was added since had its default then
             if changed := sorted(
-                k for k in theirs.keys() | self.fingerprint if theirs.get(k) != self.fingerprint.get(k)
+                k for k in theirs.keys() | self.fingerprint if theirs.get(k, added.get(k)) != self.fingerprint.get(k)
             ):
                 raise ConfigError(
                     f"{folder} holds checkpoints of a run with other settings or rows ({', '.join(changed)}): "

@@ -58,7 +58,7 @@ class Named(Generic[T]):
         Raises:
             ConfigError: nothing of this kind is found there.
         """
-        return self.of(self._find(name))
+        return self.of(name)
 
     def of(self, given: object) -> T:
         """The object that is given itself, by its class or by its name.

@@ -117,6 +117,20 @@ def test_a_finished_run_is_not_trained_again(config: TrainConfig) -> None:
     assert train(config.model_copy(update={"beta": 2.0, "resume": False})).resumed_from == 0
 
 
+def test_a_training_of_a_release_with_fewer_settings_goes_on(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that its checkpoints do not know had its default then; another value is refused."""
+    killed_after(2, config, monkeypatch)
+    for file in (config.out / "checkpoints").glob("*.pt"):
+        held = torch.load(file, weights_only=True)
+        del held["fingerprint"]["max_grad_norm"]
+        torch.save(held, file)
+    with pytest.raises(ConfigError, match=r"other settings or rows \(max_grad_norm\)"):
+        train(config.model_copy(update={"max_grad_norm": 0.5}))
+    assert train(config).resumed_from == 2
+
+
 def test_adapter_and_merged_model_load_without_this_package(config: TrainConfig) -> None:
     """Plain PEFT and plain transformers, in a process that does not import leafe_graph; both say the same."""
     result = train(config.model_copy(update={"merge": True, "merged_dtype": "float32", "adapter_dtype": "bfloat16"}))

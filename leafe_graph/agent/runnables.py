@@ -18,8 +18,8 @@ from .context import Context, Model
 from .model_calls import Call, Update, chat, innermost
 from .state import State
 
-Make = Callable[[Call], Awaitable[AIMessage]]
-"""Makes a model call."""
+Make = Callable[[Call], Awaitable[AIMessage | Exception]]
+"""Makes a model call; what it raises is handed over, since a coroutine cannot raise StopIteration."""
 Step = Callable[[Callable[[State, Context], Update], State, Context], Awaitable[Update]]
 """Runs a node without model calls."""
 
@@ -75,12 +75,8 @@ def calling(
         try:
             call = next(steps)
             while True:
-                try:
-                    answer = await make(call)
-                except Exception as error:
-                    call = steps.throw(error)
-                else:
-                    call = steps.send(answer)
+                outcome = await make(call)
+                call = steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
         except StopIteration as done:
             update: Update = dict(done.value)
         if then is None or update.get("end"):
@@ -88,10 +84,10 @@ def calling(
         return _changes(state, update | await step(then, _after(state, update), ctx))
 
     def run(state: State) -> Update:
-        return _without_loop(play(state, _invoke, _step))
+        return _without_loop(play(state, _now, _step))
 
     async def arun(state: State) -> Update:
-        return await play(state, _ainvoke, asyncio.to_thread)
+        return await play(state, _later, asyncio.to_thread)
 
     return Inline(run, arun, name=node.__name__)
 
@@ -121,8 +117,22 @@ def _after(state: State, update: Update) -> State:
     return cast(State, {**state, **update})
 
 
-async def _invoke(call: Call) -> AIMessage:
-    """Make the call here and now. One that hangs is left behind in its thread, since no thread can be ended."""
+async def _now(call: Call) -> AIMessage | Exception:
+    try:
+        return _invoke(call)
+    except Exception as error:
+        return error
+
+
+async def _later(call: Call) -> AIMessage | Exception:
+    try:
+        return await _ainvoke(call)
+    except Exception as error:
+        return error
+
+
+def _invoke(call: Call) -> AIMessage:
+    """Make the call. One that hangs is left behind in its thread, since no thread can be ended."""
     if call.wait:
         time.sleep(call.wait)
     if call.timeout is None:
