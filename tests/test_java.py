@@ -1,5 +1,6 @@
 """Simulators in a JVM: started when needed, shared, bounded, gone with the process, their death typed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -29,9 +30,13 @@ def start() -> tuple[express.TextWorldExpressEnv, java.Jvm]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process ends within a while."""
+    """Whether a process ends within a while: all its threads, for until then it cannot be waited for."""
     for _ in range(200):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        with contextlib.suppress(FileNotFoundError):
+            ended = "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+            if ended and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1:
+                return True
+        if not Path(f"/proc/{pid}").exists():
             return True
         time.sleep(0.1)
     return False
