@@ -10,9 +10,11 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -99,6 +101,8 @@ class Jvm:
             except LeafeError:
                 raise
             except (Py4JError, OSError) as error:
+                if not isinstance(error, Py4JJavaError):  # else the connection is well
+                    _close_failed(error)
                 # The connection ends a moment before the process does.
                 if isinstance(error, Py4JJavaError) or self._runs_on():
                     said = str(error).partition("\n\tat ")[0]  # without Java's stack
@@ -106,7 +110,8 @@ class Jvm:
                 raise self._lost(doing) from error
             except Exception as error:
                 raise EnvError(f"{self._name} failed while {doing}: {type(error).__name__}: {error}") from error
-            except BaseException:  # interrupted: what is under way in there would disturb the next call
+            except BaseException as error:  # interrupted: what is under way in there would disturb the next call
+                _close_failed(error)
                 self._stop()
                 raise
 
@@ -207,6 +212,18 @@ class Jvm:
             assert self._process.stdin is not None
             self._process.stdin.close()
         self._process, self._lock, self.started = None, threading.RLock(), self.started + 1
+
+
+def _close_failed(error: BaseException | None) -> None:
+    """Close the connections in which this was raised: py4j forgets them, and they would be warned of when collected."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            connection: Any = frame.f_locals.get("self")
+            if isinstance(getattr(connection, "socket", None), socket.socket):
+                for held in ("stream", "socket"):
+                    with contextlib.suppress(Exception):  # it is broken already, or was not opened
+                        getattr(connection, held).close()
+        error = error.__context__
 
 
 def _finish(process: "subprocess.Popen[bytes]", folder: Path) -> None:

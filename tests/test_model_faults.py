@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
@@ -15,6 +15,7 @@ from langgraph.types import RetryPolicy
 from servers import AT_ONCE, Server, squares
 from worlds import PIT, Recorder, forest, is_reflection, pit_reply, wandering_reply
 
+from leafe_graph.agent.context import Outage
 from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.agent.retries import RETRY, pause, transient
 from leafe_graph.budget import Budget
@@ -347,3 +348,26 @@ def test_impossible_settings_are_refused(bad: Any) -> None:
     """Before anything is played."""
     with pytest.raises(ConfigError, match=r"expected"):
         create_leafe_agent(ScriptedModel(reply=["up"]), env=GridWorld, **bad)
+
+
+def test_a_few_calls_that_fail_beside_others_are_no_outage() -> None:
+    """It is looked for where a branch has ended: what has answered since counts; once found, it stays."""
+    outage, last = Outage(2), ValueError("second")
+    outage.failed(ValueError("first"))
+    outage.failed(last)
+    outage.answered()
+    outage.look()
+    assert outage.error is None
+    outage.failed(ValueError("first"))
+    outage.failed(last)
+    outage.look()
+    outage.answered()
+    assert outage.error is last
+
+
+def test_a_model_that_has_nothing_more_to_say_ends_its_branch() -> None:
+    """LangChain's fake models raise StopIteration then, which no coroutine could: it is told as it is."""
+    model = GenericFakeChatModel(messages=iter([AIMessage("up")]))
+    agent = create_leafe_agent(model, env=GridWorld, max_turns=4, max_rewinds=0, timeout=None)
+    state = agent.invoke({"task": PIT})
+    assert (state["end"], state["error"], len(state["turns"])) == ("model_error", "StopIteration: ", 1)
