@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError
 
+T = TypeVar("T")
+
 
 def see_this_folder() -> None:
     """Let modules of the folder that one stands in be imported, as ``python -m`` does."""
@@ -26,9 +28,6 @@ def _found(path: str, what: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{what} {path!r} cannot be found ({error}); expected MODULE:ATTRIBUTE") from error
-
-
-T = TypeVar("T")
 
 
 class Named(Generic[T]):

@@ -227,7 +227,7 @@ def _dressed(call: Any, function: Callable[..., Any], model: Any, signature: ins
 
 def _type(field: FieldInfo) -> Any:
     """A field's type as a signature shows it."""
-    return next((mark.kind for mark in field.metadata if isinstance(mark, Live)), field.annotation)  # type: ignore
+    return next((mark.kind for mark in field.metadata if isinstance(mark, Live)), field.annotation)  # type: ignore[misc]
 
 
 def _told(error: "ErrorDetails") -> str:

@@ -181,6 +181,7 @@ def test_a_prompts_class_of_ones_own_is_exported_with_its_texts(tmp_path: Path) 
         export(run, prompts=Polite())
     with pytest.raises(ConfigError, match=r"texts that Prompts does not have \(hint\)"):
         export(run)
+    assert export(run, prompts=Prompts(), other_texts=True).rehearsal == 1  # it was told to
 
 
 def test_prompts_that_were_edited_since_are_rendered_as_they_were(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def export(
         raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
     settings = folder.settings
     shown = settings.history if history == "run" else history
-    played = _played(folder, prompts)
+    played = as_played(folder, prompts or Prompts(), known=other_texts)
     if prompts is not None and not other_texts:
         _refuse_other_texts(folder, prompts, played)
     prompts = prompts or played
@@ -80,15 +80,20 @@ def export(
     return summary
 
 
-def _played(run: RunFolder, given: Prompts | None) -> Prompts:
-    """The prompts as the policy was run with them: of the class that is given, with the texts that the run kept."""
-    texts: Any = run.settings.texts
-    if unknown := sorted(texts.keys() - (given or Prompts()).texts.keys()):
+def as_played(run: RunFolder, prompts: Prompts, *, known: bool = False) -> Prompts:
+    """The prompts with the texts that the run kept, as the policy was run with them.
+
+    ``known``: only those texts that they have; else a ConfigError names what they lack.
+    """
+    kept: Any = run.settings.texts
+    if known:
+        kept = {name: text for name, text in kept.items() if name in prompts.texts}
+    if lacking := sorted(kept.keys() - prompts.texts.keys()):
         raise ConfigError(
-            f"{run.folder} was played with texts that {type(given or Prompts()).__name__} does not have "
-            f"({', '.join(unknown)}): give the prompts that it was played with"
+            f"{run.folder} was played with texts that {type(prompts).__name__} does not have "
+            f"({', '.join(lacking)}): give the prompts that it was played with"
         )
-    return replace(given or Prompts(), **texts)
+    return replace(prompts, **kept)
 
 
 def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None:

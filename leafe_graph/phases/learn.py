@@ -3,16 +3,14 @@
 import logging
 import os
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
 from ..dataset.demonstrate import demonstrate
 from ..dataset.examples import Summary
-from ..dataset.export import export, write_jsonl
+from ..dataset.export import as_played, export, write_jsonl
 from ..envs.catalog import expert
 from ..errors import ConfigError, LeafeError
 from ..files import save_json
@@ -76,10 +74,7 @@ def _played(run: RunFolder) -> Prompts | None:
             raise
         log.warning("%s; the rows are rendered with the texts that the run kept", error)
         return None
-    if found is None or settings.texts.keys() - found.texts.keys():
-        return found
-    kept: Any = settings.texts
-    return replace(found, **kept)
+    return None if found is None else as_played(run, found)
 
 
 def run_train(config: TrainConfig) -> TrainResult:
