@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from leafe_graph.env import TextEnv
 from leafe_graph.env.common import Split
 from leafe_graph.env.gymnasium_adapter import registered
-from leafe_graph.errors import ConfigError, MissingDependency
+from leafe_graph.errors import ConfigError, MissingDependency, install
 from leafe_graph.importing import attribute, see_this_folder
 from leafe_graph.settings import MAX_TURNS
 from leafe_graph.types import Task
@@ -75,7 +75,7 @@ class EnvInfo:
         """The commands that install everything it needs; empty where nothing is needed."""
         packages = " ".join(filter(None, [*(self.programs or {}).values(), self.to_build]))
         commands = [f"apt-get install {packages}"] if packages else []
-        return " && ".join([*commands, *([f'pip install "leafe-graph[{self.extra}]"'] if self.extra else [])])
+        return " && ".join([*commands, *([install(self.extra)] if self.extra else [])])
 
     def require(self) -> None:
         """See that it can run here.

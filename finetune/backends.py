@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from leafe_graph.errors import ConfigError, MissingDependency
+from leafe_graph.errors import ConfigError, MissingDependency, install
 from leafe_graph.models.folders import needs_train_extra
 
 from .config import TrainConfig
@@ -27,7 +27,7 @@ def load(config: TrainConfig, folder: str, device: Any) -> tuple[Any, str]:
             raise MissingDependency(
                 f"Unsloth cannot be used: {reason}", extra="unsloth", needed_for='backend="unsloth"'
             )
-        log.info("training with plain PEFT: %s", reason)
+        log.info("training with plain PEFT; Unsloth cannot be used: %s", reason)
     return _peft(config, folder, device), "peft"
 
 
@@ -46,7 +46,7 @@ def _import_unsloth() -> str | None:
     if processes() > 1:
         return f"it trains in one process, {processes()} were launched"
     if find_spec("unsloth") is None:
-        return 'it is not installed: pip install "leafe-graph[unsloth]"'
+        return f"it is not installed: {install('unsloth')}"
     if early := [name for name in ("trl", "transformers", "peft") if name in sys.modules]:
         return f"{', '.join(early)} was imported before it and would go unpatched: train in a fresh process"
     os.environ.setdefault("UNSLOTH_RETURN_LOGITS", "1")  # the loss is ours, from logits

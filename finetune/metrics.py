@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leafe_graph.errors import install
 from leafe_graph.files import replace_file
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def plot(out: Path, terms: Mapping[str, str]) -> Path | None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        log.info('no loss curve drawn: matplotlib is not installed (pip install "leafe-graph[train]")')
+        log.info("no loss curve drawn: matplotlib is not installed (%s)", install("train"))
         return None
 
     records = read_metrics(out / "metrics.jsonl")

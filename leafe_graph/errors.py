@@ -20,6 +20,28 @@ Every child also inherits the standard type it stands for, keeps its data as att
 from typing import Any
 
 
+def install(extra: str) -> str:
+    """The command that adds an extra, from where this package was installed: a clone, a Git address, a file, an index.
+
+    Installers write that down in ``direct_url.json`` (PEP 610), and nothing where it came from an index.
+    """
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.request import url2pathname
+
+    try:
+        written = json.loads(distribution("leafe-graph").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # its folder was put on the path
+        return f'pip install ".[{extra}]"  # in the clone'
+    url, folder = written.get("url", ""), written.get("dir_info")
+    if folder is not None:
+        editable = "-e " if folder.get("editable") else ""
+        return f'pip install {editable}"{url2pathname(url.removeprefix("file://"))}[{extra}]"'
+    if version := written.get("vcs_info"):
+        url = f"{version['vcs']}+{url}@{version['commit_id']}"
+    return f'pip install "leafe-graph[{extra}]{url and " @ " + url}"'
+
+
 class LeafeError(Exception):
     """Root of all errors of this package; keyword arguments become attributes and survive pickling."""
 
@@ -43,7 +65,7 @@ class MissingDependency(LeafeError, ImportError):
     """An optional package is needed; ``extra`` names what to install."""
 
     def __init__(self, message: str = "", *, extra: str = "", needed_for: str = "", **data: Any) -> None:
-        text = message or f'{needed_for} needs packages that are not installed: pip install "leafe-graph[{extra}]"'
+        text = message or f"{needed_for} needs packages that are not installed: {install(extra)}"
         super().__init__(text, extra=extra, needed_for=needed_for, **data)
 
 

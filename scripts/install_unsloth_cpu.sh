@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with Unsloth and its CPU back end, on top of one that has leafe-graph[train]: its packages
 # are seen through a .pth file, so nothing is installed twice and nothing in it is changed.
-# On a GPU, `pip install "leafe-graph[unsloth]"` is the way: Unsloth then wants Triton and xformers too.
+# On a GPU, `pip install ".[unsloth]"` is the way: Unsloth then wants Triton and xformers too.
 #
 #   scripts/install_unsloth_cpu.sh VENV      PYTHON=.venv/bin/python for the environment below it
 #   VENV/bin/python -m leafe_graph train … --backend unsloth

@@ -110,7 +110,7 @@ def postgres_server() -> Iterator[postgres.Server]:
     if "LEAFE_NEEDS_POSTGRES" not in os.environ:
         if binaries is None:
             pytest.skip(postgres.MISSING)
-        pytest.importorskip("psycopg", reason='pip install "leafe-graph[postgres]"')
+        pytest.importorskip("psycopg", reason='pip install ".[postgres]"')
     assert binaries is not None, postgres.MISSING
     with postgres.server(binaries) as server:
         yield server

@@ -12,7 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from servers import AT_ONCE, Server
 from worlds import PIT
 
-pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
+pytest.importorskip("langchain_openai", reason='these tests need pip install ".[openai]"')
 
 from leafe_graph.agent.retries import transient
 from leafe_graph.exploration.explore import explore

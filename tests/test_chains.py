@@ -90,7 +90,7 @@ def test_a_chain_has_the_loss_and_gradient_of_its_rows(tiny_model_path: Path) ->
 
 def test_training_on_whole_histories_runs_them_once(tiny_model_path: Path, tmp_path: Path) -> None:
     """The trainer's loss is that of the rows, at the tokens of the longest one."""
-    pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+    pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
     turns = [("a b", "up"), ("c d", "left"), ("e", "down down"), ("f g h", "right")]
     history: list[Message] = []
     rows = []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("transformers", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+pytest.importorskip("transformers", reason='the trainer is not installed: pip install ".[train]"')
 
 from families import CONTROLS, FAMILIES, end, tokenizer
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage

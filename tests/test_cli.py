@@ -17,6 +17,7 @@ from worlds import forest
 from leafe_graph import ConfigError, RunFolder, RunFolderError
 from leafe_graph.cli.main import main
 from leafe_graph.envs.sokoban import tasks
+from leafe_graph.errors import install
 from leafe_graph.testing import ScriptedModel, random_reply
 
 HERE = Path(__file__).parent
@@ -324,6 +325,6 @@ def test_envs_names_what_is_missing_and_the_command(
     monkeypatch.setattr(EnvInfo, "missing", lambda world: ["java"] if world.name == "scienceworld" else [])
     assert main(["envs"]) == 0
     out = capsys.readouterr().out
-    command = 'apt-get install openjdk-17-jre-headless && pip install "leafe-graph[scienceworld]"'
+    command = f"apt-get install openjdk-17-jre-headless && {install('scienceworld')}"
     assert out.splitlines()[-1] == f"scienceworld: {command}"
     assert "sokoban" in out and "ready" in out

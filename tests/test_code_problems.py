@@ -154,7 +154,7 @@ def test_feedback_on_functions(tmp_path: Path) -> None:
 
 def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
     """JSONL, compressed and Parquet; from any row."""
-    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install "leafe-graph[codecontests]"')
+    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[codecontests]"')
     import pyarrow
 
     rows = [{**SUM, "name": f"sum {i}"} for i in range(5)]

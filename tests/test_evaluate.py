@@ -203,7 +203,7 @@ def test_tables_show_every_policy_and_k() -> None:
 
 def test_a_plot_is_drawn_or_the_extra_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PNG with matplotlib; without it an error that says what to install."""
-    pytest.importorskip("matplotlib", reason='pip install "leafe-graph[report]"')
+    pytest.importorskip("matplotlib", reason='pip install ".[report]"')
     file = plot(correlated(), tmp_path / "plots" / "curve.png")
     assert file.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

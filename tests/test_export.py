@@ -15,7 +15,7 @@ from trees import branch, run_folder, turn
 from leafe_graph.dataset.examples import examples
 from leafe_graph.dataset.export import export
 from leafe_graph.dataset.leaks import LEAK_RUN
-from leafe_graph.errors import ConfigError
+from leafe_graph.errors import ConfigError, install
 from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
@@ -321,7 +321,7 @@ def test_runs_of_the_constants_length_leak_and_shorter_ones_do_not(start: int, l
 
 def test_an_export_loads_as_a_hugging_face_dataset(tmp_path: Path) -> None:
     """The folder, the Parquet file and the JSONL file all load, with the same rows."""
-    datasets = pytest.importorskip("datasets", reason='pip install "leafe-graph[train]"')
+    datasets = pytest.importorskip("datasets", reason='pip install ".[train]"')
     run = run_folder(tmp_path / "run", lost_and_recovered())
     summary = export(run)
     out = tmp_path / "run" / "examples"
@@ -340,7 +340,7 @@ def test_an_export_loads_as_a_hugging_face_dataset(tmp_path: Path) -> None:
 
 def test_columns_are_the_same_without_token_ids_and_without_rows(tmp_path: Path) -> None:
     """The schema is fixed, so exports of different runs can be concatenated."""
-    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install "leafe-graph[train]"')
+    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[train]"')
     export(run_folder(tmp_path / "a", lost_and_recovered()))
     export(run_folder(tmp_path / "b", []))
     schemas = [parquet.read_schema(tmp_path / run / "examples" / "examples.parquet") for run in "ab"]
@@ -355,7 +355,7 @@ def test_without_pyarrow_the_jsonl_is_written_and_the_extra_named(tmp_path: Path
     (tmp_path / "examples" / "examples.parquet").write_text("old")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     summary = export(run)
-    assert "leafe-graph[train]" in str(summary)
+    assert install("train") in str(summary)
     assert not (tmp_path / "examples" / "examples.parquet").exists()
     assert "path: examples.jsonl" in (tmp_path / "examples" / "README.md").read_text()
     assert len((tmp_path / "examples" / "examples.jsonl").read_text().splitlines()) == 4

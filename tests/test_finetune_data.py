@@ -18,7 +18,7 @@ from leafe_graph.finetune.tokens import (
     tokenize,
 )
 
-pytest.importorskip("transformers", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+pytest.importorskip("transformers", reason='the trainer is not installed: pip install ".[train]"')
 
 
 @pytest.fixture(scope="module")

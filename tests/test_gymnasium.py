@@ -19,7 +19,7 @@ from leafe_graph.testing import GridWorld, check_env, grid_tasks
 from leafe_graph.types import Task
 
 if not os.environ.get("LEAFE_NEEDS_WORLDS"):
-    pytest.importorskip("gymnasium", reason='pip install "leafe-graph[gymnasium]"')
+    pytest.importorskip("gymnasium", reason='pip install ".[gymnasium]"')
 gym = import_module("gymnasium")
 
 MOVES = ["up", "down", "left", "right"]

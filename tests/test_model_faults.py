@@ -27,7 +27,7 @@ from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, gri
 from leafe_graph.tree.branches import played
 from leafe_graph.tree.run_folder import RunFolder
 
-pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
+pytest.importorskip("langchain_openai", reason='these tests need pip install ".[openai]"')
 
 RETRIED = [429, 500, 503, 408, "silence", "torn"]
 ENDING = [400, 401, 404, "garbage", "html", "null"]

@@ -20,8 +20,8 @@ from leafe_graph.finetune.objectives.leafe import Leafe
 from leafe_graph.finetune.tokens import TokenRow, read_examples, tokenize
 from leafe_graph.finetune.train import train
 
-torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
-pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install ".[train]"')
+pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
 
 KINDS = st.lists(st.sampled_from(["counterfactual", "rehearsal"]), min_size=1, max_size=60)
 

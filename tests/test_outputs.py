@@ -23,8 +23,8 @@ from leafe_graph.finetune.gguf import INSTALL, SCRIPT
 from leafe_graph.finetune.hub import check_hub, push
 from leafe_graph.finetune.train import train
 
-torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
-pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install ".[train]"')
+pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_llama_cpps_converter_makes_the_same_model(tmp_path: Path) -> None:
     """The real one on a random Llama with SmolLM2's tokenizer: read back, its logits are the merged model's."""
     if "LLAMA_CPP" not in os.environ:
         pytest.skip(f"LLAMA_CPP names no checkout of llama.cpp. To install it:\n{INSTALL}")
-    pytest.importorskip("gguf", reason='pip install "leafe-graph[hf]"')
+    pytest.importorskip("gguf", reason='pip install ".[hf]"')
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from leafe_graph.models.embedded import embedded_model_path

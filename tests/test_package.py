@@ -1,14 +1,18 @@
 """The built wheel holds what it should and works without the optional packages."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+
+from leafe_graph.errors import install
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"leafe_graph": "leafe_graph", "envs": "leafe_graph/envs", "finetune": "leafe_graph/finetune"}
@@ -119,7 +123,12 @@ except leafe_graph.MissingDependency as error: print(error)
     file, end, error = out.splitlines()
     assert Path(file).is_relative_to(installed)
     assert end == "success"
-    assert error.endswith('pip install "leafe-graph[train]"')
+    command = re.fullmatch(
+        r'training needs .* not installed: pip install "(leafe-graph\[train\] @ file://.+\.whl)"', error
+    )
+    assert command, error
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", command[1]]
+    assert "Would install leafe-graph" in subprocess.run(pip, check=True, capture_output=True, text=True).stdout
 
 
 def test_installed_command_answers(installed: Path) -> None:
@@ -129,9 +138,63 @@ def test_installed_command_answers(installed: Path) -> None:
     assert "usage: leafe" in run(installed, "from leafe_graph.cli import main\nmain(['--help'])")
 
 
-def test_every_extra_that_an_error_names_exists() -> None:
-    """``pip install "leafe-graph[…]"`` in a message leads somewhere."""
+SOURCES = "\n".join(file.read_text(encoding="utf-8") for name in PACKAGES for file in (ROOT / name).rglob("*.py"))
+PAGES = "\n".join(
+    file.read_text(encoding="utf-8")
+    for pattern in ("*.md", "docs/*.md", "examples/**/*.[py][ya]*", "scripts/*", "tests/*.py", "Makefile")
+    for file in ROOT.glob(pattern)
+    if file != Path(__file__)
+)
+COMMIT = "0123456789012345678901234567890123456789"
+
+
+@pytest.mark.parametrize(
+    ("written", "command"),
+    [
+        ({"url": "file:///a%20b/clone", "dir_info": {"editable": True}}, 'pip install -e "/a b/clone[hf]"'),
+        ({"url": "file:///clone", "dir_info": {}}, 'pip install "/clone[hf]"'),
+        (
+            {"url": "https://h/x.git", "vcs_info": {"vcs": "git", "commit_id": COMMIT}},
+            f'pip install "leafe-graph[hf] @ git+https://h/x.git@{COMMIT}"',
+        ),
+        ({"url": "https://h/x.whl", "archive_info": {}}, 'pip install "leafe-graph[hf] @ https://h/x.whl"'),
+        (None, 'pip install "leafe-graph[hf]"'),
+    ],
+)
+def test_extras_are_installed_from_where_the_package_came(
+    written: dict[str, object] | None, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone, a Git address, a file, or an index: what pip wrote down about it (PEP 610)."""
+    told = None if written is None else json.dumps(written)
+    monkeypatch.setattr("importlib.metadata.Distribution.read_text", lambda self, name: told)
+    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: told)
+    assert install("hf") == command
+
+
+def test_extras_are_installed_from_the_clone_that_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was installed at all."""
+
+    def none(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", none)
+    assert install("hf") == 'pip install ".[hf]"  # in the clone'
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    """In an error, in the documentation, in an example, in a test that is skipped."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    sources = [file.read_text(encoding="utf-8") for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
-    named = set(re.findall(r'MissingDependency\([^)]*?extra="(\w+)"', "\n".join(sources)))
-    assert named and named <= extras.keys()
+    named = re.findall(r'MissingDependency\([^)]*?extra="([\w-]+)"|\binstall\([\'"]([\w-]+)[\'"]\)', SOURCES)
+    told = re.findall(r'pip install (?:-e )?"\.\[([^]]+)\]', PAGES)
+    assert named and told
+    assert {name for pair in named for name in pair if name} | {n for names in told for n in names.split(",")} <= {
+        *extras
+    }
+
+
+def test_nobody_is_sent_to_an_index_that_has_no_such_package() -> None:
+    """Pages say what works in a clone, and code asks `install`, which knows where the package came from."""
+    assert 'pip install "leafe-graph' not in PAGES
+    assert re.findall(r'pip install "leafe-graph.*', SOURCES) == [
+        'pip install "leafe-graph[{extra}]{url and " @ " + url}"\''
+    ]

@@ -13,8 +13,8 @@ from leafe_graph.finetune import TrainConfig, parallel
 from leafe_graph.finetune.train import train
 from leafe_graph.phases.learn import run_train_apart as _train
 
-pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
-pytest.importorskip("accelerate", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+pytest.importorskip("torch", reason='the trainer is not installed: pip install ".[train]"')
+pytest.importorskip("accelerate", reason='the trainer is not installed: pip install ".[train]"')
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "multi_gpu.yaml"
 

@@ -15,7 +15,7 @@ def test_python_blocks_run_as_printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One after the other, like a reader's session; ``print(…)  # text`` prints that text."""
-    pytest.importorskip("langgraph.checkpoint.sqlite", reason='pip install "leafe-graph[sqlite]"')
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason='pip install ".[sqlite]"')
     monkeypatch.chdir(tmp_path)
     session: dict[str, Any] = {"__name__": "readme"}
     for number, block in enumerate(BLOCKS):

@@ -85,7 +85,7 @@ def test_sizes_give_the_published_numbers_of_parameters(model: str, published: f
 
 def test_sizes_of_a_folder_are_those_of_its_weights(tiny_model_path: Path, tmp_path: Path) -> None:
     """The base's but for the norms, and the adapter's as PEFT makes it."""
-    peft = pytest.importorskip("peft", reason='pip install "leafe-graph[train]"')
+    peft = pytest.importorskip("peft", reason='pip install ".[train]"')
     from transformers import AutoModelForCausalLM
 
     size = shape(f"local:{tiny_model_path}")

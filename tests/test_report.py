@@ -87,7 +87,7 @@ def test_the_chosen_tree_failed_was_rewound_and_then_solved(tmp_path: Path) -> N
 
 def test_a_report_is_one_file_with_escaped_text_and_curves(tmp_path: Path) -> None:
     """Summary, trees and evaluations, nothing loaded from elsewhere."""
-    pytest.importorskip("matplotlib", reason='pip install "leafe-graph[report]"')
+    pytest.importorskip("matplotlib", reason='pip install ".[report]"')
     tree = recovered(experience=NASTY)
     tree[0]["task"]["instruction"] = "<script>alert(2)</script>"
     judged = Result(policy="<base>", n=2, tasks=[TaskResult(task_id="t", n=2, c=1), TaskResult(task_id="u", n=2, c=0)])

@@ -124,7 +124,7 @@ def test_each_round_explores_fresh_tasks_with_the_last_adapter(phases: Phases) -
 
 def test_the_best_adapter_is_uploaded(phases: Phases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, at the end, with what it did on the held-out tasks in its card; also if that is asked for later."""
-    hub = pytest.importorskip("huggingface_hub", reason='pip install "leafe-graph[train]"')
+    hub = pytest.importorskip("huggingface_hub", reason='pip install ".[train]"')
     phases.solved = [4, 5, 6, 5]
     phases.rows = [2] * 4
     uploaded: list[Any] = []
@@ -151,7 +151,7 @@ def test_the_best_adapter_is_uploaded(phases: Phases, monkeypatch: pytest.Monkey
 
 def test_the_curve_is_drawn(tmp_path: Path) -> None:
     """A line for each k, over the rounds."""
-    pytest.importorskip("matplotlib", reason='pip install "leafe-graph[report]"')
+    pytest.importorskip("matplotlib", reason='pip install ".[report]"')
     estimates = [{"k": k, "mean": 0.5, "low": 0.4, "high": 0.6} for k in (1, 8)]
     summary._plot([{"round": n, "pass_at_k": estimates} for n in range(3)], tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().count("<!-- Pass@") == 2

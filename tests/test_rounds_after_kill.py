@@ -11,7 +11,7 @@ from typing import Any
 import killed_rounds
 import pytest
 
-pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
 
 KILLS = 10
 

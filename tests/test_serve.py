@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(PYTHON is None, reason="needs vLLM, named by LEAFE_VLLM_PYTHON: make serve-test"),
 ]
 for module in ("torch", "peft", "langchain_openai"):
-    pytest.importorskip(module, reason='pip install "leafe-graph[train,openai]"')
+    pytest.importorskip(module, reason='pip install ".[train,openai]"')
 
 MODEL = "local:smollm2-135m"
 PATIENCE = 1800.0

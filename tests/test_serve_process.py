@@ -21,7 +21,7 @@ from leafe_graph.cli.serve import Serve
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
 from leafe_graph.serve import ServeConfig, ServeSection, VllmServer
 
-pytestmark = pytest.mark.skipif(find_spec("langchain_openai") is None, reason='pip install "leafe-graph[openai]"')
+pytestmark = pytest.mark.skipif(find_spec("langchain_openai") is None, reason='pip install ".[openai]"')
 
 PATIENCE = 60.0
 

@@ -20,8 +20,8 @@ from leafe_graph.finetune.rows import read_examples, split_tasks
 from leafe_graph.finetune.train import learning_rate, train
 from leafe_graph.types import ExampleKind
 
-torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install "leafe-graph[train]"')
-pytest.importorskip("peft", reason='the trainer is not installed: pip install "leafe-graph[train]"')
+torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install ".[train]"')
+pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
 
 
 @pytest.fixture

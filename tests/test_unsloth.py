@@ -23,8 +23,8 @@ pytestmark = [
     pytest.mark.embedded,
     pytest.mark.skipif(PYTHON is None, reason="needs Unsloth, named by LEAFE_UNSLOTH_PYTHON: make unsloth-test"),
 ]
-torch = pytest.importorskip("torch", reason='pip install "leafe-graph[train]"')
-pytest.importorskip("peft", reason='pip install "leafe-graph[train]"')
+torch = pytest.importorskip("torch", reason='pip install ".[train]"')
+pytest.importorskip("peft", reason='pip install ".[train]"')
 
 STEPS = 8
 

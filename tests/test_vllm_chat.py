@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from servers import PROMPT_IDS, REPLY_IDS, Server
 from worlds import PIT
 
-pytest.importorskip("langchain_openai", reason='these tests need pip install "leafe-graph[openai]"')
+pytest.importorskip("langchain_openai", reason='these tests need pip install ".[openai]"')
 
 from leafe_graph.dataset.examples import examples
 from leafe_graph.exploration.explore import explore

@@ -80,8 +80,6 @@ def test_what_is_missing_is_named_with_the_command() -> None:
     """The error of an environment that is not installed says how to install it."""
     world = ENVS["scienceworld"]
     lacking = type(world)(name="x", env="x:X", about="", extra="x", modules=("no_such_module",), programs={"nope": "p"})
-    with pytest.raises(
-        MissingDependency, match=r'no_such_module, nope.*apt-get install p && pip install "leafe-graph\[x\]'
-    ):
+    with pytest.raises(MissingDependency, match=r"no_such_module, nope.*apt-get install p && pip install .*\[x\]"):
         lacking.require()
     assert ENVS["sokoban"].missing() == [] and ENVS["sokoban"].install == ""

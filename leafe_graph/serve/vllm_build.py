@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ConfigError, MissingDependency
-
-INSTALL = (
-    'vLLM was not found. On a GPU: pip install "leafe-graph[serve]", or vllm in an environment of its own. On a CPU: '
-    "scripts/install_vllm_cpu.sh VENV. Name the interpreter of another environment by python=, --python or the "
-    "variable LEAFE_VLLM_PYTHON=VENV/bin/python"
-)
+from ..errors import ConfigError, MissingDependency, install
 
 _PROBE = """
 import importlib.metadata, json, sys
@@ -71,7 +65,7 @@ def find_build(python: str | Path | None = None) -> Build:
     if python is None:
         python = sys.executable if find_spec("vllm") else os.environ.get("LEAFE_VLLM_PYTHON")
     if not python:
-        raise MissingDependency(INSTALL, extra="serve", needed_for="a vLLM server")
+        raise _not_found()
     try:
         done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -79,5 +73,15 @@ def find_build(python: str | Path | None = None) -> Build:
         raise ConfigError(f"{python} does not run as a Python interpreter: {said}") from error
     found = json.loads(done.stdout)
     if not found["found"]:
-        raise MissingDependency(f"{python}: {INSTALL}", extra="serve", needed_for="a vLLM server")
+        raise _not_found(f"{python}: ")
     return Build(str(python), Path(found["prefix"]), bool(found["cpu"]))
+
+
+def _not_found(where: str = "") -> MissingDependency:
+    return MissingDependency(
+        f"{where}vLLM was not found. On a GPU: {install('serve')}, or vllm in an environment of its own. On a CPU: "
+        "scripts/install_vllm_cpu.sh VENV. Name the interpreter of another environment by python=, --python or the "
+        "variable LEAFE_VLLM_PYTHON=VENV/bin/python",
+        extra="serve",
+        needed_for="a vLLM server",
+    )
