@@ -1,6 +1,7 @@
 """Rows of programming problems are read, checked and judged."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,86 @@ def test_apps_rows_are_read_as_their_authors_have_them(tmp_path: Path, caplog: p
         assert judge(function, program, default_sandbox()).passed
     assert not judge(function, "def first(x):\n    return 3", default_sandbox()).passed
     assert lines.public == (("a\nb", "a\nb\n"),)
+
+
+def test_outputs_are_compared_as_the_data_sets_own_testers_do(tmp_path: Path) -> None:
+    """CodeContests' ignores case and minds no way of writing a number, in public and hidden tests; APPS' minds case."""
+    tests = {"input": ["1", "2"], "output": ["YES 2\n", "NO 0.333333\n"]}
+    row: dict[str, Any] = {**SUM, "public_tests": tests, "private_tests": tests, "generated_tests": None}
+    row["solutions"] = {"language": [3], "solution": ["print(['yes 2.0', 'no 0.33333'][int(input()) - 1])"]}
+    assert reference(one(tmp_path, row), default_sandbox()) is not None
+    apps = {**ECHO, "input_output": {"inputs": ["1"], "outputs": ["YES 2"]}}
+    assert judge(one(tmp_path, apps), "print('YES 2.0')", default_sandbox()).passed
+    said = judge(one(tmp_path, apps), "print('yes 2.0')", default_sandbox()).feedback
+    assert said.startswith("Wrong answer")
+
+
+def test_inputs_have_the_line_ends_of_the_machine(tmp_path: Path) -> None:
+    """A program that compares whole lines is not wrong because a row was written on Windows."""
+    program = "print(len(input()), len(input()))"
+    tests = {"input": ["ab\r\nc\r\n"], "output": ["2 1\r\n"]}
+    row: dict[str, Any] = {**SUM, "public_tests": tests, "private_tests": tests, "generated_tests": None}
+    assert judge(one(tmp_path, row), program, default_sandbox()).passed
+    for inputs in (tests["input"], [["ab\r", "c\r\n"]]):
+        row = {**ECHO, "input_output": {"inputs": inputs, "outputs": tests["output"]}}
+        assert judge(one(tmp_path, row), program, default_sandbox()).passed
+
+
+BIG = 10**5000
+HUGE = f"1{'0' * 5000}"
+
+
+def test_integers_of_thousands_of_digits_are_read_and_judged(tmp_path: Path) -> None:
+    """In tests of functions, as JSON in a text or not, and the rows around are read as well; in feedback, too."""
+    path = tmp_path / "apps.jsonl"
+    held = f'{{"fn_name": "f", "inputs": [[{HUGE}], [-{HUGE}]], "outputs": [[{HUGE}], [-{HUGE}]]}}'
+    rows = [json.dumps(row) for row in (ECHO, {**TWICE, "id": "text", "input_output": held}, ECHO)]
+    rows.insert(2, f'{{"id": {HUGE}, "question": "f", "input_output": {held}}}')
+    path.write_text("\n".join(rows), encoding="utf-8")
+    found = list(read_problems(path))
+    assert len(found) == 4 and len({problem.digest for problem in found}) == 3
+    for problem in found[1:3]:
+        assert problem.public[0] == (([BIG], {}), [BIG])
+        assert judge(problem, "def f(x):\n    return int(str(x))", default_sandbox()).passed
+        said = judge(problem, "def f(x):\n    return [x, x + 1]", default_sandbox()).feedback
+        assert said.startswith(f"Wrong answer on public test 1 of 1.\nInput:\nf({hex(BIG)[:100]}")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("[" * 100 + "]" * 100, "values nested at most 90 deep"),
+        ("[" * 100_000 + "]" * 100_000, "expected JSON (nested too deep)"),
+        ("NaN", "a list of arguments for each input"),
+    ],
+)
+def test_a_row_with_values_that_no_program_can_be_given_is_named(tmp_path: Path, given: str, said: str) -> None:
+    """File, line and field; not a RecursionError while a program is judged."""
+    held = f'{{"fn_name": "f", "inputs": [{given}], "outputs": [1]}}'
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        one(tmp_path, {**TWICE, "input_output": held})
+    path = tmp_path / "nested.jsonl"
+    path.write_text(f'{{"input_output": {"[" * 100_000}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"nested\.jsonl, line 1: not JSON: nested too deep"):
+        list(read_problems(path))
+
+
+def test_a_program_may_answer_as_much_as_is_expected(tmp_path: Path) -> None:
+    """Whatever the limit on output is; what many calls of a function answer is not counted together."""
+    small = Sandbox(limits=Limits(output_bytes=100_000))
+    tests = {"input": ["100000\n"], "output": ["1\n" * 100_000]}
+    program = "print('1\\n' * int(input()))"
+    for public in (tests, {"input": [], "output": []}):
+        row = {**SUM, "public_tests": public, "private_tests": tests, "generated_tests": None}
+        assert judge(one(tmp_path, row), program, small).passed
+    assert judge(one(tmp_path, row), "while True: print(1)", small).feedback.startswith("Passed")
+    assert judge(one(tmp_path, {**row, "public_tests": tests}), "while True: print(1)", small).feedback.startswith(
+        "Out"
+    )
+    for counts in ([20_000] * 12, [1, 90_000]):
+        lists = [list(range(count)) for count in counts]
+        row = {**TWICE, "input_output": {"fn_name": "up", "inputs": [[count] for count in counts], "outputs": lists}}
+        assert judge(one(tmp_path, row), "def up(n):\n    return list(range(n))", small).passed
 
 
 def test_feedback_shows_the_first_public_test_that_fails(tmp_path: Path) -> None:

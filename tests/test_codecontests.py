@@ -44,11 +44,26 @@ def start(path: Path, **options: Any) -> tuple[CodeContestsEnv, str]:
         ("```python\nprint(1)\n", "print(1)\n"),
         ("  ```python\nprint('```')\n  ```", "print('```')\n"),
         ("", ""),
+        ("```python\nprint(1)\n```\nIt prints:\n```\n1\n```", "print(1)\n"),
+        ("```Python3\nprint(1)\n```\n```text\n1\n```\n```pytb\nx\n```", "print(1)\n"),
+        ("```cpp\nint\n```\n``` py\nprint(1)\n```\n```\n1\n```", "print(1)\n"),
     ],
 )
 def test_the_program_in_a_message(action: str, program: str) -> None:
-    """The last fenced block, closed or not; else the whole text."""
+    """The last fenced block, closed or not, in Python before others; else the whole text."""
     assert program_of(action) == program
+
+
+def test_an_example_after_the_function_is_not_the_program() -> None:
+    """Where a function is asked for, the last block that defines it counts."""
+    draft, better, use = (
+        "def f(x):\n    pass\n",
+        "class Solution:\n    def f(self, x):\n        return x\n",
+        "print(f(2))\n",
+    )
+    said = "".join(f"```python\n{code}```\n" for code in (draft, better, use))
+    assert program_of(said, "Solution().f") == program_of(said, "f") == better
+    assert program_of(said, "g") == program_of(said) == use
 
 
 def test_an_episode_goes_on_until_all_tests_pass(problems: Path) -> None:
@@ -134,6 +149,13 @@ def test_a_snapshot_is_exact(problems: Path) -> None:
     for bad in (b"", b"sokoban1", b"{}", b'{"codecontests": 2, "steps": 0, "end": "-"}'):
         with pytest.raises(EnvError, match="not a CodeContests snapshot"):
             env.restore(bad)
+
+
+def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    """Tasks that are made after the change are played; older ones, once they are not remembered, are refused."""
+    for text in ("first", "second"):
+        env, statement = start(written(tmp_path / "problems.jsonl", {**SUM, "description": text}))
+        assert statement == text and env.step(RIGHT)[4]["success"]
 
 
 def test_wrong_options_are_named(problems: Path) -> None:

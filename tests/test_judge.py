@@ -18,10 +18,18 @@ from leafe_graph.envs.sandbox.inside import Unreadable
         ("1e-9", "0.0"),
         ("YES", "YES"),
         ("", "\n"),
+        ("Yes no", "YES\nNo"),
+        ("3.0", "3"),
+        ("0.33333", "0.333333"),
+        ("2.000009", "2"),
+        ("1e9", "1000000000"),
+        ("1E9", "1e9"),
+        ("007 +5 -0", "7 5 0"),
+        ("9" * 5000, "+" + "9" * 5000),
     ],
 )
 def test_outputs_that_are_the_same(actual: str, expected: str) -> None:
-    """White space does not count; a number that is expected as a decimal may be near."""
+    """White space and capitals do not count; numbers may be near, however they are written."""
     assert same_output(actual, expected)
 
 
@@ -31,8 +39,13 @@ def test_outputs_that_are_the_same(actual: str, expected: str) -> None:
         ("1 2 3", "1 2"),
         ("1", "1 2"),
         ("12", "1 2"),
-        ("yes", "YES"),
-        ("3.0", "3"),  # a whole number is wanted
+        ("yes", "yess"),
+        ("2.00002", "2"),
+        ("1000001000.0", "1000000000"),  # one in a million, but a whole number is wanted
+        ("9007199254740993", "9007199254740992"),  # equal as floating-point numbers
+        ("9" * 5000, "9" * 4999 + "8"),
+        ("1e400", "1e500"),
+        ("infinity", "1e400"),
         ("1000001", "1000000"),
         ("0.334", "0.333"),
         ("nan", "0.0"),
@@ -46,6 +59,12 @@ def test_outputs_that_are_the_same(actual: str, expected: str) -> None:
 def test_outputs_that_differ(actual: str, expected: str) -> None:
     """Words and whole numbers must be equal, and nothing may be missing or too much."""
     assert not same_output(actual, expected)
+
+
+def test_case_counts_where_it_is_asked_for() -> None:
+    """As to APPS' tester; numbers are near all the same."""
+    assert not same_output("yes", "YES", any_case=False)
+    assert same_output("YES 1E1", "YES 10.0", any_case=False)
 
 
 @pytest.mark.parametrize(

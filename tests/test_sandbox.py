@@ -169,6 +169,14 @@ def test_plain_values_survive_the_wire(value: Any) -> None:
     assert again == value and repr(again) == repr(value)
 
 
+def test_integers_of_thousands_of_digits_survive_the_wire(sandbox: Sandbox) -> None:
+    """To a function and back, within other values, and as text."""
+    big = 10**5000
+    with sandbox.serve("def f(x):\n    return x, str(x[0]), {-x[0]: [x[0] + 1]}", "f") as session:
+        value, error = session.call([[big]])
+    assert error is None and value == ([big], "1" + "0" * 5000, {-big: [big + 1]})
+
+
 @pytest.mark.parametrize(
     "text",
     ['{"set": [[]]}', '{"a": 1, "b": 2}', "{}", '{"bytes": "x"}', '{"complex": 1}', f'{{"complex": [{10**400}, 0]}}'],
@@ -295,6 +303,35 @@ def test_limits_are_checked_and_widened() -> None:
         Limits(cpu_seconds=0)
     assert with_cpu(Limits(), 0.1).cpu_seconds == 1 and with_cpu(Limits(), 2.01).cpu_seconds == 3
     assert with_cpu(Limits(), 100).wall_seconds == 1000
+
+
+@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize(
+    ("program", "printed", "said", "code"),
+    [
+        ("print(1)\nexit()\nprint(2)", "1\n", "", 0),
+        ("print(1)\nquit(0)\nprint(2)", "1\n", "", 0),
+        ("print(1)\nexit('no luck')", "1\n", "no luck\n", 1),
+        ("quit(3)", "", "", 3),
+        ("import sys\nsys.exit('gone')", "", "gone\n", 1),
+        ("print(callable(help), copyright is not None, credits is not None, license is not None)", "True " * 4, "", 0),
+        ("x = 10 ** 5000\nprint(int(str(x)) == x)", "True", "", 0),
+        (
+            "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(512 * 1024 * 1024)\n"
+            "def f(n):\n    return max([n - 1], key=f) + 1 if n else 0\n"
+            "t = threading.Thread(target=lambda: print(f(20_000)))\nt.start()\nt.join()",
+            "20000",
+            "",
+            0,
+        ),
+        ("import resource\nresource.setrlimit(resource.RLIMIT_STACK, (2**28, -1))\nprint(1)", "1", "", 0),
+    ],
+)
+def test_programs_find_what_judges_give_them(weak: bool, program: str, printed: str, said: str, code: int) -> None:
+    """Names of Python's ``site``, integers of any length, large stacks: as where contests are judged."""
+    run = default_sandbox(weak=weak).run(program)
+    assert (run.stdout.split(), run.stderr, run.exit_code) == (printed.split(), said, code)
+    assert run.verdict == ("ok" if code == 0 else "runtime_error")
 
 
 def test_memory_is_limited_as_asked() -> None:

@@ -1,18 +1,33 @@
-"""Comparing what a program gave with what was expected, as judges of programming contests do."""
+"""Comparing what a program gave with what was expected, as the data sets' own testers and the contests' judges do."""
 
 import math
+import re
+from decimal import Decimal
 from typing import Any
 
 TOLERANCE = 1e-6
-"""Absolute or relative, whichever is more generous."""
+"""Of values that a function returns, and of outputs that are expected as a decimal: relative to what is expected."""
+OUTPUT_TOLERANCE = 1e-5
+"""Of numbers in outputs, absolute: that of CodeContests' tester (google-deepmind/code_contests, execution/)."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
-def same_output(actual: str, expected: str) -> bool:
-    """Whether two outputs agree token by token: white space between them does not count, numbers may be near.
+def same_output(actual: str, expected: str, *, any_case: bool = True) -> bool:
+    """Whether two outputs agree token by token; white space between them does not count.
 
-    A token counts as a floating-point number where the expected one is written as such ("0.50", "1e-3"); whole numbers
-    and words must be equal.
+    Two tokens agree if they are the same text, or two whole numbers of the same value, or if one is written with a
+    point or an exponent and they are less than 1e-5 apart; one part in a million will do where that is the expected
+    one, as the contests' own judges allow. "nan" and "inf" are words.
+
+    Args:
+        actual: what the program printed.
+        expected: what it should have.
+        any_case: take capital and small letters for the same, as CodeContests' tester does; APPS' minds them.
     """
+    if any_case:
+        actual, expected = actual.lower(), expected.lower()
     found, wanted = actual.split(), expected.split()
     return len(found) == len(wanted) and all(map(_same_token, found, wanted))
 
@@ -20,24 +35,13 @@ def same_output(actual: str, expected: str) -> bool:
 def _same_token(actual: str, expected: str) -> bool:
     if actual == expected:
         return True
-    if not any(sign in expected for sign in ".eE") or not _numeric(expected) or not _numeric(actual):
+    whole = _WHOLE.fullmatch(expected) is not None
+    if whole and _WHOLE.fullmatch(actual):
+        return Decimal(actual) == Decimal(expected)  # exact, and of any length
+    if not _DECIMAL.fullmatch(actual) or not _DECIMAL.fullmatch(expected):
         return False
-    return _near(float(actual), float(expected))
-
-
-def _numeric(token: str) -> bool:
-    """Written as a number; "nan", "inf" and "1_000" are words."""
-    if not all(character in "+-.eE0123456789" for character in token):
-        return False
-    try:
-        float(token)
-    except ValueError:
-        return False
-    return True
-
-
-def _near(actual: float, expected: float) -> bool:
-    return math.isclose(actual, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    wanted = float(expected)
+    return abs(float(actual) - wanted) < max(OUTPUT_TOLERANCE, 0 if whole else TOLERANCE * abs(wanted))
 
 
 def same_value(actual: Any, expected: Any) -> bool:
@@ -63,6 +67,6 @@ def same_value(actual: Any, expected: Any) -> bool:
 
 def _close(actual: float, expected: float) -> bool:
     try:
-        return _near(float(actual), float(expected))
+        return math.isclose(float(actual), float(expected), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     except OverflowError:  # an int that no float can hold
         return actual == expected

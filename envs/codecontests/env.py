@@ -38,13 +38,21 @@ INSTRUCTION = f"{GUIDE.role} {GUIDE.actions}"
 HORIZON = 3
 """Turns of an episode: the three programs of a rollout in RLEF on CodeContests (Gehring et al., arXiv 2410.02089)."""
 
-_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_PYTHON = re.compile(r"\s*(?:py|python)[\d.]*\b", re.IGNORECASE)
 
 
-def program_of(action: str) -> str:
-    """The program in a message: its last fenced block, else the whole text."""
+def program_of(action: str, entry_point: str | None = None) -> str:
+    """The program in a message: its last fenced block, else the whole text.
+
+    Blocks that are marked as Python go before others, which may show an input or an output; and where the problem asks
+    for a function, those that define it before an example of its use.
+    """
     blocks = _FENCE.findall(action)
-    return str(blocks[-1] if blocks else action)
+    marked = [code for mark, code in blocks if _PYTHON.match(mark)] or [code for _, code in blocks]
+    name = (entry_point or "").removeprefix("Solution().")
+    defining = [code for code in marked if name and re.search(rf"\bdef\s+{re.escape(name)}\b", code)]
+    return str([action, *marked, *defining][-1])
 
 
 class CodeContestsEnv:
@@ -52,10 +60,12 @@ class CodeContestsEnv:
 
     Description:
         A problem is told; the agent submits whole programs in Python. Each is run on the problem's public tests and, if
-        these pass, on the hidden ones. Outputs are compared token by token, floating-point numbers with a tolerance of
-        1e-6; values of functions likewise.
+        these pass, on the hidden ones. Outputs are compared token by token as CodeContests' own tester does: capital
+        and small letters are the same (not for APPS, whose tester minds them), and numbers that are less than 1e-5
+        apart, however they are written; whole numbers must be equal (`compare_outputs.same_output`). Values of
+        functions are compared with a tolerance of 1e-6.
     Action space:
-        Text: a message with a fenced code block (the last one counts), or a program (`program_of`).
+        Text: a message with a fenced code block (the last one in Python counts), or a program (`program_of`).
     Observation space:
         Text. At first the problem's statement; then what became of the program: the compile error, or the first public
         test that fails with input, expected and actual output or traceback (each at most 2,000 characters), or that a
@@ -122,7 +132,7 @@ class CodeContestsEnv:
         if self._end != "-":
             return self._answer("The episode is over.", False)
         self._steps += 1
-        program = program_of(action)
+        program = program_of(action, problem.entry_point)
         if not program.strip():
             feedback, ran = "No program was found in the answer.", False
         else:
@@ -269,19 +279,18 @@ _OPTIONS = ("source", "row", "id", "digest")
 
 
 @functools.lru_cache(maxsize=64)
-def _problem(source: str, row: int) -> Problem | None:
-    return find_problem(source, row)
+def _problem(source: str, row: int, id: str, digest: str) -> Problem:
+    problem = find_problem(source, row)
+    if problem is None or problem.digest != digest:
+        raise ConfigError(
+            f"{source}, line {row + 1}: not the problem {id!r} with digest {digest} any more: the file has changed "
+            "since the tasks were made; make them again"
+        )
+    return problem
 
 
 def _find(options: dict[str, Any]) -> Problem:
     """The problem that a task's options name."""
     if sorted(options) != sorted(_OPTIONS) or not isinstance(options["row"], int) or options["row"] < 0:
         raise ConfigError(f"options {options!r}: expected {', '.join(_OPTIONS)}, as tasks() gives them")
-    problem = _problem(str(options["source"]), options["row"])
-    if problem is None or problem.digest != options["digest"]:
-        _problem.cache_clear()
-        raise ConfigError(
-            f"{options['source']}, line {options['row'] + 1}: not the problem {options['id']!r} with digest "
-            f"{options['digest']} any more: the file has changed since the tasks were made; make them again"
-        )
-    return problem
+    return _problem(str(options["source"]), options["row"], str(options["id"]), str(options["digest"]))

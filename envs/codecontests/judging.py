@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from leafe_graph.errors import EnvError
 
 from ..sandbox import Limits, Run, Sandbox, Session
-from ..sandbox.process import with_cpu
+from ..sandbox.inside import encode
+from ..sandbox.process import shown, with_cpu, with_output
 from .compare_outputs import same_output, same_value
 from .problems import Problem
 
@@ -35,13 +36,21 @@ def judge(problem: Problem, program: str, sandbox: Sandbox, *, time_factor: floa
 
     ``time_factor``: a Python program may take so many times the problem's own limit, which is meant for compiled ones.
     """
-    limits = sandbox.limits
+    limits = with_output(sandbox.limits, _longest_answer(problem))
     if problem.cpu_seconds is not None:
         limits = with_cpu(limits, problem.cpu_seconds * time_factor)
     if problem.entry_point is None:
         return _judge_output(problem, program, sandbox, limits)
     with sandbox.serve(program, problem.entry_point, prelude=problem.prelude, limits=limits) as session:
         return _judge_function(problem, problem.entry_point, session, sandbox)
+
+
+def _longest_answer(problem: Problem) -> int:
+    """Bytes that the longest answer takes which the tests expect."""
+    expected = [test.expected for test in (*problem.public, *problem.hidden)]
+    if problem.entry_point is not None:
+        return max((len(encode(value)) for value in expected), default=0)
+    return max((len(text.encode(errors="replace")) for text in expected), default=0)
 
 
 _HIDDEN_FAILED = Judgement(False, "Passed the public tests, failed a hidden test.", True, hidden_failed=True)
@@ -61,18 +70,18 @@ def _judge_output(problem: Problem, program: str, sandbox: Sandbox, limits: Limi
         if run.verdict == "compile_error":
             return _ended(run, "")
         where = _where(number, problem)
-        shown = _shown(test.input, test.expected)
+        told = _shown(test.input, test.expected)
         if run.verdict != "ok":
-            return _ended(run, where, shown)
-        if not same_output(run.stdout, test.expected):
-            return Judgement(False, f"Wrong answer{where}.\n{shown}\nActual output:\n{clip(run.stdout)}", True)
+            return _ended(run, where, told)
+        if not same_output(run.stdout, test.expected, any_case=problem.any_case):
+            return Judgement(False, f"Wrong answer{where}.\n{told}\nActual output:\n{clip(run.stdout)}", True)
     for number, test in enumerate(problem.hidden):
         run = sandbox.run(program, test.input, limits=limits)
         if run.verdict == "compile_error" and number == 0 and not problem.public:
             return _ended(run, "")
         if run.by_clock:
             return _HIDDEN_FAILED._replace(by_clock=True)
-        if run.verdict != "ok" or not same_output(run.stdout, test.expected):
+        if run.verdict != "ok" or not same_output(run.stdout, test.expected, any_case=problem.any_case):
             return _HIDDEN_FAILED
     return Judgement(True, ALL_PASSED, True)
 
@@ -83,15 +92,15 @@ def _judge_function(problem: Problem, entry_point: str, session: Session, sandbo
     try:
         for number, test in enumerate(problem.public, start=1):
             where = _where(number, problem)
-            shown = _shown(f"{entry_point}({test.input})", repr(test.expected))
+            told = _shown(f"{entry_point}({test.input})", shown(test.expected))
             try:
                 value, error = session.call(*test.input)
             except EOFError:
-                return _ended(session.finish(), where, shown)
+                return _ended(session.finish(), where, told)
             if error is not None:
-                return Judgement(False, f"Runtime error{where}.\n{shown}\n{clip(error)}", False)
+                return Judgement(False, f"Runtime error{where}.\n{told}\n{clip(error)}", False)
             if not _agrees(problem, value, test.expected):
-                return Judgement(False, f"Wrong answer{where}.\n{shown}\nActual output:\n{clip(repr(value))}", True)
+                return Judgement(False, f"Wrong answer{where}.\n{told}\nActual output:\n{clip(shown(value))}", True)
         for test in problem.hidden:
             value, error = session.call(*test.input)
             if error is not None or not _agrees(problem, value, test.expected):
@@ -117,13 +126,13 @@ def _shown(given: str, expected: str) -> str:
     return f"Input:\n{clip(given)}\nExpected output:\n{clip(expected)}"
 
 
-def _ended(run: Run, where: str, shown: str = "") -> Judgement:
+def _ended(run: Run, where: str, told: str = "") -> Judgement:
     """A program that did not come to its end."""
     verdict = "runtime_error" if run.verdict == "ok" else run.verdict  # it ended where it should have served
     said = clip(run.stderr) if verdict in ("compile_error", "runtime_error", "memory_limit") else ""
     if not said and verdict == "runtime_error":
         said = f"The program ended with exit code {run.exit_code}."
-    parts = [f"{_ENDED[verdict]}{where}.", shown, said]
+    parts = [f"{_ENDED[verdict]}{where}.", told, said]
     return Judgement(
         False, "\n".join(filter(None, parts)), verdict not in ("compile_error", "runtime_error"), by_clock=run.by_clock
     )

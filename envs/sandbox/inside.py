@@ -19,6 +19,9 @@ if MYPY:
 MAIN = "main.py"
 COMPILE_ERROR, MEMORY_ERROR = 120, 121
 """Exit codes; a program may use them too, and gains nothing by it."""
+LONG = 14_000
+"""Bits from which on an integer is handed over in hexadecimal: of decimal digits Python reads and writes no more than
+4,300 unless told to, since that takes quadratic time."""
 
 
 class Unreadable:
@@ -41,6 +44,8 @@ def encode(value: Any) -> str:
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
+        if int.bit_length(value) > LONG:
+            return f'{{"int": "{int.__format__(value, "x")}"}}'
         return int.__repr__(value)
     if isinstance(value, float):
         text = float.__repr__(value)
@@ -112,6 +117,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "set": lambda items: set(_keys(items)),
     "frozenset": lambda items: frozenset(_keys(items)),
     "bytes": bytes.fromhex,
+    "int": lambda text: int(text, 16),
     "complex": lambda parts: complex(float(parts[0]), float(parts[1])),
     "unreadable": lambda text: Unreadable(str(text)),
 }
@@ -120,6 +126,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
 def main(mode: str, prelude: str, program: str, entry_point: str, limits: tuple[int, int, int, int]) -> None:
     """Set the limits, then do what is asked."""
     _limit(*limits)
+    _as_judges_start_it(limits[0])
     names = _module("__main__" if mode == "run" else "solution")  # a function's own tests under a main guard stay out
     if "random" in program:
         import random
@@ -148,6 +155,29 @@ def _limit(memory: int, threads: int, cpu: int, file: int) -> None:
         (resource.RLIMIT_MSGQUEUE, 0, 0),
     ):
         resource.setrlimit(kind, (soft, hard))
+
+
+def _as_judges_start_it(memory: int) -> None:
+    """What programs rely on where they are judged, and Python without its ``site``, and with a bound on memory, lacks.
+
+    These are ``exit`` and ``quit``, integers of any length (their time counts), and the large stacks that are asked for
+    before a deep recursion: of one that is larger than half the memory the half is given, since a stack counts whole
+    from the start, used or not.
+    """
+    import _thread
+    import site
+
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
+    set_stack_size = _thread.stack_size
+
+    def stack_size(size: int = 0) -> int:
+        return set_stack_size(min(size, memory // 2))
+
+    _thread.stack_size = stack_size
 
 
 _RESERVE = 16 << 20

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from leafe_graph.errors import ConfigError, EnvError
 
-from .inside import COMPILE_ERROR, MEMORY_ERROR, Unreadable
+from .inside import COMPILE_ERROR, LONG, MEMORY_ERROR, Unreadable
 
 GRACE = 10.0
 """Seconds that the kernel may take to end what was killed."""
@@ -66,6 +66,11 @@ def with_cpu(limits: Limits, seconds: float) -> Limits:
     return replace(limits, cpu_seconds=whole, wall_seconds=max(limits.wall_seconds, 10.0 * whole))
 
 
+def with_output(limits: Limits, size: int) -> Limits:
+    """The limits with room for an output of so many bytes beside the usual."""
+    return replace(limits, output_bytes=limits.output_bytes + size)
+
+
 class Process:
     """A started sandbox: bounded reading, one deadline, and an end that leaves nothing behind."""
 
@@ -84,7 +89,7 @@ class Process:
 
     def send(self, message: tuple[Any, ...]) -> bool:
         """Write a line; False where it was not taken."""
-        stdin, rest = self._popen.stdin, _literal(message).encode() + b"\n"
+        stdin, rest = self._popen.stdin, literal(message).encode() + b"\n"
         assert stdin is not None
         with selectors.DefaultSelector() as writable:
             writable.register(stdin, selectors.EVENT_WRITE)
@@ -105,6 +110,7 @@ class Process:
                 return None
         line = bytes(out[:end])
         del out[: end + 1]
+        self._room += end + 1  # what was taken is held no more
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
@@ -219,21 +225,33 @@ class Process:
         return "runtime_error"
 
 
-def _literal(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A plain value as Python writes it; as `literal` does where it holds an integer too long for that."""
+    try:
+        return repr(value)
+    except ValueError:
+        return literal(value)
+    except RecursionError:
+        return f"{type(value).__name__} nested too deep to be shown"
+
+
+def literal(value: Any) -> str:
     """A plain value as an ASCII expression that the sandbox evaluates."""
     match value:
         case Unreadable():
             return f"unreadable({value.text!a})"
         case list():
-            return f"[{','.join(map(_literal, value))}]"
+            return f"[{','.join(map(literal, value))}]"
         case tuple():
-            return f"({''.join(f'{_literal(item)},' for item in value)})"
+            return f"({''.join(f'{literal(item)},' for item in value)})"
         case set() | frozenset():
-            return f"{type(value).__name__}({_literal(list(value))})"
+            return f"{type(value).__name__}({literal(list(value))})"
         case dict():
-            return f"{{{','.join(f'{_literal(key)}:{_literal(item)}' for key, item in value.items())}}}"
+            return f"{{{','.join(f'{literal(key)}:{literal(item)}' for key, item in value.items())}}}"
         case complex():
             return f"complex({value.real!r},{value.imag!r})"
+        case int() if value.bit_length() > LONG:
+            return hex(value)
         case None | bool() | int() | float() | str() | bytes():
             return ascii(value)
     raise TypeError(f"not a plain value: {value!r}")

@@ -1,6 +1,8 @@
 """What environments have in common beside the contract: splits of their tasks, and what all refuse in equal words."""
 
-from typing import Literal, TypeVar, get_args
+import json
+from decimal import Decimal
+from typing import Any, Literal, TypeVar, get_args
 
 from ..errors import ConfigError, EnvError
 
@@ -52,3 +54,19 @@ def after_reset(value: T | None) -> T:
     if value is None:
         raise EnvError("the environment has not been reset: call reset first")
     return value
+
+
+def read_json(text: str | bytes) -> Any:
+    """JSON of a data set, which may hold integers of more digits than Python converts unless told to.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) < 4000 else int(Decimal(digits))
