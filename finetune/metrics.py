@@ -1,4 +1,4 @@
-"""What a run leaves to look at: metrics.jsonl, a progress bar, loss.png."""
+"""What a run leaves to look at: metrics.jsonl, loss.png."""
 
 import json
 import logging
@@ -45,37 +45,6 @@ class Metrics:
             with self.path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         self._accelerator.log({name: value for name, value in record.items() if name != "step"}, step=record["step"])
-
-
-class ProgressBar:
-    """A rich progress bar on a terminal, nothing elsewhere and in other processes than the first."""
-
-    def __init__(self, total: int, done: int, *, hidden: bool = False) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=hidden or not console.is_terminal,
-        )
-        self.task = self.bar.add_task("training", total=total, completed=done, note="")
-
-    def __enter__(self) -> "ProgressBar":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self, loss: float, speed: float) -> None:
-        """One step further; ``speed`` in tokens a second."""
-        self.bar.update(self.task, advance=1, note=f"loss {loss:.4f}  {speed:.0f} tok/s")
 
 
 def plot(out: Path, terms: Mapping[str, str]) -> Path | None:

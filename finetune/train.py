@@ -18,6 +18,7 @@ from random import Random
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import save_json
 from leafe_graph.models.folders import needs_train_extra
+from leafe_graph.terminal.bar import Bar
 
 from . import backends, outputs, parallel
 from .batches import chains, epoch_steps, micro_batches, steps_in_epoch
@@ -25,7 +26,7 @@ from .checkpoint import State, fingerprint
 from .config import TrainConfig, TrainResult
 from .finish import finish
 from .loss import chain_nll, objective_value
-from .metrics import Metrics, ProgressBar
+from .metrics import Metrics
 from .prepare import prepare
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def train(config: TrainConfig) -> TrainResult:
     metrics = Metrics(config.out / "metrics.jsonl", upto=resumed_from, accelerator=accelerator)
     log.info(
         "%s rows, %d steps, backend %s%s",
-        dict(Counter(kinds)),
+        " + ".join(f"{count} {kind}" for kind, count in Counter(kinds).items()),
         total,
         backend,
         f", going on from step {resumed_from}" if resumed_from else "",
@@ -83,7 +84,7 @@ def train(config: TrainConfig) -> TrainResult:
     if eval_rows and resumed_from == 0:
         evaluate()
     plan: tuple[int, list[list[Sequence[int]]]] = (-1, [])
-    with ProgressBar(total, resumed_from, hidden=not first) as progress:
+    with Bar("training", total, resumed_from, shown=first) as progress:
         while state.step < total and not (config.patience and state.stale >= config.patience):
             started = time.perf_counter()
             epoch, place = divmod(state.step, steps_per_epoch)
@@ -130,7 +131,7 @@ def train(config: TrainConfig) -> TrainResult:
                     "seconds": round(seconds, 4),
                 }
             )
-            progress.advance(loss, tokens / seconds)
+            progress.update(state.step, [f"loss {loss:.4f}", f"{tokens / seconds:.0f} tokens/s"])
             if eval_rows and (state.step % config.eval_steps == 0 or state.step == total):
                 evaluate()
             if first and state.step % config.save_steps == 0:

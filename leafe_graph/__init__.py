@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .evaluation.results import Result, pass_at_k, result_from_branches
     from .exploration.explore import aexplore, explore
     from .exploration.pruning import prune
+    from .importing import __version__ as __version__
     from .models.load import load_model
     from .prompts import Prompts
     from .serve.server import VllmServer
@@ -113,6 +114,7 @@ _HOME = {
         "evaluation.results": "Result pass_at_k result_from_branches",
         "exploration.explore": "aexplore explore",
         "exploration.pruning": "prune",
+        "importing": "__version__",
         "models.load": "load_model",
         "prompts": "Prompts",
         "serve.server": "VllmServer",

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError
+from .text import did_you_mean
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class Named(Generic[T]):
             ValueError: it is none.
         """
         if name not in self._table and ":" not in name:
-            raise ValueError(f"expected {self}")
+            raise ValueError(f"expected {self}{did_you_mean(name, self)}")
         return name
 
     def told(self) -> str:
@@ -100,8 +101,21 @@ class Named(Generic[T]):
     def _find(self, name: str) -> Any:
         own = self._table.get(name)
         if own is None and ":" not in name:
-            raise ConfigError(f"{self.what} {name!r}; expected {self}")
+            raise ConfigError(f"{self.what} {name!r}; expected {self}{did_you_mean(name, self)}")
         return attribute(name, self.what) if own is None else _found(own, self.what)
 
     def __str__(self) -> str:
         return f"one of {', '.join(self._table)}, or MODULE:ATTRIBUTE"
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("leafe-graph")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+__version__ = _version()
+"""The installed release; "0+unknown" where the code is not installed."""

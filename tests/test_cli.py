@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from langchain_core.messages import BaseMessage
 from worlds import forest
 
 from leafe_graph import ConfigError, RunFolder, RunFolderError
-from leafe_graph.cli.main import main
+from leafe_graph.cli.flags import flags, model_of
+from leafe_graph.cli.main import Leafe, main
 from leafe_graph.envs.sokoban import tasks
 from leafe_graph.errors import install
 from leafe_graph.testing import ScriptedModel, random_reply
@@ -211,15 +214,44 @@ def test_errors_are_one_line(leafe: Run, args: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["play"], "invalid choice: 'play'"),
-        (["explore", "--out", "run"], "--model: it is required"),
-        (["explore", "--colour", "red", "--model", "m", "--out", "run"], "unrecognized arguments: --colour"),
+        (["play"], "there is no command 'play'; leafe --help lists all"),
+        (["exlore", "--out", "run"], "there is no command 'exlore'; did you mean 'explore'?; leafe --help lists all"),
+        (["--colour"], "unrecognized arguments: --colour; leafe --help lists all flags and commands"),
+        (["explore", "--out", "run"], "--model: it is required; leafe explore --help lists all"),
+        (["explore", "--colour=red", "--out", "r"], "explore has no flag --colour; leafe explore --help lists all"),
+        (
+            ["explore", "--modle", "m", "--out", "r"],
+            "explore has no flag --modle; did you mean '--model'?; leafe explore --help lists all",
+        ),
+        (
+            ["explore", "--no-stop-on-sucess"],
+            "explore has no flag --no-stop-on-sucess; did you mean '--no-stop-on-success'?; leafe explore --help lists "
+            "all",
+        ),
+        (
+            ["eval", "--sample", "3"],
+            "eval has no flag --sample; did you mean '--samples'?; leafe eval --help lists all",
+        ),
+        (["explore", "--out"], "--out: expected one argument; leafe explore --help lists all"),
+        (["compare", "a"], "the following arguments are required: SECOND; leafe compare --help lists all"),
+        (["show", "run", "again"], "show does not know what to do with 'again'; leafe show --help lists all"),
+        (
+            ["export", "run", "--keep", "sucess"],
+            "--keep: Input should be 'success' or 'improved', got 'sucess'; did you mean 'success'?",
+        ),
     ],
 )
 def test_command_lines_that_are_not_understood(leafe: Run, args: list[str], says: str) -> None:
-    """Argparse's own words."""
-    code, _, err = leafe(*args)
-    assert code != 0 and says in err
+    """A line: what was seen, what was probably meant, and where all flags or commands are listed."""
+    assert leafe(*args) == (2, "", f"leafe: {says}\n")
+
+
+def test_the_version_is_told(leafe: Run) -> None:
+    """That of the installed package, on the command line and in Python."""
+    import leafe_graph
+
+    assert leafe("--version") == (0, f"leafe {leafe_graph.__version__}\n", "")
+    assert leafe_graph.__version__ == metadata.version("leafe-graph")
 
 
 def test_other_settings_in_the_same_folder_are_refused(leafe: Run) -> None:
@@ -256,8 +288,8 @@ def test_debugging_shows_the_traceback(leafe: Run, monkeypatch: pytest.MonkeyPat
         ("explore", ["--env-options", "--total-env-steps", "--reflect-every", "--no-stop-on-success", "--strategy"]),
         ("export", ["RUN", "--keep {success,improved}"]),
         ("train", ["--beta", "--objective {leafe,demonstrations}", "--lora-r"]),
-        ("eval", ["-n int", "--split", "--adapter", "OUT.json"]),
-        ("compare", ["FIRST SECOND", "-k list[int]"]),
+        ("eval", ["-n N", "--split", "--adapter", "OUT.json"]),
+        ("compare", ["FIRST SECOND", "-k N,N"]),
         ("report", ["--trees"]),
         ("prune", ["RUN", "--checkpoints"]),
         ("run", ["CONFIG", "--rounds", "--set", "--dry-run"]),
@@ -269,6 +301,28 @@ def test_help_tells_every_flag(leafe: Run, command: str, flags: list[str]) -> No
     code, out, _ = leafe(command, "--help")
     told = " ".join(out.split())
     assert code == 0 and all(flag in told for flag in flags)
+
+
+@pytest.mark.parametrize("command", Leafe.model_fields)
+def test_help_is_for_people(leafe: Run, command: str) -> None:
+    """An example, groups where there are many flags, and no names of Python's types."""
+    code, out, _ = leafe(command, "--help")
+    assert code == 0 and f"\nExample: leafe {command}" in out
+    assert not re.search(r"\[str|list\[|default factory|default: (None|False)?\)| (int|str|float|Path)\b *$", out, re.M)
+    assert out.count("\n  -") < 15 or out.count(":\n  -") > 5
+    assert out.splitlines()[0].startswith(f"usage: leafe {command} ") and out.splitlines()[1] == ""
+
+
+def test_help_shows_what_is_required_before_the_rest(leafe: Run) -> None:
+    """Every flag is shown once, in the group of the settings that it is one of."""
+    out = leafe("explore", "--help")[1]
+    heads = [line for line in out.splitlines() if re.fullmatch(r"[a-z' ]+:", line)]
+    assert heads[:3] == ["options:", "required:", "what is played:"] and heads[-1] == "more:"
+    assert len(heads) == len(set(heads))
+    for flag in flags(model_of(Leafe, "explore")):
+        assert len(re.findall(rf"^  (?:--[a-z-]+, )?{flag}\b(?!-)", out, re.M)) == 1, flag
+    whole_run = out[out.index("budget of the whole run:") :]
+    assert "--total-env-steps" in whole_run and "--max-branches" not in whole_run
 
 
 def test_nothing_but_the_name_gives_help(leafe: Run) -> None:

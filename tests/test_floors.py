@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     "types errors text",
-    "settings",
+    "settings terminal",
     "budget prompts files importing processes",
     "env models checkpoint tree strategies",
     "agent dataset evaluation serve envs",
@@ -23,7 +23,7 @@ FLOORS = [
     "__main__",
 ]
 """Rooms, folders or files of ``leafe_graph``, from the lowest floor up. Its ``__init__`` hands on names of all."""
-ONLY = {"finetune": "types errors text settings files importing models"}
+ONLY = {"finetune": "types errors text settings files importing terminal models"}
 """Rooms that may know fewer: the trainer knows nothing that plays."""
 NEVER = {"dataset": "langgraph", "evaluation": "langgraph"}
 """Packages that a room does without."""

@@ -22,7 +22,10 @@ SMALL: dict[str, Any] = {
 
 
 class Demo(Settings):
-    """The whole loop on this machine: explore, export, train, evaluate, compare."""
+    """The whole loop on this machine: explore, export, train, evaluate, compare.
+
+    Example: leafe demo --size small
+    """
 
     out: Path | None = None
     """Where everything goes; runs/demo-SIZE-SEED unless given."""
@@ -83,4 +86,4 @@ class Demo(Settings):
             ("eval/", "all samples, Pass@k as JSON and as a plot"),
             ("report.html", "trees and tables to look at"),
         ):
-            console.print(f"  {file:18} {what}", markup=False, highlight=False)
+            console.print(f"  {file:18} {what}", highlight=False)

@@ -13,7 +13,10 @@ from ..tree.run_folder import RunFolder
 
 
 class Compare(Settings):
-    """Compare two evaluations on the same tasks, paired."""
+    """Compare two evaluations on the same tasks, paired.
+
+    Example: leafe compare runs/first/eval/base runs/first/eval/adapted -k 1,8
+    """
 
     first: CliPositionalArg[Path]
     """The baseline: the JSON that eval wrote, or the folder of its samples."""
@@ -38,7 +41,10 @@ class Compare(Settings):
 
 
 class Show(Settings):
-    """Print a run's trees as text: every action, answer and reflection."""
+    """Print a run's trees as text: every action, answer and reflection.
+
+    Example: leafe show runs/first --trees 3
+    """
 
     run: CliPositionalArg[Path]
     """A run folder."""
@@ -49,6 +55,7 @@ class Show(Settings):
 
     def cli_cmd(self) -> None:
         """``leafe show``."""
+        from ..phases.console import console
         from ..report.transcript import transcript
         from ..tree.branches import ranked
 
@@ -59,11 +66,14 @@ class Show(Settings):
             raise ConfigError(f"{self.run} has no task {self.task!r}; it has {', '.join([*run.trees][:20]) or 'none'}")
         trees = ranked(run)[: self.trees] if self.task is None else [[*run.trees[self.task].values()]]
         for tree in trees:
-            print(transcript(tree))
+            console.print(transcript(tree), highlight=False, soft_wrap=True)
 
 
 class Report(Settings):
-    """Write a run's trees and curves as one HTML page."""
+    """Write a run's trees and curves as one HTML page.
+
+    Example: leafe report runs/first
+    """
 
     run: CliPositionalArg[Path]
     """A run folder."""
@@ -77,11 +87,14 @@ class Report(Settings):
 
         if not RunFolder(self.run).config:
             raise ConfigError(f"{self.run} is not a run folder (it has no config.json): give one that explore made")
-        console.print(f"written to {write_report(self.run, trees=self.trees)}", markup=False)
+        console.print(f"written to {write_report(self.run, trees=self.trees)}")
 
 
 class Envs(Settings):
-    """List the environments: what is installed, what is missing, and how to install it."""
+    """List the environments: what is installed, what is missing, and how to install it.
+
+    Example: leafe envs
+    """
 
     def cli_cmd(self) -> None:
         """``leafe envs``."""
@@ -96,7 +109,8 @@ class Envs(Settings):
             shown.add_row(env.name, env.about, f"missing: {', '.join(missing)}" if missing else "ready")
             commands += [f"{env.name}: {env.install}"] if missing else []
         console.print(shown)
-        print(*commands, sep="\n", end="\n" if commands else "")  # each in one piece, to be copied
+        for command in commands:
+            console.print(command, highlight=False, soft_wrap=True)  # in one piece, to be copied
 
 
 def _result_file(path: Path) -> Path:

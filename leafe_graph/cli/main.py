@@ -3,8 +3,8 @@
 Nothing heavy is imported here or beside the commands' fields, so ``leafe --help`` answers at once.
 """
 
-import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,10 @@ from pydantic_settings import (
 )
 
 from ..errors import LeafeError
+from ..terminal import streams
+from ..text import did_you_mean
 from .demo import Demo
+from .flags import Flags, told
 from .look import Compare, Envs, Report, Show
 from .phases import Demonstrate, Eval, Explore, Export, Train
 from .runs import Prune, Run
@@ -79,20 +82,27 @@ class Leafe(BaseSettings):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the process's exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
-    args = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("leafe_graph").setLevel(logging.INFO)
+    streams.ready()
     try:
-        parsed = CliApp.run(Leafe, cli_args=args or ["--help"])
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        unwritten = streams.flush()
+    return _complain(f"what was to be shown cannot be written: {unwritten.strerror}") if unwritten else code
+
+
+def _run(args: list[str]) -> int:
+    streams.log_to_people()
+    try:
+        parsed = CliApp.run(Leafe, cli_args=args or ["--help"], cli_settings_source=Flags(Leafe))
     except ValidationError as error:
-        return _complain(*map(_bad_flag, error.errors()))
+        return _complain(*(_bad_flag(each) for each in error.errors()))
     except SettingsError as error:
-        return _complain(str(error))
+        return _complain(told(Leafe, args, str(error)))
     command: Any = get_subcommand(parsed)
     try:
         command.cli_cmd()
     except KeyboardInterrupt:
-        print(f"\ninterrupted; to go on where it was: leafe {shlex.join(args)}", file=sys.stderr)
+        streams.say(f"\ninterrupted; to go on where it was: leafe {shlex.join(args)}")
         return 130
     except (LeafeError, ExceptionGroup) as error:
         causes = list(_causes(error))
@@ -104,18 +114,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(*lines: str) -> int:
     for line in dict.fromkeys(lines):
-        print(f"leafe: {line}", file=sys.stderr)
+        streams.say(f"leafe: {line}")
     return 2
 
 
 def _bad_flag(error: "ErrorDetails") -> str:
     """A pydantic error in the words of the command line."""
-    _, *where = error["loc"]
+    command, *where = error["loc"]
     flag = f"--{where[0]}".replace("_", "-") + ": " if where else ""
     if error["type"] == "missing":
-        return f"{flag}it is required"
+        return f"{flag}it is required; leafe {command} --help lists all"
     message = error["msg"].removeprefix("Value error, ")
-    return flag + message + (f", got {error['input']!r}" if where else "")
+    choices = re.findall("'([^']*)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
+    near = did_you_mean(str(error["input"]), choices)
+    return flag + message + (f", got {error['input']!r}{near}" if where else "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

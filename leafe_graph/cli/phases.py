@@ -1,11 +1,16 @@
 """The commands that are one phase each: explore, demonstrate, export, train, eval."""
 
+from typing import ClassVar
+
 from ..finetune.config import TrainConfig
 from ..phases.config import DemonstrateConfig, EvalConfig, ExploreConfig, ExportConfig
 
 
 class Explore(ExploreConfig):
-    """Play tasks, reflect, rewind, branch: grow an experience tree for every task."""
+    """Play tasks, reflect, rewind, branch: grow an experience tree for every task.
+
+    Example: leafe explore --model local:smollm2-135m --tasks 8 --out runs/first
+    """
 
     def cli_cmd(self) -> None:
         """``leafe explore``."""
@@ -15,7 +20,10 @@ class Explore(ExploreConfig):
 
 
 class Demonstrate(DemonstrateConfig):
-    """Let an environment's expert play, and write what it does as training rows for a warm start."""
+    """Let an environment's expert play, and write what it does as training rows for a warm start.
+
+    Example: leafe demonstrate --env sokoban --tasks 100 --out runs/expert.jsonl
+    """
 
     def cli_cmd(self) -> None:
         """``leafe demonstrate``."""
@@ -25,7 +33,10 @@ class Demonstrate(DemonstrateConfig):
 
 
 class Export(ExportConfig):
-    """Turn a run's trees into training rows: JSONL, Parquet and a dataset card."""
+    """Turn a run's trees into training rows: JSONL, Parquet and a dataset card.
+
+    Example: leafe export runs/first --keep improved
+    """
 
     def cli_cmd(self) -> None:
         """``leafe export``."""
@@ -35,7 +46,23 @@ class Export(ExportConfig):
 
 
 class Train(TrainConfig):
-    """Train a LoRA adapter on exported rows: L = L_cf + beta * L_reh, loss on the action's tokens only."""
+    """Train a LoRA adapter on exported rows: L = L_cf + beta * L_reh, loss on the action's tokens only.
+
+    Example: leafe train --model local:smollm2-135m --data runs/first --out runs/first/adapter
+    """
+
+    flag_groups: ClassVar[dict[str, str]] = {
+        "config": "what it starts from, and what for",
+        "lora_r": "LoRA",
+        "learning_rate": "the optimiser",
+        "epochs": "how long, and how much at once",
+        "eval_data": "rows that are held out",
+        "save_steps": "checkpoints",
+        "merge": "what is saved",
+        "backend": "machine and memory",
+        "report_to": "tracking, and the seed",
+    }
+    """The first field of each group of flags in ``--help``, with the group's title."""
 
     def cli_cmd(self) -> None:
         """``leafe train``."""
@@ -45,7 +72,10 @@ class Train(TrainConfig):
 
 
 class Eval(EvalConfig):
-    """Judge a policy: fresh samples without reflection or rewind; Pass@k with intervals to OUT.json and OUT.png."""
+    """Judge a policy: fresh samples without reflection or rewind; Pass@k with intervals to OUT.json and OUT.png.
+
+    Example: leafe eval --model local:smollm2-135m --adapter runs/first/adapter --out runs/first/eval/adapted
+    """
 
     def cli_cmd(self) -> None:
         """``leafe eval``."""

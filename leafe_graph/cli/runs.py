@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Prune(Settings):
-    """Drop the checkpoints that no later branch of a run can start from, and shrink their file."""
+    """Drop the checkpoints that no later branch of a run can start from, and shrink their file.
+
+    Example: leafe prune runs/first
+    """
 
     run: CliPositionalArg[Path]
     """A run folder."""
@@ -29,7 +32,10 @@ class Prune(Settings):
 
 
 class Run(Settings):
-    """Explore, export, train and judge, round after round, as a YAML file says; the same command again goes on."""
+    """Explore, export, train and judge, round after round, as a YAML file says; the same command again goes on.
+
+    Example: leafe run examples/recipes/cpu-sokoban.yaml --dry-run
+    """
 
     config: CliPositionalArg[FilePath]
     """The YAML file; docs/rounds.md tells its fields, examples/recipes/ has some."""
@@ -65,7 +71,7 @@ def show_rounds(told: dict[str, Any], model: str) -> None:
     from ..phases.console import console
 
     console.print(_table(told))
-    console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or model}", markup=False)
+    console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or model}")
 
 
 def _table(told: dict[str, Any]) -> "Table":

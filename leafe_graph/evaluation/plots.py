@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MissingDependency
+from ..text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,10 +43,12 @@ def plot(results: Sequence[Result], file: str | Path) -> Path:
         raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
+    lines = []
     for result in results:
         ks = range(1, result.n + 1)
         means, lows, highs = zip(*((100 * e.mean, 100 * e.low, 100 * e.high) for e in result.curve()), strict=True)
-        (line,) = axes.plot(ks, means, marker="o" if result.n <= 32 else None, markersize=3, label=result.policy)
+        (line,) = axes.plot(ks, means, marker="o" if result.n <= 32 else None, markersize=3)
+        lines.append(line)
         axes.fill_between(ks, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
@@ -54,7 +57,8 @@ def plot(results: Sequence[Result], file: str | Path) -> Path:
     axes.set_ylabel("Pass@k, %")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    # A name is text: no formula between dollar signs, no codes, and a legend even where it begins with "_".
+    axes.legend(lines, [printable(result.policy).replace("$", r"\$") for result in results])
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
     return Path(file)

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..budget import Ledger
 from ..types import Branch, Task
+
+if TYPE_CHECKING:
+    from ..terminal.bar import Bar
 
 
 class Progress:
@@ -21,24 +24,14 @@ class Progress:
         self.won = {branch["task"]["id"] for branch in done if branch["end"] == "success"}
         self.started = time.monotonic()
         self.before = dict(ledger.spent)
-        self._bar: Any = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
         if self.shown:
-            from rich import progress
+            from ..terminal.bar import Bar
 
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.fields[counts]}"),
-                progress.TimeElapsedColumn(),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(),
-                refresh_per_second=2,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self.label, total=len(self.tasks), counts=self.counts())
+            self._bar = Bar(self.label, len(self.tasks)).__enter__()
+            self._draw()
         return self
 
     def __exit__(
@@ -46,7 +39,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._draw()
-            self._bar.stop()
+            self._bar.__exit__(kind, error, trace)
 
     def branch(self, branch: Branch) -> None:
         """A branch has ended."""
@@ -60,16 +53,18 @@ class Progress:
         self.finished += 1
         self._draw()
 
-    def counts(self) -> str:
+    def counts(self) -> list[str]:
         """Wins, branches, and speed since this process began."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         spent = {field: value - self.before[field] for field, value in self.ledger.spent.items()}  # type: ignore[operator]
         tokens = spent["prompt_tokens"] + spent["completion_tokens"]
-        return (
-            f"{len(self.won)} won, {self.branches} branches, "
-            f"{spent['env_steps'] / seconds:.1f} steps/s, {tokens / seconds:.0f} tokens/s"
-        )
+        return [
+            f"{len(self.won)} won",
+            f"{self.branches} branches",
+            f"{spent['env_steps'] / seconds:.1f} steps/s",
+            f"{tokens / seconds:.0f} tokens/s",
+        ]
 
     def _draw(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.finished, counts=self.counts())
+            self._bar.update(self.finished, self.counts())

@@ -73,19 +73,19 @@ class Played(Environment, Texts, Acting):
     chat model or what makes one)."""
 
 
-def _flags(prefix: str, whose: str) -> type[Settings]:
+def _flags(name: str, prefix: str, whose: str) -> type[Settings]:
     """The limits of `Budget` as settings beside others."""
     fields: dict[str, Any] = {
-        f"{prefix}{name}": (
+        f"{prefix}{limit}": (
             field.rebuild_annotation(),
             Field(
                 default=field.default,
                 description=f"Budget {whose}: {(field.description or '')[0].lower()}{(field.description or '')[1:]}",
             ),
         )
-        for name, field in Budget.model_fields.items()
+        for limit, field in Budget.model_fields.items()
     }
-    return create_model("BudgetFlags", __base__=Settings, **fields)
+    return create_model(name, __base__=Settings, **fields)
 
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ if TYPE_CHECKING:
     class TotalBudget(Settings): ...  # noqa: D101
 
 else:
-    TaskBudget = _flags("", "of each task")
-    TotalBudget = _flags("total_", "of the whole run; which task meets it first depends on timing")
+    TaskBudget = _flags("TaskBudget", "", "of each task")
+    TotalBudget = _flags("TotalBudget", "total_", "of the whole run; which task meets it first depends on timing")
 
 
 class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):

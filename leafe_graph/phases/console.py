@@ -1,12 +1,13 @@
-"""What the phases print on."""
+"""How the phases show what they found."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-console = Console()
+from ..terminal.console import console
+
+__all__ = ["console", "show"]
 
 
 def show(title: str, rows: Iterable[Sequence[Any]]) -> None:

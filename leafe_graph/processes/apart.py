@@ -1,6 +1,5 @@
 """A call or a command in a process of its own, which ends with its parent."""
 
-import logging
 import multiprocessing
 import pickle
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import LeafeError
+from ..terminal import streams
 from .child import end_with_parent, sendable
 
 T = TypeVar("T")
@@ -75,8 +75,8 @@ def run_guarded(command: Sequence[str]) -> int:
 def _call(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches all processes
     threading.Thread(target=end_with_parent, daemon=True).start()
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("leafe_graph").setLevel(logging.INFO)
+    streams.ready()
+    streams.log_to_people()
     try:
         reply = pickle.dumps((function(*args), None, ""))
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ..text import printable
 from ..types import Branch, Reflection
 from .ends import ENDS
 
@@ -10,9 +11,10 @@ def transcript(tree: Sequence[Branch]) -> str:
     """All branches of one task; a line that begins with ``>`` is an action, what follows it the answer.
 
     Decision points and steps are 0-based and count from the task's start, in every branch. Of a branch's last answer
-    there is what the record holds: its feedback.
+    there is what the record holds: its feedback. What a terminal would obey, such as codes of colours, is spelt out.
     """
-    return "\n".join(line for number, branch in enumerate(tree) for line in _branch(branch, first=number == 0)) + "\n"
+    lines = (line for number, branch in enumerate(tree) for line in _branch(branch, first=number == 0))
+    return printable("\n".join(lines)) + "\n"
 
 
 def _branch(branch: Branch, *, first: bool) -> Iterator[str]:

@@ -1,0 +1,133 @@
+"""How the flags are shown and misread: groups, what a value looks like, and one line for what is not understood.
+
+pydantic-settings makes argparse's parsers of the commands' models; what is said here about a flag follows from its
+field, so a field that is added needs nothing.
+"""
+
+import re
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
+from inspect import cleandoc
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource
+
+from ..importing import __version__
+from ..text import did_you_mean
+
+VALUES = {
+    "int": "N",
+    "float": "X",
+    "str": "TEXT",
+    "Path": "PATH",
+    "list[Path]": "PATH",
+    "list[int]": "N,N",
+    "dict[str,Any]": "KEY=VALUE",
+    "{str,list[str]}": "TEXT",
+}
+"""What a value looks like, by the field's type."""
+GROUPS = {
+    "Environment": "what is played",
+    "Choosing": "what is played",
+    "Shown": "the prompts",
+    "Texts": "the prompts",
+    "Acting": "how the policy acts",
+    "Play": "how the policy acts",
+    "Limits": "bounds of a task's tree",
+    "TaskBudget": "budget of each task",
+    "TotalBudget": "budget of the whole run",
+}
+"""The group of a flag, by the class of settings that its field is from."""
+REQUIRED, REST = "required", "more"
+
+
+class Flags(CliSettingsSource[Any]):
+    """The command line of a model whose fields are subcommands."""
+
+    def __init__(self, commands: type[BaseSettings]) -> None:
+        self._groups: dict[tuple[Any, str], Any] = {}
+        super().__init__(
+            commands, cli_exit_on_error=False, add_argument_method=self._flag, add_parser_method=self._command
+        )
+        version = {"version": f"%(prog)s {__version__}", "help": "show the version and exit"}
+        self.root_parser.add_argument("--version", action="version", **version)
+
+    def _command(self, commands: Any, name: str, **how: Any) -> Any:
+        fields = model_of(self.settings_cls, name).model_fields
+        needed = [_usage(field, info) for field, info in fields.items() if info.is_required()]
+        how["description"] = cleandoc(how["description"])
+        return _SubParsersAction.add_parser(
+            commands, name, usage=" ".join(["leafe", name, *needed, "[options]"]), **how
+        )
+
+    def _flag(self, parser: Any, *names: str, **how: Any) -> Any:
+        command, _, flag = how.get("dest", "").partition(".")
+        if flag:
+            how["help"] = re.sub(r" \((default: (None|False)?|default factory: \w+|required)\)", "", how["help"])
+            if "metavar" in how:
+                how["metavar"] = VALUES.get(how["metavar"], re.sub(r"^list\[(.*)\]$", r"\1", how["metavar"]))
+            parser = self._group(parser, model_of(self.settings_cls, command), flag)
+        return ArgumentParser.add_argument(parser, *names, **how)
+
+    def _group(self, parser: Any, model: type[BaseModel], flag: str) -> Any:
+        """The group that a flag of this command belongs to; a command of few flags has none."""
+        own: dict[str, str] = getattr(model, "flag_groups", {})
+        order = [*model.model_fields]
+        name = next(name for name, info in model.model_fields.items() if flag in (name, *_aliases(info)))
+        homes = [each.__name__ for each in model.__mro__ if name in getattr(each, "model_fields", {})]
+        if not own and not any(each.__name__ in GROUPS for each in model.__mro__):
+            return parser
+        if model.model_fields[name].is_required():
+            title = REQUIRED
+        elif own:
+            title = own[max((first for first in own if order.index(first) <= order.index(name)), key=order.index)]
+        else:
+            title = GROUPS.get(homes[-1], REST)
+        for each in (REQUIRED, *(own or GROUPS).values(), REST):  # in the order in which help shows them
+            if (parser, each) not in self._groups:
+                self._groups[parser, each] = parser.add_argument_group(each)
+        return self._groups[parser, title]
+
+
+def model_of(commands: type[BaseSettings], name: str) -> type[BaseModel]:
+    """The settings of a command."""
+    kinds: Any = commands.model_fields[name].annotation
+    model: type[BaseModel] = next(kind for kind in kinds.__args__ if kind is not type(None))
+    return model
+
+
+def told(commands: type[BaseSettings], args: list[str], wrong: str) -> str:
+    """What argparse did not understand, in a line: what was seen, what was probably meant, and where all is listed."""
+    wrong = wrong.removeprefix("error parsing CLI: ")
+    command = next((arg for arg in args if not arg.startswith("-")), "")
+    if not command:
+        return f"{wrong}; leafe --help lists all flags and commands"
+    if command not in commands.model_fields:
+        return f"there is no command {command!r}{did_you_mean(command, commands.model_fields)}; leafe --help lists all"
+    hint = f"; leafe {command} --help lists all"
+    if unknown := re.match(r"unrecognized arguments: (\S+)", wrong):
+        seen = unknown[1].partition("=")[0]
+        if seen.startswith("-"):
+            return f"{command} has no flag {seen}{did_you_mean(seen, flags(model_of(commands, command)))}{hint}"
+        return f"{command} does not know what to do with {seen!r}{hint}"
+    return wrong.removeprefix("argument ") + hint
+
+
+def flags(model: type[BaseModel]) -> Iterator[str]:
+    """The flags of a command."""
+    for name, info in model.model_fields.items():
+        for alias in _aliases(info) or [name]:
+            yield f"-{alias}" if len(alias) == 1 else f"--{alias}".replace("_", "-")
+        if info.annotation is bool:
+            yield f"--no-{name}".replace("_", "-")
+
+
+def _aliases(info: Any) -> list[str]:
+    alias = info.validation_alias
+    return [*map(str, alias.choices)] if isinstance(alias, AliasChoices) else [alias] if alias else []
+
+
+def _usage(name: str, info: Any) -> str:
+    positional = CliPositionalArg[int].__metadata__[0] in info.metadata  # type: ignore[attr-defined]
+    return name.upper() if positional else f"--{name} {name.upper()}"
