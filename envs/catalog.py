@@ -8,12 +8,14 @@ made of it.
 import inspect
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from leafe_graph.env import TextEnv
 from leafe_graph.env.common import Split
@@ -230,15 +232,14 @@ def environment(
     if (unknown := sorted(options.keys() - for_env - for_tasks)) and not takes_any:
         raise ConfigError(f"environment {name!r} has no options {unknown}; it has {sorted({*for_env, *for_tasks})}")
     if levels is None:
-        found = tasks(split, n or 50, start=start, **{key: options[key] for key in options.keys() & for_tasks})
+        found = tasks(split, n or 50, start=start, **_declared(tasks, options, for_tasks))
     elif (load_levels := env.load_levels) is not None:
         found = load_levels(levels)[start:][:n]
     else:
         raise ConfigError(f"environment {name!r} reads no level files: leave levels out")
     if not found:
         raise ConfigError(f"no task is left of {levels or split} after the first {start}")
-    kwargs = {key: options[key] for key in options.keys() & for_env | {*unknown}}
-    return partial(make, **kwargs), found
+    return partial(make, **_declared(make, options, {*for_env, *unknown})), found
 
 
 def expert(name: str, *, options: Mapping[str, Any]) -> Callable[[Task], list[str]]:
@@ -252,4 +253,28 @@ def expert(name: str, *, options: Mapping[str, Any]) -> Callable[[Task], list[st
     if plays is None:
         raise ConfigError(f"environment {name!r} has no expert: its module has no function expert(task)")
     keywords = {each.name for each in inspect.signature(plays).parameters.values() if each.kind is each.KEYWORD_ONLY}
-    return partial(plays, **{key: options[key] for key in options.keys() & keywords})
+    return partial(plays, **_declared(plays, options, keywords))
+
+
+def _declared(function: Callable[..., Any], options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Those of the options that have these names, each of the type that the function's signature declares.
+
+    Raises:
+        ConfigError: one is of another type.
+    """
+    found = {name: options[name] for name in options.keys() & names}
+    inner: Any = function.func if isinstance(function, partial) else function
+    try:
+        hints = get_type_hints(getattr(inner, "__init__") if isinstance(inner, type) else inner)  # noqa: B009
+    except (NameError, TypeError, AttributeError):  # names of another module, or none at all
+        return found
+    for name in sorted(found.keys() & hints.keys()):
+        try:
+            value = TypeAdapter(hints[name], config={"coerce_numbers_to_str": True}).validate_python(found[name])
+        except ValidationError as error:
+            raise ConfigError(f"option {name}={found[name]!r}: {error.errors()[0]['msg']}") from None
+        except PydanticUserError:  # no type of plain values, or one that has rules of its own
+            continue
+        if not isinstance(value, Iterator):  # what makes no copy
+            found[name] = value
+    return found

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from leafe_graph.files import UserPath, path_of
+from leafe_graph.parsing import load_yaml, read_text
 from leafe_graph.settings import Output, Pace, Place
 
 from .objectives import OBJECTIVES
@@ -25,16 +26,16 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
-    config: Annotated[Path | None, Retold] = None
+    config: Annotated[UserPath | None, Retold] = None
     """YAML (or JSON) file of these fields; what is given beside it wins. `out`/train_config.json is one."""
 
     model: Annotated[str, Place]
     """The base model: "local:smollm2-135m" (embedded), "local:PATH", a Hugging Face folder, or a hub name."""
 
-    data: Annotated[list[Path], Place] = Field(min_length=1)
+    data: Annotated[list[UserPath], Place] = Field(min_length=1)
     """Example rows: JSONL or Parquet files, folders that hold them, or run folders."""
 
-    out: Annotated[Path, Place]
+    out: Annotated[UserPath, Place]
     """Folder for the adapter, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/, metrics.jsonl,
     loss.png and train_config.json."""
 
@@ -45,7 +46,7 @@ class TrainConfig(BaseModel):
     beta: float = Field(default=1.0, ge=0)
     """Weight of the rehearsal term, whatever the row counts. The paper's value is not known; 1 is the plain sum."""
 
-    adapter: Annotated[Path | None, Retold] = None
+    adapter: Annotated[UserPath | None, Retold] = None
     """Go on training this LoRA adapter of the same base model; its own rank, alpha and targets are kept."""
 
     lora_r: Annotated[int, Retold] = Field(default=16, ge=1)
@@ -98,7 +99,7 @@ class TrainConfig(BaseModel):
     """Train on the token ids that were sampled, where rows carry them and they say what the row says in this model's
     tokenizer. Off: tokenise the text anew."""
 
-    eval_data: Annotated[list[Path] | None, Place] = None
+    eval_data: Annotated[list[UserPath] | None, Place] = None
     """Held-out rows for the same objective, of tasks that `data` has none of; the adapter with the lowest held-out loss
     is the one that is kept."""
 
@@ -165,12 +166,10 @@ class TrainConfig(BaseModel):
             return given
         beside, file = dict(given), given["config"]
         del beside["config"]
-        try:
-            said = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{file} cannot be read as YAML: {error}") from error
+        said, _ = load_yaml(read_text(path_of(file)), str(file))
         if not isinstance(said, dict):
-            raise ValueError(f"{file} holds {type(said).__name__}, expected fields: model, data, out, ...")
+            held = "is empty" if said is None else f"holds {type(said).__name__}"
+            raise ValueError(f"{file} {held}, expected fields: model, data, out, ...")
         return said | beside
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import LeafeError, MissingDependency
+from leafe_graph.files import path_of
 from leafe_graph.models.folders import merge
 
 from .config import TrainResult
@@ -85,7 +86,7 @@ def save_gguf(result: TrainResult, converter: Path, *, folder: str, tokenizer: A
 def _scripts() -> list[Path]:
     unsloth = os.environ.get("UNSLOTH_LLAMA_CPP_PATH") or Path.home() / ".unsloth" / "llama.cpp"
     folders = [os.environ.get("LLAMA_CPP"), *os.get_exec_path(), unsloth]
-    files = [Path(folder).expanduser() / SCRIPT for folder in folders if folder]
+    files = [path_of(folder) / SCRIPT for folder in folders if folder]
     return list(dict.fromkeys(file.resolve() for file in files if file.is_file()))
 
 

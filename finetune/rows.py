@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from leafe_graph.errors import ConfigError, ExampleError, MissingDependency
+from leafe_graph.files import path_of
 from leafe_graph.types import FORMAT_VERSION, Example
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -67,7 +68,7 @@ def read_examples(paths: Sequence[Path]) -> list[SourceRow]:
     """Read and check the rows of all files; raises `ExampleError` with every bad row (the first ten are shown)."""
     rows: list[SourceRow] = []
     problems: list[Problem] = []
-    for file in (f for path in paths for f in example_files(Path(path))):
+    for file in (f for path in paths for f in example_files(path_of(path))):
         records = _parquet(file) if file.suffix == ".parquet" else _jsonl(file)
         for position, (place, raw) in enumerate(records):
             try:

@@ -1,36 +1,128 @@
-"""Files and folders: written whole or not at all, one writer a folder, and where what is made once is kept."""
+"""Files and folders: as people name them, written whole or not at all, one writer a folder, and the cache."""
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
-from .errors import ConfigError, RunFolderError
+from pydantic import AfterValidator, BeforeValidator
+
+from .errors import ConfigError, LeafeError, RunFolderError
+
+
+def path_of(given: str | os.PathLike[str]) -> Path:
+    """A path as people write it: ``~`` is the home folder, wherever no shell has seen to that.
+
+    Raises:
+        ConfigError: ``~NAME`` of nobody here.
+    """
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{given}: {error}") from error
+
+
+def _given(path: Any) -> Any:
+    return path_of(path) if isinstance(path, str | os.PathLike) else path
+
+
+def _file(path: Path) -> Path:
+    if not os.path.isfile(path):
+        raise ValueError("it is a folder, expected a file" if os.path.isdir(path) else "there is no such file")
+    return path
+
+
+UserPath = Annotated[Path, BeforeValidator(_given)]
+"""Type of a setting that is a path, see `path_of`."""
+UserFile = Annotated[Path, BeforeValidator(_given), AfterValidator(_file)]
+"""The same of a file that must be there."""
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Say in a `RunFolderError` what stands in the way of making or writing a place."""
+    try:
+        yield
+    except LeafeError:
+        raise
+    except OSError as error:
+        what = _INSTEAD.get(error.errno or 0) or error.strerror or error
+        at = f" ({error.filename})" if error.filename and not str(error.filename).startswith(str(place)) else ""
+        raise full_disk(place, error) or RunFolderError(
+            f"{place} cannot be written: {what}{at}; choose another place, or see to this one"
+        ) from error
+
+
+_INSTEAD = {
+    errno.EEXIST: "there is a file, expected a folder",
+    errno.ENOTDIR: "a part of its path is a file, expected folders",
+    errno.EISDIR: "there is a folder, expected a file",
+}
+"""What the operating system's shortest words leave to be guessed."""
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if it was not there, in which files can be made.
+
+    Raises:
+        RunFolderError: they cannot.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    return folder
+
+
+def make_room(file: Path) -> Path:
+    """The file's path, at which it can be written; its folder is made.
+
+    Raises:
+        RunFolderError: it cannot, as where a folder or a device is.
+    """
+    make_folder(file.parent)
+    with writing(file):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EINVAL, "there is a device, expected a file")
+    return file
 
 
 def lock_folder(folder: Path) -> IO[bytes]:
     """Become a folder's only writer, until the file is closed or the process ends; the folder is made.
 
     Raises:
-        RunFolderError: another process writes to it.
+        RunFolderError: another process writes to it, it cannot be written, or its file system knows no locks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "a+b")  # noqa: SIM115
+    make_folder(folder)
+    with writing(folder):
+        lock = open(folder / ".lock", "a+b")  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
+    except BlockingIOError:
         lock.seek(0)
         owner = lock.read().decode() or "?"
         lock.close()
         raise RunFolderError(
             f"{folder} is being written by process {owner}; wait for it, stop it, or choose another folder"
         ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()).encode())
-    lock.flush()
+    except OSError as error:
+        lock.close()
+        if (full := full_disk(folder, error)) is not None:
+            raise full from error
+        raise RunFolderError(
+            f"{folder} cannot be locked ({error.strerror}): nothing would keep a second process from writing to it. "
+            "Choose a folder on a local disk, or have this file system mounted with locks (Lustre: -o flock)"
+        ) from error
     return lock
 
 
@@ -50,20 +142,26 @@ def refuse_other_settings(
 
 def save_json(file: Path, data: Mapping[str, Any]) -> Path:
     """The data as a file, whole or not at all; its folder is made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     replace_file(file, lambda new: new.write_text(text, encoding="utf-8"))
     return file
 
 
 def replace_file(file: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file, then put it in its place at once."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write beside the file, then put it in its place at once; its folder is made, a link's target replaced.
+
+    Raises:
+        RunFolderError: it cannot be written; what was there is as it was.
+    """
+    real = Path(os.path.realpath(make_room(file)))
+    temporary = real.with_name(f".{real.name}.{os.getpid()}.tmp")
+    with writing(file):
+        try:
+            write(temporary)
+            os.replace(temporary, real)
+        finally:
+            with contextlib.suppress(OSError):  # of a name that cannot be
+                temporary.unlink(missing_ok=True)
 
 
 def _differences(
@@ -95,8 +193,8 @@ def _short(value: Any) -> str:
 def cache_dir() -> Path:
     """``LEAFE_CACHE``, else ``leafe-graph`` in ``XDG_CACHE_HOME``, else in ``~/.cache``."""
     if chosen := os.environ.get("LEAFE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leafe-graph"
+        return path_of(chosen)
+    return path_of(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "leafe-graph"
 
 
 def beside(folder: Path, suffix: str) -> Path:

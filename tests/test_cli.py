@@ -192,7 +192,7 @@ def test_environments_in_processes_play_the_same(leafe: Run) -> None:
         (["explore", "--model", WANDERER, "--out", "run", "--max-turns", "0"], "--max-turns: Input should be greater"),
         (
             ["explore", "--model", WANDERER, "--out", "run", "--levels", "nix"],
-            "--levels: Path does not point to a file",
+            "--levels: there is no such file, got 'nix'",
         ),
         ([*explore(), "--start", "2"], "no task is left of levels.txt after the first 2"),
         ([*explore(), "--temperature", "0.5"], "no settings ['temperature']"),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     "types errors text",
     "settings terminal",
-    "budget prompts files importing processes",
+    "budget prompts files parsing importing processes",
     "env models checkpoint tree strategies",
     "agent dataset evaluation serve envs",
     "exploration report testing finetune",
@@ -23,7 +23,7 @@ FLOORS = [
     "__main__",
 ]
 """Rooms, folders or files of ``leafe_graph``, from the lowest floor up. Its ``__init__`` hands on names of all."""
-ONLY = {"finetune": "types errors text settings files importing terminal models"}
+ONLY = {"finetune": "types errors text settings files parsing importing terminal models"}
 """Rooms that may know fewer: the trainer knows nothing that plays."""
 NEVER = {"dataset": "langgraph", "evaluation": "langgraph"}
 """Packages that a room does without."""

@@ -15,6 +15,7 @@ from typing import Any
 from leafe_graph.env import Guide
 from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
+from leafe_graph.files import path_of
 from leafe_graph.types import Task
 
 from ..sandbox import Sandbox, default_sandbox
@@ -210,7 +211,7 @@ def tasks(
     check_split(split)
     if start < 0 or n < 0:
         raise ConfigError(f"n={n}, start={start}: expected numbers of problems")
-    name = str(source) if source == HUMANEVAL else str(Path(source).resolve())
+    name = str(source) if source == HUMANEVAL else str(path_of(source).resolve())
     if verify is None:
         verify = name != HUMANEVAL
     result: list[Task] = []

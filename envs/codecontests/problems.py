@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from leafe_graph.env.common import read_json
 from leafe_graph.errors import ConfigError, MissingDependency
+from leafe_graph.files import path_of
 
 from ..sandbox.process import shown
 from .public_tests import Arguments, Case, described_test, docstring_tests
@@ -77,7 +78,7 @@ def read_problems(source: str | Path, *, start: int = 0) -> Iterator[Problem]:
     Raises:
         ConfigError: the file, line and field of a row that is not well formed.
     """
-    path = humaneval_file() if source == HUMANEVAL else Path(source)
+    path = humaneval_file() if source == HUMANEVAL else path_of(source)
     for number, row in _rows(path, start):
         problem = _problem(row, number, _Where(path, number))
         if problem is None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from leafe_graph.env import Guide
 from leafe_graph.env.common import FIRST_SEED, SEEDS, Split, after_reset, check_max_steps, check_split, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
+from leafe_graph.files import path_of
 from leafe_graph.types import Task
 
 from .levels import (
@@ -278,7 +279,7 @@ def load_levels(path: str | Path, *, instruction: str = INSTRUCTION) -> list[Tas
     Raises:
         ConfigError: a level that is not well formed (file and line are named), or a file without levels.
     """
-    path = Path(path)
+    path = path_of(path)
     result: list[Task] = []
     rows: list[str] = []
     for number, row in enumerate([*path.read_text(encoding="utf-8").splitlines(), ""], start=1):

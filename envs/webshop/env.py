@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from leafe_graph.env import Guide
 from leafe_graph.env.common import Split, after_reset, check_split
 from leafe_graph.errors import ConfigError, EnvError
+from leafe_graph.files import path_of
 from leafe_graph.types import Task
 
 from ..catalog import ENVS
@@ -82,7 +83,7 @@ def catalog(
         return generated(products=PRODUCTS if products is None else products, seed=catalog_seed)
     from .original_files import load
 
-    return load(Path(data), products=products, seed=catalog_seed, human_goals=human_goals)
+    return load(path_of(data), products=products, seed=catalog_seed, human_goals=human_goals)
 
 
 class WebShopEnv:

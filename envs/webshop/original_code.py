@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from leafe_graph.env.common import Split, after_reset
 from leafe_graph.errors import ConfigError, MissingDependency
+from leafe_graph.files import path_of
 from leafe_graph.types import Task
 
 from .env import GUIDE, HORIZON, INSTRUCTION, Mode, goal_numbers, read_action
@@ -77,7 +78,7 @@ class OfficialWebShopEnv:
         show_attrs: bool = False,
         seed: int = 0,
     ) -> None:
-        folder = Path(checkout).expanduser().resolve()
+        folder = path_of(checkout).resolve()
         settings = {"num_products": num_products, "human_goals": human_goals, "show_attrs": show_attrs}
         key = (folder, seed, *settings.values())
         with _lock:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
+from leafe_graph.files import path_of
 
 from .products import Catalog, Goal, Product, digest, limit_text, price_limit, shared
 
@@ -38,7 +39,7 @@ def load(path: Path, *, products: int | None, seed: int, human_goals: bool) -> C
     Raises:
         ConfigError: a file is missing, is not JSON or lacks what is needed, or there are no goals.
     """
-    path = path.expanduser().resolve()
+    path = path_of(path).resolve()
     key = (path, products, seed, human_goals)
     return shared(key, lambda: _load(_products_file(path), products, seed, human_goals))
 

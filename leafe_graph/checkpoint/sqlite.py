@@ -31,6 +31,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import RunFolderError
+from ..files import path_of
 from .tables import (
     ANCESTORS,
     FORMAT,
@@ -68,7 +69,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
 
     def __init__(self, file: str | Path, *, serde: SerializerProtocol | None = None, interval: float = 1.0) -> None:
         super().__init__(serde=serde)
-        self.file = Path(file)
+        self.file = path_of(file)
         self._version, self._version_lock = 0, threading.Lock()
         self._log = WriteBehind(self.file, (PUT_THREAD, PUT_CHECKPOINT, PUT_CHANNELS, PUT_WRITES), interval=interval)
         self._db = self._log.db

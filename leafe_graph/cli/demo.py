@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..errors import ConfigError, LeafeError
+from ..files import UserPath
 from ..settings import Settings
 from .runs import show_rounds
 
@@ -27,7 +28,7 @@ class Demo(Settings):
     Example: leafe demo --size small
     """
 
-    out: Path | None = None
+    out: UserPath | None = None
     """Where everything goes; runs/demo-SIZE-SEED unless given."""
     seed: int = 0
     """Root of all random numbers."""

@@ -7,7 +7,7 @@ from pydantic_settings import CliPositionalArg
 
 from ..envs.catalog import ENVS
 from ..errors import ConfigError
-from ..files import beside
+from ..files import UserPath, beside, make_room
 from ..settings import Settings
 from ..tree.run_folder import RunFolder
 
@@ -18,13 +18,13 @@ class Compare(Settings):
     Example: leafe compare runs/first/eval/base runs/first/eval/adapted -k 1,8
     """
 
-    first: CliPositionalArg[Path]
+    first: CliPositionalArg[UserPath]
     """The baseline: the JSON that eval wrote, or the folder of its samples."""
-    second: CliPositionalArg[Path]
+    second: CliPositionalArg[UserPath]
     """The policy in question."""
     k: list[int] | None = None
     """Which Pass@k; powers of two unless given. -k 1,8"""
-    out: Path | None = None
+    out: UserPath | None = None
     """Also write the comparison as JSON to this file."""
 
     def cli_cmd(self) -> None:
@@ -33,6 +33,8 @@ class Compare(Settings):
         from ..evaluation.results import Result
         from ..phases.console import console
 
+        if self.out is not None:
+            make_room(self.out)
         first, second = (Result.load(_result_file(path)) for path in (self.first, self.second))
         comparison = compare(first, second, self.k)
         console.print(comparison.table())
@@ -46,7 +48,7 @@ class Show(Settings):
     Example: leafe show runs/first --trees 3
     """
 
-    run: CliPositionalArg[Path]
+    run: CliPositionalArg[UserPath]
     """A run folder."""
     task: str | None = None
     """The task whose tree is printed; the most telling trees unless given."""
@@ -75,7 +77,7 @@ class Report(Settings):
     Example: leafe report runs/first
     """
 
-    run: CliPositionalArg[Path]
+    run: CliPositionalArg[UserPath]
     """A run folder."""
     trees: int = Field(default=6, ge=1)
     """How many trees are drawn."""

@@ -1,11 +1,12 @@
 """Commands on whole runs."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, FilePath
-from pydantic_settings import CliPositionalArg
+from pydantic import BeforeValidator, Field
+from pydantic_settings import CliPositionalArg, NoDecode
 
+from ..files import UserFile, UserPath
+from ..parsing import key_values
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ class Prune(Settings):
     Example: leafe prune runs/first
     """
 
-    run: CliPositionalArg[Path]
+    run: CliPositionalArg[UserPath]
     """A run folder."""
-    checkpoints: FilePath | None = None
+    checkpoints: UserFile | None = None
     """The SQLite file of its checkpoints; RUN/checkpoints.sqlite unless given."""
 
     def cli_cmd(self) -> None:
@@ -37,13 +38,13 @@ class Run(Settings):
     Example: leafe run examples/recipes/cpu-sokoban.yaml --dry-run
     """
 
-    config: CliPositionalArg[FilePath]
+    config: CliPositionalArg[UserFile]
     """The YAML file; docs/rounds.md tells its fields, examples/recipes/ has some."""
     rounds: int | None = Field(default=None, ge=1)
     """How many rounds, instead of what the file says; more than before go on from there."""
-    out: Path | None = None
+    out: UserPath | None = None
     """The folder, instead of what the file says; runs/NAME-OF-THE-FILE unless either does."""
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: Annotated[dict[str, Any], NoDecode, BeforeValidator(key_values)] = Field(default_factory=dict)
     """Other values for fields of the file: --set explore.max_branches=4,train.beta=2"""
     dry_run: bool = False
     """Only print the plan: rows, tokens, memory and time, estimated without loading a model."""

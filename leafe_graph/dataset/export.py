@@ -1,12 +1,12 @@
 """A run's rows as files: JSONL, Parquet and a dataset card."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, MissingDependency
-from ..files import replace_file
+from ..files import make_folder, path_of, replace_file
+from ..parsing import json_line
 from ..prompts import Prompts
 from ..tree.run_folder import RunFolder
 from ..types import Example
@@ -45,9 +45,11 @@ def export(
         ConfigError: no run folder, or other prompts than were played.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    target = path_of(out) if out is not None else folder.folder / "examples"
     if not folder.config:
         raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
     settings = folder.settings
+    make_folder(target)
     shown = settings.history if history == "run" else history
     played = as_played(folder, prompts or Prompts(), known=other_texts)
     if prompts is not None and not other_texts:
@@ -63,8 +65,6 @@ def export(
         played=played,
         prompt_ids=shown == settings.history and prompts.texts == played.texts,
     )
-    target = Path(out) if out is not None else folder.folder / "examples"
-    target.mkdir(parents=True, exist_ok=True)
     replace_file(target / "examples.jsonl", lambda file: write_jsonl(rows, file))
     summary.files = ["examples.jsonl", "README.md"]
     data = "examples.parquet"
@@ -108,7 +108,7 @@ def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None
 def write_jsonl(rows: list[Example], file: Path) -> None:
     """Write one row a line."""
     with open(file, "w", encoding="utf-8", newline="\n") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        out.writelines(map(json_line, rows))
 
 
 def write_parquet(rows: list[Example], file: Path) -> None:

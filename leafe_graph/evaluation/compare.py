@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from ..errors import ConfigError
-from ..files import save_json
+from ..files import path_of, save_json
 from ..types import FORMAT_VERSION
 from .statistics import bootstrap, dot, interval, sign_flip_p
 
@@ -41,7 +41,7 @@ class Comparison(BaseModel):
 
     def save(self, file: str | Path) -> Path:
         """Write as JSON; replaces the file whole."""
-        return save_json(Path(file), self.model_dump())
+        return save_json(path_of(file), self.model_dump())
 
     def table(self) -> "Table":
         """A table for the terminal: rich prints it."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MissingDependency
+from ..files import path_of, replace_file
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def plot(results: Sequence[Result], file: str | Path) -> Path:
     axes.grid(alpha=0.3)
     # A name is text: no formula between dollar signs, no codes, and a legend even where it begins with "_".
     axes.legend(lines, [printable(result.policy).replace("$", r"\$") for result in results])
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
-    return Path(file)
+    file = path_of(file)
+    kind = file.suffix.removeprefix(".") or "png"
+    replace_file(file, lambda new: figure.savefig(new, dpi=150, format=kind))
+    return file

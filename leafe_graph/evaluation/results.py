@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..budget import add_costs, no_cost
 from ..errors import ConfigError
-from ..files import save_json
+from ..files import path_of, save_json
+from ..parsing import load_json, read_text
 from ..tree.branches import UNFINISHED
 from ..tree.run_folder import RunFolder
 from ..types import FORMAT_VERSION, Branch, Cost
@@ -111,7 +112,7 @@ class Result(BaseModel):
     def save(self, file: str | Path) -> Path:
         """Write as JSON, the curve beside the counts; replaces the file whole."""
         curve = [estimate._asdict() for estimate in self.curve()]
-        return save_json(Path(file), {**self.model_dump(), "pass_at_k": curve})
+        return save_json(path_of(file), {**self.model_dump(), "pass_at_k": curve})
 
     @classmethod
     def load(cls, file: str | Path) -> "Result":
@@ -120,8 +121,9 @@ class Result(BaseModel):
         Raises:
             ConfigError: it is no result, or of another format version.
         """
+        said = load_json(read_text(path_of(file)), str(file))
         try:
-            result = cls.model_validate_json(Path(file).read_bytes())
+            result = cls.model_validate(said)
         except ValidationError as error:
             raise ConfigError(f"{file} is not a saved evaluation: {error}") from error
         if result.version != FORMAT_VERSION:

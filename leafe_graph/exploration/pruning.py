@@ -13,6 +13,7 @@ from ..budget import Ledger, is_spent
 from ..checkpoint.points import Saver
 from ..checkpoint.shrink import Shrunk, shrink_file, shrink_saver
 from ..errors import ConfigError
+from ..files import path_of
 from ..settings import Limits
 from ..strategies import STRATEGIES, Strategy, waiting
 from ..tree.branches import path, played
@@ -78,7 +79,7 @@ def prune(
         elif checkpoints is None:
             dropped = shrink_file(folder.folder / "checkpoints.sqlite", decisions)
         elif isinstance(checkpoints, str | Path):
-            dropped = shrink_file(Path(checkpoints), decisions, threads)
+            dropped = shrink_file(path_of(checkpoints), decisions, threads)
         else:
             dropped = shrink_saver(checkpoints, decisions, threads)
         return Pruned(len(trees), finished, dropped.threads, kept, dropped.before, dropped.after)

@@ -2,9 +2,9 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import ConfigError
+from ..files import path_of
 from .spec import EMBEDDED, ModelSpec
 
 
@@ -64,7 +64,7 @@ SHAPES = {
 def shape(model: str) -> Shape | None:
     """The sizes of a model: of its folder's config.json, or of the table; None where neither tells them."""
     name = ModelSpec.parse(model).weights
-    file = Path(name).expanduser() / "config.json"
+    file = path_of(name) / "config.json"
     if not file.is_file():
         return SHAPES.get(name)
     try:

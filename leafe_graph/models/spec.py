@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import path_of
+
 EMBEDDED = "smollm2-135m"
 """The name, after "local:", of the embedded model."""
 
@@ -43,5 +45,5 @@ class ModelSpec:
     @property
     def folder(self) -> Path | None:
         """The folder that it names; None where there is none."""
-        path = Path(self.weights).expanduser()
+        path = path_of(self.weights)
         return path if path.is_dir() else None

@@ -4,14 +4,15 @@ What is known in Python too (`leafe_graph.settings`, `leafe_graph.budget`) is no
 """
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, FilePath, create_model, field_validator
-from pydantic_settings import CliPositionalArg
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, create_model, field_validator
+from pydantic_settings import CliPositionalArg, NoDecode
 
 from ..budget import Budget
 from ..env.common import Split
+from ..files import UserFile, UserPath
+from ..parsing import key_values
 from ..settings import Acting, Limits, Pace, Play, Settings, Shown
 from ..strategies import STRATEGIES
 
@@ -26,7 +27,9 @@ class Environment(Settings):
     env: Annotated[str, Recorded] = "sokoban"
     """The environment: a name that `leafe envs` lists, "MODULE:ATTRIBUTE" (a class of yours; its module has
     tasks(split, n, start=…)), or "gymnasium:ID" (an environment of text that is registered there)."""
-    env_options: Annotated[dict[str, Any], Recorded] = Field(default_factory=dict)
+    env_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(key_values), Recorded] = Field(
+        default_factory=dict
+    )
     """The environment's options, as JSON or as KEY=VALUE: size=6,boxes=1,min_moves=3,max_moves=10."""
 
     @field_validator("env_options")
@@ -52,7 +55,7 @@ class Choosing(Environment):
     """How many of them; 50 unless given, or all of --levels."""
     start: Annotated[int, Recorded] = Field(default=0, ge=0)
     """Where in the split, or in --levels, to begin: 0 is at the start. Starts far apart give other tasks."""
-    levels: Annotated[FilePath | None, Recorded] = None
+    levels: Annotated[UserFile | None, Recorded] = None
     """Play the levels of this file instead of generated ones."""
 
 
@@ -102,9 +105,9 @@ else:
 class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     """Which tasks a policy plays, how, and what it may spend; shared by explore and eval."""
 
-    out: Path
+    out: UserPath
     """The run folder. Giving the same command again resumes it."""
-    adapter: Annotated[Path | None, Recorded] = None
+    adapter: Annotated[UserPath | None, Recorded] = None
     """LoRA adapter on a local model."""
     temperature: Annotated[float | None, Recorded] = None
     """Sampling temperature of the policy; the model's own default unless given."""
@@ -143,7 +146,7 @@ class ExploreConfig(PlayConfig, Play, Limits):
 class DemonstrateConfig(Choosing, Texts):
     """How an expert's play becomes training rows."""
 
-    out: Path
+    out: UserPath
     """The JSONL file to write."""
     mistakes: int = Field(default=1, ge=0)
     """Attempts with a mistake a task: each gives a reflection, and a turn that follows it."""
@@ -154,7 +157,7 @@ class DemonstrateConfig(Choosing, Texts):
 class ExportConfig(Settings):
     """How a run's trees become training rows."""
 
-    run: CliPositionalArg[Path]
+    run: CliPositionalArg[UserPath]
     """A run folder."""
     keep: Literal["success", "improved"] = "success"
     """Which branchings count: those whose branch succeeded, or those with a higher return than their parent."""
@@ -164,7 +167,7 @@ class ExportConfig(Settings):
     """Also make rows of branches that were played on after a replay that showed something else than was recorded."""
     other_prompts: str | None = None
     """Render the rows with other texts than those that were played, as MODULE:ATTRIBUTE of a Prompts object."""
-    out: Path | None = None
+    out: UserPath | None = None
     """Folder to write to; RUN/examples unless given."""
 
 

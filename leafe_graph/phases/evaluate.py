@@ -3,7 +3,7 @@
 from ..errors import MissingDependency
 from ..evaluation.plots import plot, table
 from ..evaluation.results import Result, result_from_run
-from ..files import beside
+from ..files import beside, make_room
 from ..settings import Acting, Limits, Play, part
 from .config import EvalConfig
 from .console import console
@@ -12,6 +12,8 @@ from .explore import play
 
 def run_eval(config: EvalConfig) -> Result:
     """``leafe eval``."""
+    for suffix in (".json", ".png"):
+        make_room(beside(config.out, suffix))
     run = play(
         config,
         Play(**dict(part(config, Acting))),

@@ -13,7 +13,7 @@ from ..dataset.examples import Summary
 from ..dataset.export import as_played, export, write_jsonl
 from ..envs.catalog import expert
 from ..errors import ConfigError, LeafeError
-from ..files import save_json
+from ..files import make_room, replace_file, save_json
 from ..finetune.config import TrainConfig, TrainResult
 from ..processes.apart import apart, run_guarded
 from ..prompts import Prompts
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 def run_demonstrate(config: DemonstrateConfig) -> None:
     """``leafe demonstrate``."""
+    make_room(config.out)
     plays = expert(config.env, options=config.env_options)
     make, tasks = chosen(config)
     rows = demonstrate(
@@ -38,8 +39,7 @@ def run_demonstrate(config: DemonstrateConfig) -> None:
         mistakes=config.mistakes,
         seed=config.seed,
     )
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(rows, config.out)
+    replace_file(config.out, lambda new: write_jsonl(rows, new))
     console.print(f"{len(rows)} rows of {len(tasks)} tasks in {config.out}", markup=False)
 
 

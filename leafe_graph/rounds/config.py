@@ -5,12 +5,12 @@ in, so that every phase is an ordinary command; what stands above the sections g
 it says otherwise.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, FilePath, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from ..envs.catalog import ENVS
+from ..files import UserFile, UserPath
 from ..finetune.config import TrainConfig
 from ..methods import METHODS
 from ..models.spec import ModelSpec
@@ -66,7 +66,7 @@ class Estimate(Settings):
 class RunConfig(Played):
     """All settings of a run of rounds."""
 
-    out: Annotated[Path, MayChange]
+    out: Annotated[UserPath, MayChange]
     """Folder for everything; runs/NAME-OF-THE-FILE unless given."""
     rounds: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Most rounds that are played."""
@@ -85,7 +85,7 @@ class RunConfig(Played):
     serve: Annotated[ServeSection | None, MayChange] = None
     """Serve the policy with vLLM: `serve: {}` with all defaults. In this process unless given."""
 
-    accelerate: Annotated[FilePath | None, MayChange] = None
+    accelerate: Annotated[UserFile | None, MayChange] = None
     """Train in several processes, as this file of accelerate's says (`accelerate config` writes one); in one unless
     given."""
 

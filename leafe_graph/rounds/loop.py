@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..evaluation.model_card import add_result
 from ..evaluation.results import Result, powers_of_two
-from ..files import lock_folder, refuse_other_settings, save_json
+from ..files import lock_folder, path_of, refuse_other_settings, save_json
 from ..finetune.hub import check_hub, push
 from ..importing import attribute
 from ..methods import METHODS, Access, Method, Policy, Tasks, Tools
@@ -114,7 +114,7 @@ def _claim(config: RunConfig) -> None:
 
 def _start_adapter(adapter: str | None) -> Path | None:
     if adapter is None or ":" not in adapter:
-        return None if adapter is None else Path(adapter)
+        return None if adapter is None else path_of(adapter)
     found = attribute(adapter, "adapter")
     if not isinstance(found, str | Path):
         raise ConfigError(f"adapter {adapter!r} is {found!r}; expected the path of a PEFT folder")

@@ -1,6 +1,6 @@
 """The YAML file, read with the line of each mistake."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +8,24 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import ConfigError
+from ..files import path_of
+from ..parsing import load_yaml, read_text
 from .config import DECIDED, RunConfig
 
 
-def read_config(file: Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
+def read_config(file: str | Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """Read a YAML file; ``changes``: other values by dotted name, texts among them as YAML.
 
     Raises:
         ConfigError: with the line and the field of each mistake.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{file}:{line}: not YAML: {error.context or ''} {error.problem}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file} cannot be read as YAML: {error}") from error
+    data, node = load_yaml(read_text(file := path_of(file)), str(file))
     if not isinstance(data, dict):
-        raise ConfigError(f"{file} holds {type(data).__name__}, expected fields: model, env, explore, ...")
-    problems: list[tuple[tuple[int | str, ...], str]] = [(where, "given twice") for where in _twice(node)]
+        held = "is empty" if data is None else f"holds {type(data).__name__}"
+        raise ConfigError(f"{file} {held}, expected fields: model, env, explore, ...")
+    problems: list[tuple[tuple[int | str, ...], str]] = []
     for name, value in (changes or {}).items():
-        try:
-            _put(data, name.split("."), yaml.safe_load(value) if isinstance(value, str) else value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {name}: {value!r} is not YAML") from error
+        _put(data, name.split("."), load_yaml(value, f"--set {name}")[0] if isinstance(value, str) else value)
     data.setdefault("out", f"runs/{file.stem}")
     for name, decided in DECIDED.items():
         if isinstance(section := data.get(name), dict):
@@ -87,15 +80,3 @@ def _line(file: Path, node: yaml.Node | None, where: Sequence[int | str]) -> str
         key, node = found[-1]
         line = key.start_mark.line + 1
     return f"{file}:{line}"
-
-
-def _twice(node: yaml.Node | None, where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Fields that a mapping names more than once: YAML readers silently take the last."""
-    if node is None or node.id != "mapping":
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen:
-            yield (*where, key.value)
-        seen.add(key.value)
-        yield from _twice(value, (*where, key.value))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..files import path_of
 
 
 def adapter_folder(path: str | Path) -> Path:
@@ -14,7 +15,7 @@ def adapter_folder(path: str | Path) -> Path:
     Raises:
         ConfigError: it is none.
     """
-    folder = Path(path).expanduser().resolve()
+    folder = path_of(path).resolve()
     if not (folder / "adapter_config.json").is_file() or not list(folder.glob("adapter_model.*")):
         raise ConfigError(f"{path} is not a PEFT adapter folder (adapter_config.json and adapter_model.safetensors)")
     return folder

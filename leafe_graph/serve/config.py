@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
+from ..files import UserPath
 from ..settings import Settings
 
 if TYPE_CHECKING:
     AnyPath = str | Path
 else:
-    AnyPath = Path  # a text becomes one
+    AnyPath = UserPath  # a text becomes one
 
 PORT = Field(ge=1, le=65535)
 SOME = Field(ge=1)

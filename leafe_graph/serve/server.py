@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ModelError
+from ..files import make_folder
 from ..processes.apart import guarded
 from ..settings import takes_too
 from .adapters import adapter_folder, copied, merged
@@ -80,8 +81,7 @@ class VllmServer:
             raise ConfigError(f"the server at {self.url} was started already")
         if self._given.folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="leafe-serve-")
-        work = Path(self._temporary.name if self._temporary else self._given.folder or "")
-        work.mkdir(parents=True, exist_ok=True)
+        work = make_folder(Path(self._temporary.name if self._temporary else self._given.folder or ""))
         self._work, self.log = work.resolve(), work.resolve() / "vllm.log"
         port = self._given.port or _free_port()
         self.url = f"http://127.0.0.1:{port}/v1"

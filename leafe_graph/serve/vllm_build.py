@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ConfigError, MissingDependency, install
+from ..files import path_of
 
 _PROBE = """
 import importlib.metadata, json, sys
@@ -66,6 +67,7 @@ def find_build(python: str | Path | None = None) -> Build:
         python = sys.executable if find_spec("vllm") else os.environ.get("LEAFE_VLLM_PYTHON")
     if not python:
         raise _not_found()
+    python = path_of(python)
     try:
         done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -22,7 +22,8 @@ from typing import IO, Any
 
 from ..budget import add_costs, no_cost
 from ..errors import RunFolderError
-from ..files import full_disk, lock_folder, refuse_other_settings, save_json
+from ..files import full_disk, lock_folder, path_of, refuse_other_settings, save_json
+from ..parsing import json_line
 from ..settings import defaults
 from ..types import FORMAT_VERSION, Branch, Cost
 from .run_settings import RunSettings, read_config, run_settings
@@ -32,7 +33,7 @@ class RunFolder:
     """A run on disk. Opened for reading unless `lock` is used; then this process is its only writer."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = path_of(folder)
         self.branches: list[Branch] = []
         """In the order in which they ended."""
         self.superseded: list[Branch] = []
@@ -108,7 +109,7 @@ class RunFolder:
         """
         if self._log is None:
             raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
-        file, line = self._log.fileno(), json.dumps(branch, ensure_ascii=False).encode() + b"\n"
+        file, line = self._log.fileno(), json_line(branch).encode()
         size = os.fstat(file).st_size
         try:
             while line:  # a disk that becomes full takes a part first

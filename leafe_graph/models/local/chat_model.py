@@ -16,9 +16,10 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, field_validator
 
 from ...errors import ConfigError, MissingDependency, ModelError
+from ...files import path_of
 from ..chat_tokens import ChatTokenizer
 from .engine import Engine, shared_engine
 from .sampling import Answer, Ids, Sampling
@@ -75,6 +76,14 @@ class LocalChatModel(BaseChatModel):
         _require(Path(self.path), "config.json", "a Hugging Face model folder")
         for folder in self._adapters:
             _require(Path(folder), "adapter_config.json", "a PEFT adapter folder")
+
+    @field_validator("path", "adapter", mode="before")
+    @classmethod
+    def _home(cls, given: Any) -> Any:
+        """``~`` is the home folder."""
+        if isinstance(given, list | tuple):
+            return [cls._home(each) for each in given]
+        return str(path_of(given)) if isinstance(given, str | Path) else given
 
     @property
     def _llm_type(self) -> str:
