@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from leafe_graph.errors import MissingDependency
-from leafe_graph.files import replace_file
+from leafe_graph.files import save_text
 from leafe_graph.models.embedded import HUB
 from leafe_graph.models.spec import ModelSpec
 from leafe_graph.settings import Output, Place, marked
@@ -48,7 +48,7 @@ def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
         tags=["leafe-graph", "lora", *(["gguf"] if result.gguf else [])],
     )
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(config, result, base=base, on_hub=on_hub, tasks=tasks)}")
-    replace_file(result.adapter / "README.md", lambda new: new.write_text(str(card), encoding="utf-8"))
+    save_text(result.adapter / "README.md", str(card))
 
 
 def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, tasks: int) -> str:

@@ -142,9 +142,13 @@ def refuse_other_settings(
 
 def save_json(file: Path, data: Mapping[str, Any]) -> Path:
     """The data as a file, whole or not at all; its folder is made."""
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    replace_file(file, lambda new: new.write_text(text, encoding="utf-8"))
+    save_text(file, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     return file
+
+
+def save_text(file: Path, text: str) -> None:
+    """The text as a file in UTF-8, whole or not at all; ``?`` for half a surrogate pair, which UTF-8 cannot say."""
+    replace_file(file, lambda new: new.write_text(text, encoding="utf-8", errors="replace", newline="\n"))
 
 
 def replace_file(file: Path, write: Callable[[Path], object]) -> None:

@@ -6,30 +6,44 @@ server's prefix cache serves all branches that share it. An experience is append
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .text import utf8, without_thoughts
 from .types import EndReason, Message, ModelMessage, Task, Turn
 
 _BLOCK = "\0"  # stands for a fenced block
-_ANNOUNCED = re.compile(r"^[ \t]*action[ \t]*:\s*(.+)$", flags=re.IGNORECASE | re.MULTILINE)
+_ANNOUNCED = re.compile(
+    # The mark of a list or a heading, but not a single "#": that is a comment, where the whole text is a program.
+    r"^[ \t]*(?:(?:[-*+]|\d{1,3}[.)]|#{2,6})[ \t]+)?(?P<mark>[*_`]{0,3})action(?:[ \t]+#?\d{1,4})?[ \t]*"
+    r"(?:(?P<closed>(?P=mark)[ \t]*[:\uff1a]|[:\uff1a][ \t]*(?P=mark))|[:\uff1a])\s*(?P<action>.+)$",
+    flags=re.IGNORECASE | re.MULTILINE,
+)
+_WRAPPED = re.compile(r"(?P<mark>\*{1,3}|`{1,2}|[\"'])(?P<inside>(?:(?!(?P=mark)).)+)(?P=mark)")
 _FENCED = re.compile(r"^```.*?(^```|\Z)", re.DOTALL | re.MULTILINE)
-THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
-"""What a reasoning model thinks aloud."""
 
 
 def text_action(message: ModelMessage) -> str:
-    """The action in a model's message: its first tool call as JSON, else its text.
+    """The action in a model's message: its tool call as JSON, else its text.
 
-    Of a text, what a reasoning model thinks aloud (``<think>…</think>``) is left out, and where the model announces its
-    action (``Action: …``), the last announcement's line counts; a line of a fenced code block announces nothing.
+    Of a text, what a reasoning model thinks aloud is left out (`leafe_graph.text.without_thoughts`), and where the
+    model announces its action (``Action: …``, also numbered or in Markdown), the last announcement's line counts,
+    without emphasis or quotes around it; a line of a fenced code block announces nothing.
     """
     calls = message.get("tool_calls")
     if calls:
-        return json.dumps({"name": calls[0]["name"], "args": calls[0]["args"]}, ensure_ascii=False, sort_keys=True)
-    text = THOUGHT.sub("", message["content"])
-    announced = _ANNOUNCED.findall(_FENCED.sub(_block, text))
-    return str(announced[-1] if announced and announced[-1] != _BLOCK else text).strip()
+        return call_text(calls[0])
+    text = without_thoughts(message["content"])
+    announced = [*_ANNOUNCED.finditer(_FENCED.sub(_block, text))]
+    if not announced or announced[-1]["action"] == _BLOCK:
+        return text.strip()
+    action, mark = announced[-1]["action"].strip(), announced[-1]["mark"]
+    if announced[-1]["closed"] is None:  # the emphasis goes on to the action's end
+        action = action.removesuffix(mark).rstrip()
+    while wrapped := _WRAPPED.fullmatch(action):
+        action = wrapped["inside"].strip()
+    return action
 
 
 def _block(fenced: re.Match[str]) -> str:
@@ -57,6 +71,10 @@ class Prompts:
     """``status`` of an attempt that goes on, and of one that ended without success."""
     action: Callable[[ModelMessage], str] = text_action
     """From a model's message to the text at the environment's door."""
+
+    def __post_init__(self) -> None:
+        for name, text in self.texts.items():
+            object.__setattr__(self, name, utf8(text))
 
     @property
     def texts(self) -> dict[str, str]:
@@ -113,6 +131,16 @@ it after the step's words. Sokoban's warm start was taught others, without ``{st
 
 
 def said(message: ModelMessage) -> str:
-    """A model's message as text for a chat history: its content, then its tool calls as JSON lines."""
-    calls = message.get("tool_calls") or []
-    return "\n".join([message["content"]] * bool(message["content"] or not calls) + [json.dumps(c) for c in calls])
+    """A model's message as text for a chat history: its content, then the tool call that was carried out.
+
+    The call is written as `text_action` gives it to the environment, so that who says this text acts the same.
+    """
+    calls = (message.get("tool_calls") or [])[:1]  # older records also hold those that were not
+    return "\n".join([message["content"]] * bool(message["content"] or not calls) + [call_text(c) for c in calls])
+
+
+def call_text(call: Mapping[str, Any]) -> str:
+    """A tool call as JSON, the same for equal calls; arguments that are no JSON stand there as the model wrote them."""
+    if isinstance(call["args"], str):
+        return f'{{"args": {call["args"]}, "name": {json.dumps(call["name"], ensure_ascii=False)}}}'
+    return json.dumps({"name": call["name"], "args": call["args"]}, ensure_ascii=False, sort_keys=True)

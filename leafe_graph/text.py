@@ -1,13 +1,44 @@
-"""Texts: what every file, checkpoint and terminal can hold."""
+"""Texts: what every file, checkpoint and terminal can hold, and what of a model's text is thinking."""
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar, cast
+
+Value = TypeVar("Value")
+
+_OPENED, _CLOSED = (
+    rf"(?:<{slash}(?:seed:)?(?:think(?:ing)?|thought|reasoning)>|\[{slash}THINK\])" for slash in ("", "/")
+)
+_THOUGHT = re.compile(rf"\A(?:(?!{_OPENED}).)*?{_CLOSED}|{_OPENED}.*?(?:{_CLOSED}|\Z)", re.DOTALL)
 
 
 def utf8(text: str) -> str:
-    """The text without what UTF-8 cannot say (half a surrogate pair), which files and checkpoints refuse or change."""
-    return text.encode(errors="replace").decode()
+    """The text with ``?`` for what some file or checkpoint refuses or changes.
+
+    That is half a surrogate pair, which UTF-8 cannot say, and NUL, which PostgreSQL cannot hold.
+    """
+    return text.encode(errors="replace").decode().replace("\0", "?")
+
+
+def utf8_all(value: Value) -> Value:
+    """The same value with `utf8` of every text in it, names included."""
+    if isinstance(value, str):
+        return cast(Value, utf8(value))
+    if isinstance(value, dict):
+        return cast(Value, {utf8_all(name): utf8_all(held) for name, held in value.items()})
+    if isinstance(value, list | tuple):
+        held = [utf8_all(each) for each in value]
+        return cast(Value, held if isinstance(value, list) else tuple(held))
+    return value
+
+
+def without_thoughts(text: str) -> str:
+    """What a model says, without what it thinks aloud between tags (``<think>…</think>`` and its like).
+
+    A chat template may have opened the thoughts: what stands before a closing tag that nothing opened is thought. So is
+    all that follows an opening tag without a closing one: the model was cut short.
+    """
+    return _THOUGHT.sub("", text)
 
 
 def markdown_table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:

@@ -69,6 +69,10 @@ class ModelMessage(TypedDict):
 
     content: str
     tool_calls: NotRequired[list[dict[str, Any]]]
+    """The one call that is the action: its ``name`` and ``args``, which are a text where they are no JSON."""
+    refused_tool_calls: NotRequired[list[dict[str, Any]]]
+    """Further calls of the same message. A turn is one action: they are not carried out, and no prompt or row shows
+    them."""
     prompt_token_ids: NotRequired[list[int]]
     """Token ids of the prompt, where the model gave them."""
     token_ids: NotRequired[list[int]]

@@ -96,13 +96,118 @@ def test_text_action_reads_what_models_write(content: str, action: str) -> None:
     assert text_action({"content": content}) == action
 
 
+@pytest.mark.parametrize(
+    ("content", "action"),
+    [
+        ("Left is a wall.\n</think>\n\nright", "right"),
+        ("Left is a wall.\nAction: left?\n</think>\nAction: right", "right"),
+        ("up\n<think>sure?</think>", "up"),
+        ("<think>a</think>\nup\n<think>b</think>", "up"),
+        ("<think></think>\n\nup", "up"),
+        ("</think>up", "up"),
+        ("<thinking>left?</thinking>up", "up"),
+        ("<thought>left?</thought>up", "up"),
+        ("<reasoning>left?</reasoning>\nup", "up"),
+        ("<seed:think>left?</seed:think>up", "up"),
+        ("[THINK]left?[/THINK]up", "up"),
+        ("left?[/THINK]up", "up"),
+        ("<thinking>left, no, Action: down", ""),
+        ("hm</think>\n```python\nprint(1)\n```", "```python\nprint(1)\n```"),
+        ("I think <b>left</b>", "I think <b>left</b>"),
+        ("</think>" * 10_000 + "up", "</think>" * 9_999 + "up"),
+        ("<think>" * 10_000 + "</think>up", "up"),
+    ],
+    ids=range(17),
+)
+def test_thoughts_are_left_out_whoever_opened_them(content: str, action: str) -> None:
+    """A chat template may have; the tags are those that models of several families write. Not closed: cut short."""
+    assert text_action({"content": content}) == action
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        "**Action:** {}",
+        "**Action**: {}",
+        "**Action: {}**",
+        "***Action:*** {}",
+        "*Action*: {}",
+        "_Action:_ {}",
+        "__Action__ : {}",
+        "`Action: {}`",
+        "Action 1: {}",
+        "**Action 12:** {}",
+        "Action #2: {}",
+        "- Action: {}",
+        "* **Action:** {}",
+        "2. Action: {}",
+        "### Action: {}",
+        "## **Action:**\n\n{}",
+        "Action: **{}**",
+        "Action: `{}`",
+        'Action: "{}"',
+        "**Action:** **`{}`**",
+        "Action\uff1a{}",
+        "Action: left\nNo.\n**Action:** {}\n",
+        "```\n**Action:** {}\n```",
+    ],
+)
+@pytest.mark.parametrize("action", ["go to desk 1", "search[red shoes]", "{'way': 'up'}"])
+def test_action_that_is_announced_in_markdown_or_numbered(announced: str, action: str) -> None:
+    """The announcement is not part of the action, nor is what emphasises or quotes the whole of it."""
+    assert text_action({"content": f"The desk is near.\n\n{announced.format(action)}"}) == action
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "click[Action: figure]",
+        "search[**action**: figures]",
+        "Action Input: up",
+        "My action: up",
+        "Actions: up, down",
+        "# Action: one step\nprint(1)",
+        "action1 = 2\nprint(action1)",
+        "**up**",
+        '"up"',
+        "look at **Action** 1",
+    ],
+)
+def test_text_that_announces_nothing_is_the_action_as_it_stands(content: str) -> None:
+    """Programs, searches and what only looks like an announcement are not touched."""
+    assert text_action({"content": content}) == content
+
+
+@pytest.mark.parametrize("action", ["'a' in 'b'", '"a" + "b"', "*args, *more", "__init__", "**", "press **Enter**"])
+def test_announced_action_keeps_marks_that_are_its_own(action: str) -> None:
+    """Only a pair of marks around the whole, with none inside, is taken off."""
+    assert text_action({"content": f"**Action:** {action}"}) == action
+
+
 def test_tool_call_is_an_action_as_json() -> None:
     """Environments speak text: the first call's name and arguments, with sorted keys; in a history, after the words."""
     calls: list[dict[str, Any]] = [{"name": "go", "args": {"to": "küche", "by": 1}}, {"name": "x", "args": {}}]
     assert text_action({"content": "hm", "tool_calls": calls}) == '{"args": {"by": 1, "to": "küche"}, "name": "go"}'
-    assert said({"content": "hm", "tool_calls": calls[1:]}) == 'hm\n{"name": "x", "args": {}}'
-    assert said({"content": "", "tool_calls": calls[1:]}) == '{"name": "x", "args": {}}'
+    assert said({"content": "hm", "tool_calls": calls[1:]}) == 'hm\n{"args": {}, "name": "x"}'
+    assert said({"content": "", "tool_calls": calls[1:]}) == '{"args": {}, "name": "x"}'
     assert said({"content": ""}) == ""
+
+
+def test_what_a_history_shows_of_a_tool_call_is_what_was_played() -> None:
+    """Records of several calls and with random ids too: equal calls are equal texts, and who says the text acts so."""
+    walk = {"name": "walk", "args": {"way": "up", "by": 1}, "id": "call_d439", "type": "tool_call"}
+    other = {"name": "walk", "args": {"by": 1, "way": "up"}, "id": "call_77aa", "type": "tool_call"}
+    text = said({"content": "", "tool_calls": [walk, {"name": "rest", "args": {}}]})
+    assert text == said({"content": "", "tool_calls": [other]}) == text_action({"content": "", "tool_calls": [walk]})
+    assert text_action({"content": text}) == text
+
+
+def test_arguments_that_are_no_json_stand_as_the_model_wrote_them() -> None:
+    """The environment reads an action that is no call, and not an empty one."""
+    broken = text_action({"content": "", "tool_calls": [{"name": "walk", "args": '{"way": up'}]})
+    assert broken == '{"args": {"way": up, "name": "walk"}'
+    with pytest.raises(ValueError, match="Expecting value"):
+        json.loads(broken)
 
 
 WRITTEN = [
@@ -134,6 +239,20 @@ WRITTEN = [
     ("On track until step 3, but the mistake was step 4.", "rewind", 4, ...),
     ("Step 1 was fine, step 2 too. The mistake was at step 4.", "rewind", 4, ...),
     ("<think>step 1? step 2?</think>Step 4.", "rewind", 4, "Step 4."),
+    ("step 1? step 2?\n</think>\n\nStep 4.", "rewind", 4, "Step 4."),
+    ('{"step": 1}?</think>{"step": 4, "experience": "go up"}', "rewind", 4, "go up"),
+    ("<thinking>step 1?</thinking>Step 4.", "rewind", 4, "Step 4."),
+    ("<thinking>Step 1, I would say", "unparsed", None, None),
+    ("**Step:** 4\n**Experience:** go up", "rewind", 4, ...),
+    ("**Step**: 4, go up", "rewind", 4, ...),
+    ("The mistake was *step* **4**.", "rewind", 4, ...),
+    ("- `Step 4`: go up", "rewind", 4, ...),
+    ("1. Step 4 was the mistake.", "rewind", 4, ...),
+    ("### Step 4: go up", "rewind", 4, ...),
+    ("**Decision point:** 4", "rewind", 4, ...),
+    ("**Step 2** and **3** were bad.", "unparsed", None, None),
+    ("**Step 2**-**4** were bad.", "unparsed", None, None),
+    ("Everything is **on** track.", "on_track", None, None),
     ("Steps 1, 2 and 4 were bad.", "unparsed", None, None),
     ("Step 1 and step 2 look odd.", "unparsed", None, None),
     ("Step 2-4 were bad.", "unparsed", None, None),

@@ -196,7 +196,7 @@ def rewind(state: State, ctx: Context) -> Update:
 
 
 def _failed(end: EndReason, error: Exception) -> Update:
-    return {"end": end, "error": f"{type(error).__name__}: {error}"}
+    return {"end": end, "error": utf8(f"{type(error).__name__}: {error}")}
 
 
 def _seed(ctx: Context, state: State, purpose: str) -> int | None:

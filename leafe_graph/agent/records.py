@@ -1,16 +1,19 @@
 """From states and messages to what is saved of them."""
 
+from typing import Any
+
 from langchain_core.messages import AIMessage
 
 from ..env.pool import Place
 from ..errors import ConfigError, ReplayDivergence
-from ..text import utf8
+from ..text import utf8, utf8_all
 from ..types import FORMAT_VERSION, Branch, Divergence, ModelMessage, Task
 from .state import State
 
 
 def as_task(task: Task | str) -> Task:
-    """A task record; a plain text is its own id and instruction."""
+    """A task record of texts that can be saved; a plain text is its own id and instruction."""
+    task = utf8_all(task)
     if isinstance(task, str):
         return Task(id=task, instruction=task)
     missing = {"id", "instruction"} - set(task)
@@ -61,8 +64,13 @@ def place(state: State) -> Place:
 def model_message(answer: AIMessage) -> ModelMessage:
     """A chat model's answer as a record."""
     message = ModelMessage(content=utf8(answer.text))
-    if answer.tool_calls:
-        message["tool_calls"] = [dict(call) for call in answer.tool_calls]
+    # Without the calls' ids, which are random: equal calls are equal messages.
+    calls: list[dict[str, Any]] = [{"name": call["name"], "args": call["args"]} for call in answer.tool_calls]
+    calls += [{"name": call["name"] or "", "args": call["args"] or ""} for call in answer.invalid_tool_calls]
+    if calls:
+        message["tool_calls"], refused = utf8_all(calls[:1]), utf8_all(calls[1:])
+        if refused:
+            message["refused_tool_calls"] = refused
     for field in ("prompt_token_ids", "token_ids", "logprobs"):
         if isinstance(answer.response_metadata.get(field), list):
             message[field] = answer.response_metadata[field]

@@ -4,8 +4,7 @@ import json
 import re
 from typing import Any
 
-from ..prompts import THOUGHT
-from ..text import utf8
+from ..text import utf8, without_thoughts
 from ..types import Verdict
 
 _STEP_KEYS = ("step", "decision_point", "decision_step", "tau", "turn")
@@ -36,16 +35,17 @@ def parse_reflection(text: str, turns: int) -> tuple[Verdict, int | None, str | 
     one step to go back to; "on track". A decision point must be one of the ``turns`` that were played, else the verdict
     is ``out_of_range``; what cannot be understood without guessing is ``unparsed``. Never raises.
     """
-    text = THOUGHT.sub("", text).strip()
+    text = without_thoughts(text).strip()
     found = _json_object(text)
     if found is not None:
         return _judge(*found, turns)
-    named = {int(n) for n in _STEP.findall(text)}
-    on_track = _ON_TRACK.search(text) is not None
+    plain = re.sub("[*`]", "", text)  # without Markdown's marks: "**Step:** 4"
+    named = {int(n) for n in _STEP.findall(plain)}
+    on_track = _ON_TRACK.search(plain) is not None
     if on_track and not named:
         return "on_track", None, None
     if on_track or len(named) != 1:
-        named = {int(n) for n in _TARGET.findall(text)}
+        named = {int(n) for n in _TARGET.findall(plain)}
     return _judge(named.pop(), text, turns) if len(named) == 1 else ("unparsed", None, None)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, MissingDependency
-from ..files import make_folder, path_of, replace_file
+from ..files import make_folder, path_of, replace_file, save_text
 from ..parsing import json_line
 from ..prompts import Prompts
+from ..text import utf8_all
 from ..tree.run_folder import RunFolder
 from ..types import Example
 from .card import card
@@ -76,7 +77,7 @@ def export(
         data = "examples.jsonl"
         summary.notes.append(f"no Parquet file: {error}")
     text = card(summary, dict(folder.config.get("settings", {})), data=data, license=license)
-    replace_file(target / "README.md", lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
+    save_text(target / "README.md", text)
     return summary
 
 
@@ -107,8 +108,8 @@ def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None
 
 def write_jsonl(rows: list[Example], file: Path) -> None:
     """Write one row a line."""
-    with open(file, "w", encoding="utf-8", newline="\n") as out:
-        out.writelines(map(json_line, rows))
+    with open(file, "w", encoding="utf-8", errors="replace", newline="\n") as out:
+        out.writelines(json_line(_row(row)) for row in rows)
 
 
 def write_parquet(rows: list[Example], file: Path) -> None:
@@ -133,4 +134,9 @@ def write_parquet(rows: list[Example], file: Path) -> None:
         "completion_token_ids": pa.list_(pa.int32()),
     }
     schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), file)
+    pq.write_table(pa.Table.from_pylist([_row(row) for row in rows], schema=schema), file)
+
+
+def _row(row: Example) -> dict[str, Any]:
+    """A row as it is written: its texts are what every file can hold, also where a run's log was written by others."""
+    return {name: held if name.endswith("_token_ids") else utf8_all(held) for name, held in row.items()}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leafe_graph.files import replace_file
+from leafe_graph.files import save_text
 
 if TYPE_CHECKING:
     from leafe_graph.evaluation.results import Result
@@ -32,4 +32,4 @@ def add_result(adapter: Path, result: "Result", ks: Iterable[int], *, env: str, 
     card.text += (
         markdown_table(("Pass@k", "% [95% interval over tasks]"), [(f"Pass@{e.k}", str(e)) for e in curve]) + "\n"
     )
-    replace_file(file, lambda new: new.write_text(str(card), encoding="utf-8"))
+    save_text(file, str(card))

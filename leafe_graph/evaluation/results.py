@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..budget import add_costs, no_cost
 from ..errors import ConfigError
 from ..files import path_of, save_json
 from ..parsing import load_json, read_text
+from ..text import utf8
 from ..tree.branches import UNFINISHED
 from ..tree.run_folder import RunFolder
 from ..types import FORMAT_VERSION, Branch, Cost
@@ -79,7 +80,7 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="ignore")  # the saved curve is for readers; it follows from the counts
 
     version: int = FORMAT_VERSION
-    policy: str
+    policy: Annotated[str, AfterValidator(utf8)]
     """A name for tables and plots."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Model, environment, split, turns and whatever else the samples depend on."""

@@ -32,6 +32,7 @@ from ..files import full_disk
 from ..prompts import Prompts
 from ..settings import Limits, Live, Pace, Play, part, takes
 from ..strategies import STRATEGIES, Strategy
+from ..text import utf8_all
 from ..tree.branches import played
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
@@ -242,7 +243,7 @@ def _same_tasks(run: RunFolder, work: Sequence[Task]) -> None:
     """Refuse to go on with a tree of another task of the same id."""
     now = {task["id"]: json.loads(json.dumps(task)) for task in work}
     for branch in run.branches:
-        task = branch["task"]
+        task = utf8_all(branch["task"])  # as `as_task` gives it
         if task != now[task["id"]]:
             raise ConfigError(
                 f"{run.folder} holds a run whose task {task['id']!r} is {task}, now it is {now[task['id']]}; give the "

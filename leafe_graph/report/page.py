@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError, MissingDependency
 from ..evaluation.plots import plot
 from ..evaluation.results import Result, powers_of_two
-from ..files import replace_file
+from ..files import save_text
 from ..tree.branches import ranked
 from ..tree.run_folder import RunFolder
 from .ends import ENDS
@@ -45,7 +45,7 @@ p {{ white-space: pre-wrap; }}
 </body></html>
 """
     file = folder.folder / "report.html"
-    replace_file(file, lambda new: new.write_text(page, encoding="utf-8"))
+    save_text(file, page)
     return file
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ..prompts import said
 from ..text import printable
 from ..types import Branch, Reflection
 from .ends import ENDS
@@ -31,8 +32,8 @@ def _branch(branch: Branch, *, first: bool) -> Iterator[str]:
     for number, turn in enumerate(branch["turns"]):
         t = branch["decision_point"] + number
         yield f"\n{t}> {turn['action']}"
-        if turn["message"]["content"].strip() != turn["action"]:
-            yield f"(said: {turn['message']['content']})"
+        if (words := said(turn["message"])).strip() != turn["action"]:
+            yield f"(said: {words})"
         following = branch["turns"][number + 1 : number + 2]
         seen = following[0]["observation"] if following else turn["feedback"]
         yield from [seen] if turn["feedback"] in seen else [turn["feedback"], seen]

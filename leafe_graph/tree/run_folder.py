@@ -25,6 +25,7 @@ from ..errors import RunFolderError
 from ..files import full_disk, lock_folder, path_of, refuse_other_settings, save_json
 from ..parsing import json_line
 from ..settings import defaults
+from ..text import utf8_all
 from ..types import FORMAT_VERSION, Branch, Cost
 from .run_settings import RunSettings, read_config, run_settings
 
@@ -91,7 +92,7 @@ class RunFolder:
         """
         self._lock = lock_folder(self.folder)
         try:
-            self._claim(json.loads(json.dumps({"version": FORMAT_VERSION, **config})))
+            self._claim(utf8_all(json.loads(json.dumps({"version": FORMAT_VERSION, **config}))))
             self._read(repair=True)
             self._log = open(self.folder / "branches.jsonl", "ab", buffering=0)  # noqa: SIM115
         except BaseException as error:
@@ -109,7 +110,7 @@ class RunFolder:
         """
         if self._log is None:
             raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
-        file, line = self._log.fileno(), json_line(branch).encode()
+        file, line = self._log.fileno(), json_line(branch).encode(errors="replace")
         size = os.fstat(file).st_size
         try:
             while line:  # a disk that becomes full takes a part first
