@@ -73,7 +73,7 @@ def test_no_text_of_any_field_ends_a_run_or_is_lost(tmp_path: Path) -> None:
 
 def test_odd_texts_are_exported_alike_to_every_file(tmp_path: Path) -> None:
     """JSONL and Parquet hold the same rows; report and transcript are text."""
-    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install "leafe-graph[train]"')
+    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[train]"')
     run = play(tmp_path)
     summary = export(run)
     assert summary.counterfactual == 1
