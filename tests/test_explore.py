@@ -557,7 +557,7 @@ def test_misuse_raises_instead_of_filling_the_run_with_failures(tmp_path: Path) 
     def lacking(messages: Any, seed: Any = None) -> str:
         raise MissingDependency(extra="hf", needed_for="local models")
 
-    with pytest.raises(MissingDependency, match=r"leafe-graph\[hf\]"):
+    with pytest.raises(MissingDependency, match=r"not installed: pip install .*\[hf\]"):
         explore(ScriptedModel(reply=lacking), GridWorld, [PIT], out=tmp_path, budget=Budget(model_calls=9))
     run = explore(ScriptedModel(reply=pit_reply), GridWorld, [PIT], out=tmp_path, budget=Budget(model_calls=9))
     assert [branch["end"] for branch in run.branches] == ["failure", "success"]

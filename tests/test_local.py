@@ -428,7 +428,7 @@ def test_missing_packages_name_the_extra(tiny_model_path: Path, monkeypatch: pyt
     import sys
 
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingDependency, match=r"leafe-graph\[hf\]"):
+    with pytest.raises(MissingDependency, match=r"not installed: pip install .*\[hf\]"):
         LocalChatModel(path=str(tiny_model_path), batch_window=0.123).invoke("a")
 
 

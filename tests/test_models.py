@@ -89,7 +89,7 @@ def test_server_is_asked_in_one_event_loop_after_another() -> None:
 def test_openai_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without langchain-openai the error says what to install."""
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
-    with pytest.raises(MissingDependency, match=r"leafe-graph\[openai\]"):
+    with pytest.raises(MissingDependency, match=r"not installed: pip install .*\[openai\]"):
         load_model("openai:gpt")
 
 
