@@ -296,7 +296,7 @@ def test_level_files_round_trip(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     tasks = sokoban.load_levels(path)
-    assert [task["id"] for task in tasks] == ["first-000000", "first-000001", "first-000002"]
+    assert [task["id"][:13] for task in tasks] == ["first-000000-", "first-000001-", "first-000002-"]
     assert [sokoban.solve(task["options"]["level"]) for task in tasks] == [["right"] * 3, ["right"], ["up", "left"]]
     again = tmp_path / "again.txt"
     again.write_text("\n\n".join(task["options"]["level"] for task in tasks), encoding="utf-8")
@@ -341,6 +341,74 @@ def test_any_text_is_a_level_or_a_config_error(text: str) -> None:
         return
     assert sokoban.parse(sokoban.to_text(state)) == sokoban.parse(sokoban.render(state)) == state
     assert sokoban.solve(state) is None or sokoban.distance(state) is not None
+
+
+LEVEL = b"#####\n#@$.#\n#####\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "levels"),
+    [
+        (LEVEL + b"Title: X marks the SPOT\nAuthor: Pat\n\n" + LEVEL + b"Title: Second\n", 2),
+        (b"Title: First\n" + LEVEL + b"Comment:\n$ and @ are pushed.\nComment-End:\nSecond\n" + LEVEL, 2),
+        (b"Level 1\n" + LEVEL + b":: seen\nSolution: rrR\n'Half way'\n-----\n" + LEVEL + b"*** end ***", 2),
+        (b"; Andr\xe9 \x85\n" + LEVEL, 1),
+        (b"\xef\xbb\xbf" + LEVEL + b"\xef\xbb\xbf", 1),
+        (b"\xef\xbb\xbf; 0\n" + LEVEL, 1),
+        ("Über 1\n#####\n#@$.#\n#####".encode("utf-16"), 1),
+        ("#####\n#@$.#\n#####\n".encode("utf-16-be").join([b"\xfe\xff", b""]), 1),
+        (LEVEL.replace(b"\n", b"\r\n") + b"\r\n" + LEVEL.replace(b"\n", b"\r"), 2),
+        (b"\t\n\n" + LEVEL + b"   \n" + LEVEL, 2),
+        (b"5#|#@$.#|5#\nTitle: coded\n\n5#\n#@$.#\n5#", 2),
+        (b"# # # # #\n# P X O #\n# # # # #\nPat's OX\n_ # # # # #\n# # P X O #\n# # # # # #", 2),
+    ],
+)
+def test_level_collections_are_read_as_they_are_passed_round(tmp_path: Path, content: bytes, levels: int) -> None:
+    """Titles and comments before and after, Latin-1, UTF-16, byte order marks, any line ends, run-length encoding."""
+    path = tmp_path / "levels.txt"
+    path.write_bytes(content)
+    found = [task["options"]["level"] for task in sokoban.load_levels(path)]
+    assert len(found) == levels and {sokoban.solve(level)[0] for level in found} == {"right"}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LEVEL + b"\n@$.\n", "line 5: 1 boxes|line 5, column 1: the room is open here"),
+        (LEVEL + b"\n# Level 2\n" + LEVEL, "line 5, column 3: 'L' is not a Sokoban symbol"),
+        (LEVEL + b"\nx####\n#@$.#\n#####\n", "line 6, column .: the room is open here"),
+        (b"9999999999#", "0 players|is not a Sokoban symbol"),
+        ("#####\n#@$.#\n#####\n".encode("utf-16-le"), "is not a Sokoban symbol"),
+        (b"2(#-)", "no level found"),
+    ],
+)
+def test_what_looks_like_a_level_and_is_none_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    """Never left out without a word, never a traceback."""
+    path = tmp_path / "levels.txt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        sokoban.load_levels(path)
+
+
+def test_a_level_file_that_is_none_is_named(tmp_path: Path) -> None:
+    """Not there, or a folder."""
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(ConfigError, match=f"{path.name}: cannot be read"):
+            sokoban.load_levels(path)
+
+
+def test_files_of_the_same_name_have_levels_of_their_own(tmp_path: Path) -> None:
+    """As in Boxoban's folders train and valid; the same level of the same name and number is the same task."""
+    ids = []
+    for folder, level in (
+        ("train", LEVEL),
+        ("valid", LEVEL.replace(b"@$.", b"@ $.").replace(b"###", b"####")),
+        ("copy", LEVEL),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "000.txt").write_bytes(level)
+        ids += [task["id"] for task in sokoban.load_levels(tmp_path / folder / "000.txt")]
+    assert ids[0] == ids[2] != ids[1]
 
 
 def test_an_empty_level_file_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 It knows env, types, errors and prompts.
 """
 
-from .env import GUIDE, HORIZON, INSTRUCTION, SokobanEnv, expert, load_levels, read_action, split_of, tasks
+from .env import GUIDE, HORIZON, INSTRUCTION, SokobanEnv, expert, read_action, split_of, tasks
+from .level_files import load_levels
 from .levels import ACTIONS, Level, State, canonical, deadlocked, move, parse, render, to_text
 from .solver import distance, distances, generate, optimal_actions, solve
 from .words import describe

@@ -7,13 +7,11 @@ number of moves of an optimal solution lies within bounds.
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
 from leafe_graph.env.common import FIRST_SEED, SEEDS, Split, after_reset, check_max_steps, check_split, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
-from leafe_graph.files import path_of
 from leafe_graph.types import Task
 
 from .levels import (
@@ -25,6 +23,7 @@ from .levels import (
     render,
     room_hash,
     to_text,
+    unsolved,
 )
 from .solver import dimensions, generate, solve
 from .words import describe
@@ -140,7 +139,7 @@ class SokobanEnv:
         options = options or {}
         if unknown := options.keys() - self._room.keys() - {"level"}:
             raise ConfigError(f"unknown options {sorted(unknown)}: expected level, {', '.join(self._room)}")
-        state = _unsolved(options["level"]) if "level" in options else generate(seed, **(self._room | options))
+        state = unsolved(options["level"]) if "level" in options else generate(seed, **(self._room | options))
         self._state, self._steps, self._end = state, 0, "-"
         return self._render(state), {"admissible": list(ACTIONS)}
 
@@ -194,14 +193,6 @@ class SokobanEnv:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _unsolved(text: str, *, where: str = "level", line: int = 1) -> State:
-    """A level that there is something to do in."""
-    state = parse(text, where=where, line=line)
-    if state.solved:
-        raise ConfigError(f"{where}, line {line}: every box is on a target already: there is nothing to play")
-    return state
 
 
 def split_of(state: State) -> Split:
@@ -271,25 +262,3 @@ def expert(task: Task) -> list[str]:
     if moves is None:
         raise ConfigError(f"task {task['id']!r}: the level has no solution")
     return moves
-
-
-def load_levels(path: str | Path, *, instruction: str = INSTRUCTION) -> list[Task]:
-    """The levels of a text file, separated by blank lines or lines that begin with ``;`` (titles, comments).
-
-    Raises:
-        ConfigError: a level that is not well formed (file and line are named), or a file without levels.
-    """
-    path = path_of(path)
-    result: list[Task] = []
-    rows: list[str] = []
-    for number, row in enumerate([*path.read_text(encoding="utf-8").splitlines(), ""], start=1):
-        if row.strip() and not row.lstrip().startswith(";"):
-            rows.append(row)
-        elif rows:
-            state = _unsolved("\n".join(rows), where=str(path), line=number - len(rows))
-            task_id = f"{path.stem}-{len(result):06d}"
-            result.append({"id": task_id, "instruction": instruction, "options": {"level": to_text(state)}})
-            rows = []
-    if not result:
-        raise ConfigError(f"{path}: no level found, expected rows of # @ + $ * . and spaces")
-    return result

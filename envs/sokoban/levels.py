@@ -131,6 +131,18 @@ def parse(text: str, *, where: str = "level", line: int = 1) -> State:
     return State(Level(width, len(rows), walls, targets), player, boxes)
 
 
+def unsolved(text: str, *, where: str = "level", line: int = 1) -> State:
+    """A level, as `parse` reads it, that there is something to do in.
+
+    Raises:
+        ConfigError: as `parse`; or every box is on a target.
+    """
+    state = parse(text, where=where, line=line)
+    if state.solved:
+        raise ConfigError(f"{where}, line {line}: every box is on a target already: there is nothing to play")
+    return state
+
+
 def enclosed(start: int, width: int, height: int, walls: set[int]) -> set[int]:
     """Cells that are connected to ``start`` within the grid."""
     reached, todo = {start}, [start]
