@@ -23,6 +23,7 @@ from leafe_graph.env.gymnasium_adapter import registered
 from leafe_graph.errors import ConfigError, MissingDependency, install
 from leafe_graph.importing import attribute, see_this_folder
 from leafe_graph.settings import MAX_TURNS
+from leafe_graph.text import did_you_mean
 from leafe_graph.types import Task
 
 
@@ -204,13 +205,16 @@ def find(name: str) -> EnvInfo:
     """An environment by its name: one of this package, MODULE:ATTRIBUTE, or ``gymnasium:ID``.
 
     Raises:
-        ConfigError: Gymnasium has no environment of that id.
+        ConfigError: there is none of that name, or Gymnasium has no environment of that id.
         MissingDependency: Gymnasium is not installed.
     """
     if name.startswith("gymnasium:"):
         see_this_folder()
         known = registered(name.removeprefix("gymnasium:"))
         return EnvInfo(name=name, env="leafe_graph.env.gymnasium_adapter:from_gymnasium", arguments=(known,))
+    if name not in ENVS and ":" not in name:
+        known = f"one of {', '.join(ENVS)}, MODULE:CLASS for your own, or gymnasium:ID"
+        raise ConfigError(f"unknown environment {name!r}; expected {known}{did_you_mean(name.lower(), ENVS)}")
     return ENVS.get(name) or EnvInfo(name=name, env=name)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from leafe_graph.env import Guide
-from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, plain
 from leafe_graph.errors import ConfigError, EnvLost
 from leafe_graph.text import utf8
 from leafe_graph.types import Task
@@ -122,7 +122,8 @@ class TextWorldExpressEnv:
         Raises:
             ConfigError: an option that is not known, or a game that cannot be made like this.
         """
-        game, split, params = _checked(self._defaults | (options or {}))
+        seed, options = plain(seed), plain(options or {})
+        game, split, params = _checked(self._defaults | options)
         description, answer = self._jvm.call(lambda: self._generate(game, split, params, seed or 0), "making a game")
         self._steps, self._score = 0, answer["score"]
         return f"{description}\n\n{answer['observation']}", self._info(answer)

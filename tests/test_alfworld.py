@@ -291,6 +291,24 @@ def test_copies_of_the_library_are_used_again_and_leave_no_file(
     assert len(idle) == copies - 1 and env.step("look")[4]["valid"]
 
 
+def test_official_files_are_read_anew_where_they_change_and_named_where_they_are_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process, which remembers what it has read."""
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    game = tmp_path / "json_2.1.1" / "train" / "some" / "trial_1" / "game.tw-pddl"
+    game.parent.mkdir(parents=True)
+    for content, found in (('{"solvable": false}', 0), ('{"solvable": true}', 1), ('{"solvable": null}', 0)):
+        game.write_text(content, encoding="utf-8")
+        game.with_name("traj_data.json").write_text(json.dumps({"task_type": alfworld.TASK_TYPES[0]}), encoding="utf-8")
+        assert len(list(alfworld.official_games("train"))) == found
+    for content in ("{", "[" * 100_000, "1" * 5000):
+        game.write_text('{"solvable": true}', encoding="utf-8")
+        game.with_name("traj_data.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"traj_data\.json cannot be read"):
+            tasks("train", 1)
+
+
 def test_official_games_are_those_that_the_package_counts(_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the official layout: the same games as AlfredTWEnv takes, in every split; the planner wins one."""
     from alfworld.agents.environment.alfred_tw_env import AlfredTWEnv

@@ -579,13 +579,22 @@ def test_environment_that_raises_ends_the_episode(method: str, way: str) -> None
 
 
 @pytest.mark.parametrize(
-    "answer", [None, ("text", None, False, False, {}), (1, 0.0, False, False, {}), ("x", 0.0, False)]
+    ("answer", "said"),
+    [
+        (("text", None, False, False, {}), "the reward is None; expected a number"),
+        (("text", "1", False, False, {}), "the reward is '1'; expected a number"),
+        ((1, 0.0, False, False, {}), "the observation is int; expected str"),
+        (("text", 0.0, "False", False, {}), "terminated is 'False'; expected True or False"),
+        (("text", 1.0, True, False, {"success": "False"}), "info['success'] is 'False'; expected True or False"),
+        (("text", 1.0, False, False, None), "info is NoneType; expected dict"),
+    ],
 )
-def test_environment_that_breaks_its_contract_ends_the_episode(answer: Any) -> None:
-    """What cannot be an answer is an env_error, not a crash."""
+def test_environment_that_breaks_its_contract_ends_the_episode(answer: Any, said: str) -> None:
+    """What cannot be an answer is an env_error, not a crash; a text is no bool."""
     world = type("World", (GridWorld,), {"step": lambda self, action: answer})
     final = agent_with(env=world).invoke({"task": PIT})
     assert (final["end"], final["turns"]) == ("env_error", [])
+    assert final["error"] == f"EnvError: {said}"
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])

@@ -10,17 +10,19 @@ from typing import Any
 import needs
 import pytest
 
+from leafe_graph import create_leafe_agent
 from leafe_graph.env import TextEnv
 from leafe_graph.env.gymnasium_adapter import charset, from_gymnasium, tasks, to_gymnasium
 from leafe_graph.envs import sokoban, webshop
 from leafe_graph.envs.catalog import environment
 from leafe_graph.errors import ConfigError, EnvError
-from leafe_graph.testing import GridWorld, check_env, grid_tasks
+from leafe_graph.testing import GridWorld, ScriptedModel, check_env, grid_tasks
 from leafe_graph.types import Task
 
 if not os.environ.get("LEAFE_NEEDS_WORLDS"):
     pytest.importorskip("gymnasium", reason='pip install ".[gymnasium]"')
 gym = import_module("gymnasium")
+np = import_module("numpy")
 
 MOVES = ["up", "down", "left", "right"]
 LATIN = "abcdefghijklmnopqrstuvwxyz0123456789 .,;:?!-"
@@ -139,6 +141,9 @@ def test_an_action_that_the_space_has_not_is_answered_without_asking() -> None:
         ({}, 2.0, True),
         ({"success": False}, None, False),
         ({"is_success": 0}, None, False),
+        ({"success": None}, None, True),
+        ({"success": np.bool_(False)}, None, False),
+        ({"success": np.array([1.0])}, 3.0, True),
     ],
 )
 def test_what_a_success_is(told: dict[str, Any], threshold: float | None, success: bool) -> None:
@@ -155,6 +160,88 @@ def test_what_a_success_is(told: dict[str, Any], threshold: float | None, succes
     env.reset(seed=0)
     assert "success" not in env.step("a")[4]
     assert env.step("a")[4]["success"] is success
+
+
+def test_a_truncated_episode_is_a_success_where_it_says_so() -> None:
+    """Some environments go on until time is up, and tell at each step whether the task is solved."""
+    for told, said in (({"success": True}, True), ({"is_success": False}, False), ({}, None)):
+        world = type("World", (Guess,), {"step": lambda self, action, told=told: ("ok", 0, False, True, dict(told))})
+        env = from_gymnasium(world())
+        env.reset(seed=0)
+        assert env.step("1")[4].get("success") is said
+        agent = create_leafe_agent(ScriptedModel(reply=["1"]), env=lambda w=world: from_gymnasium(w()), max_rewinds=0)
+        assert agent.invoke({"task": "guess"})["end"] == ("success" if said else "truncated")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        (
+            ("ok", 1, True, False, {"success": "False"}),
+            EnvError,
+            r"info\['success'\] is 'False'; expected True or False",
+        ),
+        (("ok", 1, True, {}), ConfigError, r"step returned 4 values, as Gym did before 0\.26"),
+        (("ok", np.zeros(2), False, False, {}), EnvError, r"the reward is array.*; expected one value"),
+        ((b"ok", 0, False, False, {}), EnvError, "the observation is bytes; expected str"),
+    ],
+)
+def test_answers_that_are_none_are_named(answer: Any, error: type[Exception], said: str) -> None:
+    """A text is no success; nor are four values five."""
+    env = from_gymnasium(type("World", (Guess,), {"step": lambda self, action: answer})())
+    env.reset(seed=0)
+    with pytest.raises(error, match=said):
+        env.step("1")
+
+
+def test_numbers_of_numpy_are_numbers_for_both_wrappers() -> None:
+    """Rewards of one element, ends, tasks by number, seeds, actions."""
+    answer = ("ok", np.array([0.5]), np.bool_(True), np.bool_(False), {"valid": np.bool_(True)})
+    env = from_gymnasium(type("World", (Guess,), {"step": lambda self, action: answer})())
+    env.reset(seed=np.int64(3))
+    assert env.step("1") == ("ok", 0.5, True, False, {"valid": True, "success": True})
+    there = to_gymnasium(GridWorld(), grid_tasks(3), actions=MOVES)
+    named = there.reset(options={"task": np.int64(1)})[1]["task_id"]
+    assert named == there.reset(options={"task": np.array(1)})[1]["task_id"] == "grid-000001"
+    assert there.reset(seed=np.int64(5))[0] == there.reset(seed=5)[0]
+    assert there.step(np.int64(1))[0]
+    for wrong in (np.int64(3), 1.5, True, "1"):
+        with pytest.raises(ConfigError, match="expected a number from 0 to 2"):
+            there.reset(options={"task": wrong})
+    assert to_gymnasium(GridWorld()).reset(seed=np.int64(5))[0] == to_gymnasium(GridWorld()).reset(seed=5)[0]
+
+
+def test_names_that_differ_in_capitals_can_both_be_chosen() -> None:
+    """Spelt as they are; a spelling that could be either is no action."""
+    seen: list[int] = []
+    world = type("World", (Guess,), {"step": lambda self, action: seen.append(action) or ("ok", 0, False, False, {})})
+    env = from_gymnasium(world(discrete=True), actions=["go", "Go", *DIGITS[2:8], "Stop", "look"])
+    env.reset(seed=0)
+    valid = [env.step(said)[4].get("valid") for said in ("go", "Go", "GO", " STOP ", "stop")]
+    assert seen == [1, 2, 9, 9] and valid == [None, None, False, None, None]
+
+
+@pytest.mark.parametrize(
+    ("actions", "said"),
+    [
+        ("ab", r"actions='ab': expected a list of texts"),
+        ([1, 2], r"actions=\[1, 2\]: expected a list of texts"),
+        (["a", "a"], r"'a' is there twice"),
+    ],
+)
+def test_actions_that_are_no_names_are_refused(actions: Any, said: str) -> None:
+    """Both ways; one text is not a list of its letters."""
+    world = Guess()
+    world.action_space = gym.spaces.Discrete(2)
+    for wrap in (lambda: from_gymnasium(world, actions=actions), lambda: to_gymnasium(GridWorld(), actions=actions)):
+        with pytest.raises(ConfigError, match=said):
+            wrap()
+
+
+def test_a_task_that_is_none_is_named_before_it_is_played() -> None:
+    """With what it lacks."""
+    with pytest.raises(ConfigError, match=r"a task needs id and instruction; \['id'\] not in \['instruction'\]"):
+        to_gymnasium(GridWorld(), [{"instruction": "Walk."}])  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,19 @@ def test_goals_have_the_originals_order(tmp_path: Path) -> None:
     assert len(webshop.catalog(data=tmp_path / "items_shuffle.json", products=7).goals) == 7
 
 
+def test_files_written_anew_are_read_anew(folder: Path) -> None:
+    """Each of them; as long as none has changed, the catalogue is the same one."""
+    shop = webshop.catalog(data=folder)
+    assert webshop.catalog(data=folder) is shop is webshop.catalog(data=folder / "items_shuffle_1000.json")
+    for name in ("items_shuffle_1000.json", "items_human_ins.json", "items_ins_v2_1000.json"):
+        file = folder / name
+        file.write_text(f"{file.read_text(encoding='utf-8')} ", encoding="utf-8")
+        assert webshop.catalog(data=folder) is not shop
+        shop = webshop.catalog(data=folder)
+    (task,) = webshop.tasks("test", 1, data=folder)
+    webshop.WebShopEnv(data=folder).reset(options=task["options"])
+
+
 def test_tasks_of_a_users_data_are_played_like_others(folder: Path) -> None:
     """Ids hold a digest of the data; the expert wins, and the contract holds."""
     tasks = webshop.tasks("test", 2, data=folder)
@@ -142,6 +155,7 @@ def test_tasks_of_a_users_data_are_played_like_others(folder: Path) -> None:
         ("items_shuffle_1000", None, "items_shuffle.json or items_shuffle_1000.json"),
         ("items_ins_v2_1000", None, "items_ins_v2_1000.json does not exist"),
         ("items_human_ins", "[", "items_human_ins.json is not JSON"),
+        ("items_human_ins", "[" * 100_000, "items_human_ins.json is not JSON: nested too deep"),
         ("items_human_ins", "{}", "no human instruction"),
         ("items_shuffle_1000", '[{"asin": "B1"}]', "record 0 .counted from 0.: KeyError"),
         ("items_human_ins", '{"B000000001": [{}]}', "instructions of product B000000001: KeyError"),

@@ -9,11 +9,12 @@ symbols, but without copies of the state at every symbol. Nothing of textworld i
 import contextlib
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from leafe_graph.env.common import read_json, stamp
 
 from . import fast_downward as downward
 from .grammar import Grammar, Mapped
@@ -37,14 +38,13 @@ class Command(NamedTuple):
 
 def load(path: Path) -> "Game":
     """The game of a ``game.tw-pddl`` file, read and translated once as long as the file stays as it is."""
-    stat = path.stat()
     with downward.LOCK:  # many at once: the first translates, the others find it
-        return _load(path, stat.st_mtime_ns, stat.st_size)
+        return _load(path, stamp(path))
 
 
 @functools.lru_cache(maxsize=_GAMES)
-def _load(path: Path, mtime: int, size: int) -> "Game":
-    return Game(json.loads(path.read_text(encoding="utf-8")))
+def _load(path: Path, stamped: tuple[int, ...]) -> "Game":
+    return Game(read_json(path.read_text(encoding="utf-8")))
 
 
 def _fact(atom: str) -> tuple[str, tuple[str, ...]]:

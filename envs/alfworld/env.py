@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
-from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, plain, read_json, stamp
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
@@ -195,6 +195,7 @@ class AlfworldEnv:
 
 def _file(seed: int | None, options: dict[str, Any] | None) -> Path:
     """The game that the options name, or the seed without options."""
+    seed, options = plain(seed), plain(options)
     if not options:
         number = random.randrange(10**6) if seed is None else abs(seed)
         options = {"split": "train", "task_type": TASK_TYPES[number % len(TASK_TYPES)], "number": number}
@@ -228,13 +229,25 @@ def official_games(split: Split, task_types: Sequence[str] = TASK_TYPES) -> Iter
             yield game
 
 
-@functools.lru_cache(maxsize=8192)
 def _task_type(file: Path) -> str | None:
     """The task type of an official game; None for one that is not known to be solvable."""
     trajectory = file.with_name("traj_data.json")
-    if not trajectory.is_file() or not json.loads(file.read_text(encoding="utf-8")).get("solvable"):
-        return None
-    return str(json.loads(trajectory.read_text(encoding="utf-8"))["task_type"])
+    return _told_type(file, trajectory, stamp(file), stamp(trajectory)) if trajectory.is_file() else None
+
+
+@functools.lru_cache(maxsize=8192)
+def _told_type(file: Path, trajectory: Path, *stamps: tuple[int, ...]) -> str | None:
+    return str(_read(trajectory).get("task_type")) if _read(file).get("solvable") else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected an object, found {type(found).__name__}")
+        return found
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}; `alfworld-download` fetches the official games") from error
 
 
 def tasks(
@@ -301,7 +314,7 @@ def expert(task: Task) -> list[str]:
     """
     ENVS["alfworld"].require()
     file = _file(task.get("seed"), task.get("options"))
-    walkthrough: list[str] = json.loads(file.read_text(encoding="utf-8")).get("walkthrough") or []
+    walkthrough: list[str] = _read(file).get("walkthrough") or []
     if "game" in (task.get("options") or {}):  # an official game's may hold random moves, or words of an older grammar
         walkthrough = load(file).walkthrough()
     if not walkthrough:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.env import Guide
-from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, split_of_hash
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, plain, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.files import path_of
 from leafe_graph.types import Task
@@ -120,6 +120,7 @@ class CodeContestsEnv:
         Raises:
             ConfigError: options that are not those of `tasks`, or a source that has changed since.
         """
+        seed, options = plain(seed), plain(options)
         if not options:
             every = tasks("train", 1, start=(seed or 0) % 100)
             options = dict(every[0].get("options") or {})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from leafe_graph.env import Guide
-from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split
+from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, plain
 from leafe_graph.errors import ConfigError, EnvError, EnvLost
 from leafe_graph.text import utf8
 from leafe_graph.types import Task
@@ -127,7 +127,7 @@ class ScienceWorldEnv:
         Raises:
             ConfigError: an option that is not known, or no such task, variation or simplification.
         """
-        options = options or {}
+        seed, options = plain(seed), plain(options or {})
         if unknown := options.keys() - set(_OPTIONS):
             raise ConfigError(f"unknown options {sorted(unknown)}: expected {', '.join(_OPTIONS)}")
         seed = seed or 0

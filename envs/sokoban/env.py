@@ -10,7 +10,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from leafe_graph.env import Guide
-from leafe_graph.env.common import FIRST_SEED, SEEDS, Split, after_reset, check_max_steps, check_split, split_of_hash
+from leafe_graph.env.common import (
+    FIRST_SEED,
+    SEEDS,
+    Split,
+    after_reset,
+    check_max_steps,
+    check_split,
+    plain,
+    split_of_hash,
+)
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.types import Task
 
@@ -136,7 +145,7 @@ class SokobanEnv:
         Raises:
             ConfigError: an option that is not known, a level that is not well formed, or a room that cannot be.
         """
-        options = options or {}
+        seed, options = plain(seed), plain(options or {})
         if unknown := options.keys() - self._room.keys() - {"level"}:
             raise ConfigError(f"unknown options {sorted(unknown)}: expected level, {', '.join(self._room)}")
         state = unsolved(options["level"]) if "level" in options else generate(seed, **(self._room | options))

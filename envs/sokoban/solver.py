@@ -9,6 +9,7 @@ from math import comb
 from random import Random
 from typing import Any
 
+from leafe_graph.env.common import plain
 from leafe_graph.errors import ConfigError
 
 from .levels import ACTIONS, Level, State, enclosed, move, parse
@@ -138,6 +139,7 @@ def _path(came: dict[_At, tuple[_At, str] | None], at: _At) -> list[str]:
 
 def dimensions(size: int | tuple[int, int]) -> tuple[int, int]:
     """Width and height from one number for both, or from a pair."""
+    size = plain(size)
     pair = [size, size] if isinstance(size, int) else list(size)
     if len(pair) != 2 or not all(isinstance(side, int) for side in pair):
         raise ConfigError(f"size={size!r}: expected a whole number or a pair of them (width, height)")
@@ -169,7 +171,7 @@ def generate(
         raise ConfigError(f"no place for {wanted}: {cells} squares within the walls, expected at least boxes + 2")
     if not 1 <= min_moves <= max_moves:
         raise ConfigError(f"{wanted}: expected 1 <= min_moves <= max_moves")
-    random = Random(seed).random  # the only method whose numbers are promised to stay the same
+    random = Random(plain(seed)).random  # the only method whose numbers are promised to stay the same
     for _ in range(tries):
         level = _room(random, width, height, boxes)
         if level is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from leafe_graph.env import Guide
-from leafe_graph.env.common import Split, after_reset, check_split
+from leafe_graph.env.common import Split, after_reset, check_split, plain
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.files import path_of
 from leafe_graph.types import Task
@@ -156,7 +156,7 @@ class WebShopEnv:
         Raises:
             ConfigError: an option that is not known, or a catalogue or goal that there is not.
         """
-        options = options or {}
+        seed, options = plain(seed), plain(options or {})
         if unknown := options.keys() - {"goal", "catalog"}:
             raise ConfigError(f"unknown options {sorted(unknown)}: expected goal and catalog")
         shop = self._find(options.get("catalog"))

@@ -17,7 +17,7 @@ from typing import Any
 import rich
 from rich.markup import escape
 
-from leafe_graph.env.common import Split, after_reset
+from leafe_graph.env.common import Split, after_reset, plain
 from leafe_graph.errors import ConfigError, MissingDependency
 from leafe_graph.files import path_of
 from leafe_graph.types import Task
@@ -114,7 +114,7 @@ class OfficialWebShopEnv:
         Raises:
             ConfigError: an option that is not known, or a goal that there is not.
         """
-        options = options or {}
+        seed, options = plain(seed), plain(options or {})
         if unknown := options.keys() - {"goal"}:
             raise ConfigError(f"unknown options {sorted(unknown)}: expected goal")
         goal = options.get("goal", random.Random(seed).randrange(self.goals))

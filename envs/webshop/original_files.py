@@ -10,13 +10,13 @@ prices of products that have a range, and the goals' limits.
 """
 
 import itertools
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leafe_graph.env.common import read_json, stamp
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import path_of
 
@@ -28,7 +28,7 @@ _Record = dict[str, Any]
 
 
 def load(path: Path, *, products: int | None, seed: int, human_goals: bool) -> Catalog:
-    """The catalogue of a folder with WebShop's files, or of its file of products; read once a process.
+    """The catalogue of a folder with WebShop's files, or of its file of products; read once unless they change.
 
     Args:
         path: the folder, or the file of products with the others beside it.
@@ -40,8 +40,9 @@ def load(path: Path, *, products: int | None, seed: int, human_goals: bool) -> C
         ConfigError: a file is missing, is not JSON or lacks what is needed, or there are no goals.
     """
     path = path_of(path).resolve()
-    key = (path, products, seed, human_goals)
-    return shared(key, lambda: _load(_products_file(path), products, seed, human_goals))
+    file = _products_file(path)
+    stamps = [stamp(each) for each in _files(file) if each.is_file()]
+    return shared((file, *stamps, products, seed, human_goals), lambda: _load(file, products, seed, human_goals))
 
 
 def _products_file(path: Path) -> Path:
@@ -54,10 +55,16 @@ def _products_file(path: Path) -> Path:
     raise ConfigError(f"{path}: expected {' or '.join(names)} in it, as WebShop's setup script downloads them")
 
 
-def _load(file: Path, number: int | None, seed: int, human_goals: bool) -> Catalog:
+def _files(file: Path) -> tuple[Path, Path, Path]:
+    """The file of products, that of their attributes, and that of the instructions that people wrote."""
     folder, suffix = file.parent, file.stem.removeprefix("items_shuffle")
-    described = _read(folder / f"items_ins_v2{suffix}.json")
-    written = _read(folder / "items_human_ins.json") if human_goals else {}
+    return file, folder / f"items_ins_v2{suffix}.json", folder / "items_human_ins.json"
+
+
+def _load(file: Path, number: int | None, seed: int, human_goals: bool) -> Catalog:
+    folder, (_, attributes, people) = file.parent, _files(file)
+    described = _read(attributes)
+    written = _read(people) if human_goals else {}
     draw = random.Random(seed)
     products: dict[str, Product] = {}
     for place, record in enumerate(_read(file)[:number]):
@@ -88,11 +95,13 @@ def _load(file: Path, number: int | None, seed: int, human_goals: bool) -> Catal
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{file} does not exist; WebShop's setup script downloads it") from error
     except ValueError as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _product(record: _Record, attributes: Sequence[str] | None, draw: random.Random) -> Product:

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage
 from langgraph.runtime import get_runtime
 
 from ..budget import add_costs
+from ..env.answers import step_of
 from ..env.protocol import TextEnv, snapshot
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
 from ..text import utf8
@@ -103,17 +104,17 @@ def step(state: State, ctx: Context) -> Update:
             diverged=accepted.append if ctx.play.on_divergence == "accept" else None,
         )
         account.charge(env_steps=1)
-        observation, reward, terminated, truncated, info = env.step(action)
-        env_state, observation, valid = snapshot(env), utf8(observation), info.get("valid")
+        answer = step_of(env.step(action))
+        env_state = snapshot(env)
         turn = Turn(
             observation=state["observation"],
             action=action,
             message=message,
-            feedback=utf8(str(info.get("feedback", observation))),
-            reward=float(reward),
-            terminated=bool(terminated),
-            truncated=bool(truncated),
-            valid=None if valid is None else bool(valid),
+            feedback=answer.feedback,
+            reward=answer.reward,
+            terminated=answer.terminated,
+            truncated=answer.truncated,
+            valid=answer.valid,
             checkpoint_id=state["decision_checkpoint"],
             env_state=state["env_state"],
         )
@@ -132,15 +133,17 @@ def step(state: State, ctx: Context) -> Update:
             raise
         return ended(_failed("env_error", error))
     end: EndReason | None = None
-    if terminated:
-        end = "success" if info.get("success") else "failure"
-    elif truncated:
+    if answer.success:
+        end = "success"
+    elif answer.terminated:
+        end = "failure"
+    elif answer.truncated:
         end = "truncated"
     elif len(turns) + 1 >= ctx.play.horizon:
         end = "max_turns"
-    there = replace(here, turns=[*turns, turn], observation=observation, env_state=env_state)
+    there = replace(here, turns=[*turns, turn], observation=answer.observation, env_state=env_state)
     ctx.envs.put_back(env, None if end else there)
-    return ended({"turns": [turn], "observation": observation, "env_state": env_state, "end": end})
+    return ended({"turns": [turn], "observation": answer.observation, "env_state": env_state, "end": end})
 
 
 def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:

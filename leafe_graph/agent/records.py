@@ -4,6 +4,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
+from ..env.common import plain
 from ..env.pool import Place
 from ..errors import ConfigError, ReplayDivergence
 from ..text import utf8, utf8_all
@@ -13,7 +14,7 @@ from .state import State
 
 def as_task(task: Task | str) -> Task:
     """A task record of texts that can be saved; a plain text is its own id and instruction."""
-    task = utf8_all(task)
+    task = utf8_all(plain(task))
     if isinstance(task, str):
         return Task(id=task, instruction=task)
     missing = {"id", "instruction"} - set(task)

@@ -15,10 +15,10 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
+from ..env.answers import start_of, step_of
 from ..env.protocol import TextEnv
 from ..errors import EnvError
 from ..prompts import Prompts
-from ..text import utf8
 from ..types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ class Episode:
 
     def __init__(self, env: TextEnv, task: Task) -> None:
         self.env = env
-        observation, info = env.reset(seed=task.get("seed"), options=task.get("options"))
-        self.observation = utf8(observation)
+        self.observation, info = start_of(env.reset(seed=task.get("seed"), options=task.get("options")))
         self.admissible = info.get("admissible", [])
         self.turns = []
         self.ended = self.success = False
@@ -146,21 +145,20 @@ class Episode:
                 self._step(action)
 
     def _step(self, action: str) -> None:
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        answer = step_of(self.env.step(action))
         self.turns.append(
             Turn(
                 observation=self.observation,
                 action=action,
                 message=ModelMessage(content=action),
-                feedback=utf8(str(info.get("feedback", observation))),
-                reward=reward,
-                terminated=terminated,
-                truncated=truncated,
-                valid=info.get("valid"),
+                feedback=answer.feedback,
+                reward=answer.reward,
+                terminated=answer.terminated,
+                truncated=answer.truncated,
+                valid=answer.valid,
                 checkpoint_id=None,
                 env_state=None,
             )
         )
-        self.observation, self.admissible = utf8(observation), info.get("admissible", [])
-        self.ended = terminated or truncated
-        self.success = terminated and bool(info.get("success"))
+        self.observation, self.admissible = answer.observation, answer.info.get("admissible", [])
+        self.ended, self.success = answer.terminated or answer.truncated, answer.success

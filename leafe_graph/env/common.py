@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from ..errors import ConfigError, EnvError
@@ -54,6 +55,25 @@ def after_reset(value: T | None) -> T:
     if value is None:
         raise EnvError("the environment has not been reset: call reset first")
     return value
+
+
+def plain(value: Any) -> Any:
+    """A value whose numbers, arrays and texts of NumPy's, in lists and mappings too, are Python's."""
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def stamp(file: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew: part of the key of whatever remembers what was read from it.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_json(text: str | bytes) -> Any:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, MissingDependency
 from ..text import utf8
 from ..types import Task
-from .common import FIRST_SEED, SEEDS, Split, after_reset, check_split
+from .answers import five, flag, observed, start_of
+from .common import FIRST_SEED, SEEDS, Split, after_reset, check_split, plain
 from .protocol import TextEnv
 
 if TYPE_CHECKING:
@@ -65,21 +66,38 @@ def tasks(split: Split, n: int, *, start: int = 0, instruction: str = "") -> lis
     ]
 
 
+def action_names(actions: Sequence[str] | None, *, twice: bool = False) -> list[str] | None:
+    """Actions as a list; ``twice``: one may be there more than once.
+
+    Raises:
+        ConfigError: they are one text, hold what is no text, or one of them twice.
+    """
+    if actions is None:
+        return None
+    names = [] if isinstance(actions, str) else list(actions)
+    if isinstance(actions, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"actions={actions!r}: expected a list of texts, such as {['up', 'down']}")
+    if not twice and (again := [name for name in names if names.count(name) > 1]):
+        raise ConfigError(f"actions={names}: {again[0]!r} is there twice; expected a name of its own for each action")
+    return names
+
+
 class from_gymnasium:  # a class, called as its counterpart is
     """A Gymnasium environment as a `leafe_graph.env.TextEnv`. It has no snapshots: rewinding replays.
 
     Seeds and options go to its ``reset``. An action that its space has not is answered by this wrapper: nothing
-    changes, and ``valid`` is False. ``info`` is passed on as it is, ``success`` added at the end.
+    changes, and ``valid`` is False. ``info`` is passed on as it is, ``success`` added at the end: an episode that was
+    truncated is a success only if ``info`` says so.
 
     Args:
         env: the environment, or the id under which it is registered, with ``kwargs`` for ``gymnasium.make``.
         actions: the names of a Discrete space's actions, in order; for a Text space what ``info["admissible"]`` shows
-            where the environment does not tell.
+            where the environment does not tell. Capitals count only between names that differ in nothing else.
         success: an episode that terminated is a success if its rewards sum up to this or more; None: if its last
             reward was above 0. Where ``info`` has ``success`` or ``is_success``, that counts.
 
     Raises:
-        ConfigError: the environment's spaces are not of text.
+        ConfigError: the environment's spaces are not of text, or the names are not those of its actions.
         MissingDependency: Gymnasium is not installed.
     """
 
@@ -93,7 +111,7 @@ class from_gymnasium:  # a class, called as its counterpart is
     ) -> None:
         spaces = _gymnasium().spaces
         self.env: Any = _gymnasium().make(env, **kwargs) if isinstance(env, str) else env
-        self._names = None if actions is None else list(actions)
+        self._names = action_names(actions)
         self._success = success
         self._observation: str | None = None
         self._return = 0.0
@@ -118,8 +136,8 @@ class from_gymnasium:  # a class, called as its counterpart is
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """As the environment's."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._observation, self._return, self._ended = str(observation), 0.0, None
+        observation, info = start_of(self.env.reset(seed=plain(seed), options=options))
+        self._observation, self._return, self._ended = observation, 0.0, None
         return self._observation, self._told(info)
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -134,26 +152,29 @@ class from_gymnasium:  # a class, called as its counterpart is
             return seen, 0.0, terminated, truncated, info | {"valid": False}
         if known is None:
             return seen, 0.0, False, False, self._told({"valid": False})
-        observation, reward, terminated, truncated, info = self.env.step(known)
-        self._observation, terminated, truncated = str(observation), bool(terminated), bool(truncated)
-        self._return += float(reward)
+        observation, reward, terminated, truncated, info = five(self.env.step(known))
+        self._observation = observed(observation)
+        self._return += reward
         info = self._told(info)
         if "valid" in info:
-            info["valid"] = bool(info["valid"])
-        if terminated:
-            won = reward > 0 if self._success is None else self._return >= self._success
-            info["success"] = bool(info.get("success", info.get("is_success", won)))
+            info["valid"] = flag(info["valid"], "info['valid']")
+        told = next((name for name in ("success", "is_success") if info.get(name) is not None), None)
+        if told is not None and (terminated or truncated):
+            info["success"] = flag(info[told], f"info[{told!r}]")
+        elif terminated:
+            info["success"] = reward > 0 if self._success is None else self._return >= self._success
         if terminated or truncated:
             self._ended = (terminated, truncated, info)
-        return self._observation, float(reward), terminated, truncated, info
+        return self._observation, reward, terminated, truncated, info
 
     def _known(self, action: str) -> Any:
         """What the environment is told; None where its space has no such action."""
         space = self.env.action_space
         if self._discrete:
-            names = [name.casefold() for name in self._names or ()]
-            said = action.strip().casefold()
-            return names.index(said) + int(space.start) if said in names else None
+            names, said = self._names or [], action.strip()
+            alike = [name for name in names if name.casefold() == said.casefold()]
+            name = said if said in alike else alike[0] if len(alike) == 1 else None
+            return None if name is None else names.index(name) + int(space.start)
         return next((text for text in (action, action.strip()) if space.contains(text)), None)
 
     def close(self) -> None:
@@ -196,12 +217,16 @@ def to_gymnasium(
         max_action: characters of an action.
 
     Raises:
-        ConfigError: no task, or no action.
+        ConfigError: no task or what is none, or no action or what is none.
         MissingDependency: Gymnasium is not installed.
     """
     gym = _gymnasium()
     if [] in (None if given is None else list(given) for given in (tasks, actions)):
         raise ConfigError("tasks and actions need at least one; leave them out for seeds and for a space of text")
+    names = action_names(actions)
+    for task in tasks or ():
+        if missing := {"id", "instruction"} - set(task):
+            raise ConfigError(f"a task needs id and instruction; {sorted(missing)} not in {sorted(task)}")
     known = charset()
     ordered = "".join(sorted(known))  # a set has another order in each process, and samples with it
 
@@ -212,18 +237,19 @@ def to_gymnasium(
         observation_space = gym.spaces.Text(max_observation, min_length=0, charset=ordered)
         action_space = (
             gym.spaces.Text(max_action, min_length=0, charset=ordered)
-            if actions is None
-            else gym.spaces.Discrete(len(actions))
+            if names is None
+            else gym.spaces.Discrete(len(names))
         )
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             """Start a task."""
+            seed, options = plain(seed), plain(options)
             super().reset(seed=seed)
             if tasks is None:
                 start = int(self.np_random.integers(2**31)) if seed is None else seed
                 return self._fitting(*env.reset(seed=start, options=options or None))
             number = (options or {}).get("task", int(self.np_random.integers(len(tasks))))
-            if not isinstance(number, int) or not 0 <= number < len(tasks):
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(tasks):
                 raise ConfigError(f"task {number!r}: expected a number from 0 to {len(tasks) - 1}")
             task = tasks[number]
             observation, info = env.reset(seed=task.get("seed"), options=task.get("options"))
@@ -232,7 +258,7 @@ def to_gymnasium(
 
         def step(self, action: Any) -> Any:
             """Act; a Discrete space's number stands for its text."""
-            observation, *rest, info = env.step(action if actions is None else actions[action])
+            observation, *rest, info = env.step(action if names is None else names[action])
             observation, info = self._fitting(observation, info)
             return observation, *rest, info
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, EnvError, ReplayDivergence
-from ..text import utf8
 from ..types import Task, Turn
+from .answers import start_of, step_of
 from .protocol import SnapshotEnv, TextEnv
 
 
@@ -60,8 +60,7 @@ class EnvPool:
         """A leased instance at the task's start, its first observation and info."""
         env, _ = self._take(None)
         try:
-            observation, info = env.reset(seed=task.get("seed"), options=task.get("options"))
-            return env, utf8(observation), info
+            return env, *start_of(env.reset(seed=task.get("seed"), options=task.get("options")))
         except BaseException:
             self.discard(env)
             raise
@@ -88,7 +87,7 @@ class EnvPool:
         task, turns = place.task, place.turns
         seen = [*(turn["observation"] for turn in turns), place.observation]
         try:
-            actual, _ = env.reset(seed=task.get("seed"), options=task.get("options"))
+            actual, _ = start_of(env.reset(seed=task.get("seed"), options=task.get("options")))
             if place.env_state is not None and isinstance(env, SnapshotEnv):
                 env.restore(place.env_state)
                 return env
@@ -96,7 +95,7 @@ class EnvPool:
             if turns:
                 before_replay(len(turns))
             for t, turn in enumerate(turns):
-                actual = env.step(turn["action"])[0]
+                actual = step_of(env.step(turn["action"])).observation
                 _compare(task, t + 1, seen[t + 1], actual, diverged)
         except BaseException:
             self.discard(env)
@@ -180,7 +179,6 @@ def _close_all(instances: list[tuple[Place | None, TextEnv]]) -> None:
 def _compare(
     task: Task, turn: int, expected: str, actual: str, diverged: Callable[[ReplayDivergence], None] | None
 ) -> None:
-    actual = utf8(actual)
     if actual != expected:
         error = ReplayDivergence(
             f"task {task['id']!r}: at decision point {turn} the replay shows {actual!r}, but {expected!r} was "

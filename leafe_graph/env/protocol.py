@@ -7,7 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 class TextEnv(Protocol):
     """What an environment must have: Gymnasium's ``reset``, ``step`` and ``close`` with text in and text out.
 
-    ``info["success"]: bool`` once terminated; ``info["valid"]: bool`` where the environment can tell that an action was
+    ``info["success"]: bool`` once terminated: whether the task was solved, which no reward tells (also where it was
+    truncated, if it was solved even so); ``info["valid"]: bool`` where the environment can tell that an action was
     not understood or had no effect; ``info["feedback"]: str``, a short answer to the action, where the observation is
     long; ``info["admissible"]: list[str]`` where the possible actions are known.
     """

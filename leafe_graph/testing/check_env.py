@@ -1,13 +1,19 @@
 """The environment's contract as a check that anybody can run on their own environment."""
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+from ..agent.records import as_task
+from ..env.answers import scalar
+from ..env.gymnasium_adapter import action_names
 from ..env.protocol import SnapshotEnv, TextEnv
 from ..errors import EnvError
 from ..types import Task
+
+log = logging.getLogger(__name__)
 
 BAD_ACTIONS = ("", " \n\t", "xyzzy %s {} <|end|> \\", "z" * 20_000, "öäü 漢字 🙂 \u202e\x00")
 """Texts that no environment should know: each must be answered, not raised."""
@@ -34,15 +40,20 @@ def check_env(
         make_env: builds an instance.
         tasks: what to reset to; without them, ``seeds`` and no options.
         seeds: used where no tasks are given.
-        actions: what to play, for all tasks or computed from one; None draws from ``info["admissible"]``.
+        actions: what to play, for all tasks or computed from one; None draws from ``info["admissible"]``, and goes on
+            to the episode's end, as far as that is met within ten times ``steps``.
         steps: how many actions are played at most.
 
     Raises:
         EnvError: what was played, what was expected and what came.
+        ConfigError: what is given as a task or as actions is none.
     """
-    for task in tasks or [Task(id=f"seed {seed}", instruction="", seed=seed) for seed in seeds]:
-        given = actions(task) if callable(actions) else actions
-        _Check(make_env, task).run(None if given is None else list(given)[:steps], steps)
+    ended = False
+    for task in map(as_task, tasks or [Task(id=f"seed {seed}", instruction="", seed=seed) for seed in seeds]):
+        given = action_names(actions(task) if callable(actions) else actions, twice=True)
+        ended |= _Check(make_env, task).run(None if given is None else given[:steps], steps)
+    if not ended:
+        log.warning("no episode has terminated, so nobody saw whether info['success'] is there: give actions= that win")
 
 
 class _Check:
@@ -52,13 +63,15 @@ class _Check:
         self.make_env = make_env
         self.task = task
 
-    def run(self, actions: list[str] | None, steps: int) -> None:
+    def run(self, actions: list[str] | None, steps: int) -> bool:
+        """Whether an episode has terminated."""
         env = self.make_env()
         start, played, story = self.first_play(env, actions, steps)
         other = self.make_env()
         for instance, what in ((other, "a new instance"), (env, "a second reset")):
             self.same(start, self.reset(instance), f"{what}: reset")
             self.replay(instance, played, story, 0, f"same actions in {what}")
+        terminated = any(answer[2] for answer in story) or (actions is None and self.go_on(env, story, 10 * steps))
         if isinstance(env, SnapshotEnv):
             self.snapshots(env, played, story)
         for action in BAD_ACTIONS:
@@ -70,6 +83,7 @@ class _Check:
             for time in ("first", "second"):
                 with self.no_raise(f"{time} close"):
                     instance.close()
+        return terminated
 
     def first_play(self, env: TextEnv, given: list[str] | None, steps: int) -> tuple[Any, list[str], list[_Answer]]:
         """Play and write down: start, actions, answers. One bad action is among those that are drawn."""
@@ -93,6 +107,16 @@ class _Check:
             if answer[2] or answer[3]:
                 break
         return start, played, story
+
+    def go_on(self, env: TextEnv, story: list[_Answer], steps: int) -> bool:
+        """Play what is drawn until the episode ends, and look at the answers; whether it terminated."""
+        draw, (*_, terminated, truncated, info) = random.Random(self.task["id"]), story[-1]
+        for number in range(steps):
+            if terminated or truncated or not info.get("admissible"):
+                break
+            action = draw.choice(info["admissible"])
+            *_, terminated, truncated, info = self.step(env, action, f"further step {number}, action {action[:40]!r}")
+        return bool(terminated)
 
     def snapshots(self, env: SnapshotEnv, played: list[str], story: list[_Answer]) -> None:
         """Restore each decision point in the instance that went on, and in a new one."""
@@ -136,7 +160,8 @@ class _Check:
             result = env.step(action)
         if not (isinstance(result, tuple) and len(result) == 5):
             self.fail(where, "(observation, reward, terminated, truncated, info)", repr(result)[:80])
-        observation, reward, terminated, truncated, info = result
+        observation, *told, info = result
+        reward, terminated, truncated = (scalar(value, where) for value in told)
         self.types(where, observation, info)
         if isinstance(reward, bool) or not isinstance(reward, int | float):
             self.fail(where, "the reward as a float", repr(reward))
@@ -152,6 +177,7 @@ class _Check:
             self.fail(where, "the observation as a str", repr(observation)[:80])
         if not isinstance(info, dict):
             self.fail(where, "info as a dict", repr(info)[:80])
+        info.update((name, scalar(info[name], where)) for name in ("success", "valid") if name in info)
         for name, kind in (("success", bool), ("valid", bool), ("feedback", str), ("admissible", list)):
             if name in info and not isinstance(info[name], kind):
                 self.fail(where, f"info[{name!r}] as a {kind.__name__}", repr(info[name])[:80])

@@ -5,6 +5,7 @@ import json
 import random
 from typing import Any
 
+from ..env.common import plain
 from ..errors import ConfigError, EnvError
 from ..types import Task
 
@@ -36,7 +37,7 @@ class GridWorld:
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Put the walker on its start."""
-        options = options or {}
+        seed, options = plain(seed), plain(options or {})
         self._size = options.get("size", self._defaults[0])
         given = {name: tuple(options[name]) for name in ("start", "goal") if name in options}
         squares = [(x, y) for y in range(self._size) for x in range(self._size) if (x, y) not in given.values()]
