@@ -6,6 +6,8 @@ Whatever builds the model, rows, masks and loss are the same. All imports of tor
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from leafe_graph.errors import ConfigError, MissingDependency, install
@@ -91,7 +93,8 @@ def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
         return PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True).train()
     lora = LoraConfig(**_lora(config, model), task_type="CAUSAL_LM")
     torch.manual_seed(config.seed)  # as Unsloth does: both start from the same matrices
-    return get_peft_model(model, lora).train()
+    with _targets_there_are(config, model):
+        return get_peft_model(model, lora).train()
 
 
 def _lora(config: TrainConfig, model: Any) -> dict[str, Any]:
@@ -107,13 +110,31 @@ def _lora(config: TrainConfig, model: Any) -> dict[str, Any]:
 
 def _targets(config: TrainConfig, model: Any) -> str | list[str]:
     """PEFT takes "all-linear" only without `layers_to_transform`: then spell it out."""
-    import torch
-
     if config.target_modules != "all-linear" or config.layers_to_transform is None:
         return config.target_modules
+    return _linear(model)
+
+
+def _linear(model: Any) -> list[str]:
+    """What the linear layers inside of the transformer are called."""
+    import torch
+
     head = model.get_output_embeddings()
     linear = {n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head}
     return sorted({name.rpartition(".")[2] for name in linear})
+
+
+@contextmanager
+def _targets_there_are(config: TrainConfig, model: Any) -> Iterator[None]:
+    """Say which layers the model has where PEFT finds none of those that were asked for."""
+    names = _linear(model)
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(
+            f"no LoRA on target_modules={config.target_modules!r}, layers_to_transform={config.layers_to_transform}: "
+            f"{str(error).rstrip('.')}; this model has {', '.join(names)}"
+        ) from error
 
 
 def _unsloth(config: TrainConfig, folder: str) -> Any:
@@ -133,13 +154,14 @@ def _unsloth(config: TrainConfig, folder: str) -> Any:
 
         model = PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True)
         return unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=bool(checkpointing))
-    return unsloth.FastLanguageModel.get_peft_model(
-        model,
-        **_lora(config, model),
-        bias="none",
-        use_gradient_checkpointing=checkpointing,
-        random_state=config.seed,
-    ).train()
+    with _targets_there_are(config, model):
+        return unsloth.FastLanguageModel.get_peft_model(
+            model,
+            **_lora(config, model),
+            bias="none",
+            use_gradient_checkpointing=checkpointing,
+            random_state=config.seed,
+        ).train()
 
 
 def trainable(model: Any) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def example_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     folder = path / "examples" if (path / "examples").is_dir() else path
+    if (folder / "branches.jsonl").is_file():
+        raise ConfigError(f"{path} is a run without example rows: leafe export {path} makes them")
     for pattern in ("*.jsonl", "*.parquet"):
         if files := sorted(folder.glob(pattern)):
             return files

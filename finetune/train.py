@@ -50,15 +50,16 @@ def train(config: TrainConfig) -> TrainResult:
     units = chains(rows, longest=len(rows) // steps_per_epoch)
     total = config.max_steps or math.ceil(config.epochs * steps_per_epoch)
 
-    checkpoints = config.out / "checkpoints"
     accelerator = parallel.accelerator(config)
     rank, processes, first = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    model, backend = backends.load(config, prepared.folder, accelerator.device)
+
+    checkpoints = config.out / "checkpoints"
     with accelerator.main_process_first():
         if first and not config.resume:
             shutil.rmtree(checkpoints, ignore_errors=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
 
-    model, backend = backends.load(config, prepared.folder, accelerator.device)
     weights = backends.trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     state = State(fingerprint=fingerprint(config, prepared.folder, rows, eval_rows))

@@ -167,7 +167,7 @@ def test_the_sign_flip_test_is_uniform_when_nothing_differs() -> None:
 
 def test_different_tasks_cannot_be_compared() -> None:
     """The message names the tasks that only one policy has."""
-    with pytest.raises(ConfigError, match="only base has t2, only new has none"):
+    with pytest.raises(ConfigError, match="only the first, base, has t2, only the second, new, has none"):
         compare(result("base", 2, [0, 1, 2]), result("new", 2, [0, 1]))
 
 

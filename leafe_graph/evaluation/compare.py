@@ -74,8 +74,8 @@ def compare(
     ids, other = ({task.task_id for task in result.tasks} for result in (first, second))
     if ids != other:
         raise ConfigError(
-            f"only the same tasks can be compared; only {first.policy} has {_some(ids - other)}, only {second.policy} "
-            f"has {_some(other - ids)}: evaluate both on one list of tasks"
+            f"only the same tasks can be compared; only the first, {first.policy}, has {_some(ids - other)}, only the "
+            f"second, {second.policy}, has {_some(other - ids)}: evaluate both on one list of tasks"
         )
     ks = powers_of_two(min(first.n, second.n)) if ks is None else list(ks)
     order = sorted(ids)

@@ -58,6 +58,11 @@ def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
         from .embedded import embedded_model_path
 
         return LocalChatModel(path=str(embedded_model_path()), **kwargs)
+    if "adapter" in kwargs:
+        raise ConfigError(
+            f"model {spec!r} takes no adapter={str(kwargs['adapter'])!r}; expected a model of this process, "
+            "local:FOLDER. A server has each adapter under a name of its own, vllm:NAME@URL: see leafe serve --help"
+        )
     if said.kind in ("vllm", "openai"):
         return _openai(said, kwargs)
     if find_spec("langchain") is None:

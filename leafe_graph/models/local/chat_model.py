@@ -235,7 +235,7 @@ def _context(model: Any) -> int | None:
 
 def _require(folder: Path, name: str, what: str) -> None:
     if not (folder / name).is_file():
-        seen = "the folder does not exist" if not folder.is_dir() else f"it has no {name}"
+        seen = f"it has no {name}" if folder.is_dir() else "it is a file" if folder.exists() else "it does not exist"
         raise ConfigError(f"{folder} is not {what}: {seen}")
 
 
