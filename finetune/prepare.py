@@ -16,7 +16,7 @@ from .config import TrainConfig
 from .gguf import converter_for
 from .hub import check_hub
 from .objectives import Objective, objective
-from .rows import SourceRow, read_examples, refuse_shared_tasks, split_tasks
+from .rows import Problem, SourceRow, raise_problems, read_examples, refuse_shared_tasks, split_tasks
 from .tokens import TokenRow, doubts, tokenize
 
 log = logging.getLogger(__name__)
@@ -58,14 +58,26 @@ def prepare(config: TrainConfig) -> Prepared:
     stops = stop_ids(folder, tokenizer)
     trained_for = objective(config.objective, config)
 
+    warnings: list[str] = []
+
     def tokenized(read: Sequence[SourceRow], use: str) -> list[TokenRow]:
+        refused: list[Problem] = []
         rows = tokenize(
             read,
             tokenizer,
             stop_ids=stops,
             max_length=config.max_length,
             use_token_ids=config.use_token_ids,
+            refused=refused,
         )
+        if refused and not rows:
+            raise_problems(refused)
+        if refused:
+            first = refused[0]
+            warnings.append(
+                f"{len(refused)} of {len(read)} rows to {use} are left out, since the model cannot be asked them: "
+                f"{first.source}, {first.place}: {first.text}"
+            )
         rows = [row for row in rows if not trained_for.drops(row.kind)]
         if not any(row.weight for row in rows):
             raise ConfigError(f"nothing to {use}: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
@@ -79,8 +91,8 @@ def prepare(config: TrainConfig) -> Prepared:
         read, held_out = split_tasks(read, config.eval_share)
     rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
     kinds = [row.kind for row in rows]
-    coefficients, warnings = trained_for.coefficients(kinds)
-    warnings += doubts(rows)
+    coefficients, doubted = trained_for.coefficients(kinds)
+    warnings += [*doubted, *doubts(rows)]
     for warning in warnings:
         log.warning(warning)
     if config.push_to_hub:

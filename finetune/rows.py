@@ -214,6 +214,8 @@ def _checked(raw: Any) -> Example:
     for part, messages in (("prompt", example["prompt"]), ("completion", example["completion"])):
         for i, message in enumerate(messages):
             _check_message(f"{part}.{i}", message)
+    _check_text("task_id", example["task_id"])
+    _check_text("branch_id", example["branch_id"])
     if not example["completion"][0]["content"].strip():
         raise ValueError("completion.0.content is empty, so all labels are masked: expected a non-empty action")
     if not (math.isfinite(example["weight"]) and example["weight"] >= 0):
@@ -235,9 +237,11 @@ def _check_message(field: str, message: Any) -> None:
         raise ValueError(f"{field}: unknown keys {short(unknown)}: expected role and content alone")
     if message["role"] not in ROLES:
         raise ValueError(f"{field}.role is {short(message['role'])}: expected one of {', '.join(ROLES)}")
+    _check_text(f"{field}.content", message["content"])
+
+
+def _check_text(field: str, text: str) -> None:
     try:
-        message["content"].encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{field}.content: half a surrogate pair at character {error.start}, which is no text"
-        ) from None
+        raise ValueError(f"{field}: half a surrogate pair at character {error.start}, which is no text") from None

@@ -17,8 +17,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leafe_graph.errors import ModelError
+from leafe_graph.errors import ModelError, PromptError
 from leafe_graph.models.chat_tokens import ChatTokenizer
+from leafe_graph.text import without_thoughts
 from leafe_graph.types import Message
 
 from .rows import Problem, SourceRow, example_files, raise_problems, read_examples, short
@@ -65,13 +66,15 @@ def tokenize(
     stop_ids: Collection[int],
     max_length: int,
     use_token_ids: bool = True,
+    refused: list[Problem] | None = None,
 ) -> list[TokenRow]:
     """Turn rows into token ids with the tokenizer's chat template, checking each.
 
     ``stop_ids``: ids that end a message (the tokenizer's eos and the generation config's). Token ids that were recorded
     when the row was sampled are used as they are, unless ``use_token_ids`` is off, if they say in this tokenizer what
-    the row says; else the row's text is tokenised, as it is without them, and `token_id_counts` tells. Raises
-    `ExampleError`.
+    the row says; else the row's text is tokenised, as it is without them, and `token_id_counts` tells. ``refused``:
+    takes the rows that the chat template refuses for what is said in them, such as an empty answer in the history, and
+    they are left out; None: they are an error like the others. Raises `ExampleError`.
     """
     rows = list(rows)
     chat = ChatTokenizer(tokenizer)
@@ -84,15 +87,17 @@ def tokenize(
             texts.append(
                 (row, prompt, chat.render([*example["prompt"], *example["completion"]], generation_prompt=False))
             )
+        except PromptError as error:
+            (problems if refused is None else refused).append(_problem(row, f"prompt: {error}"))
         except ValueError as error:
-            problems.append(Problem(row.source, row.row, row.place, f"prompt: {error}"))
+            problems.append(_problem(row, f"prompt: {error}"))
     raise_problems(problems)
     out: list[TokenRow] = []
     for row, prompt_ids, whole_ids in _encoded(chat, texts, problems):
         try:
             out.append(_row(row, prompt_ids, whole_ids, chat, stop_ids, max_length, use_token_ids))
         except ValueError as error:
-            problems.append(Problem(row.source, row.row, row.place, str(error)))
+            problems.append(_problem(row, str(error)))
     raise_problems(sorted(problems, key=lambda p: (p.source, p.row)))
     return out
 
@@ -129,6 +134,10 @@ def doubts(rows: Sequence[TokenRow]) -> list[str]:
     return found
 
 
+def _problem(row: SourceRow, text: str) -> Problem:
+    return Problem(row.source, row.row, row.place, text)
+
+
 def _encoded(
     chat: ChatTokenizer, texts: Sequence[tuple[SourceRow, str, str]], problems: list[Problem]
 ) -> Iterable[tuple[SourceRow, list[int], list[int]]]:
@@ -141,7 +150,7 @@ def _encoded(
             try:
                 prompt, whole = chat.encode(both)
             except ModelError as error:
-                problems.append(Problem(row.source, row.row, row.place, f"prompt or completion: {error}"))
+                problems.append(_problem(row, f"prompt or completion: {error}"))
             else:
                 yield row, prompt, whole
 
@@ -214,7 +223,7 @@ def _recorded_reply(
         return None
     said = chat.decode(sampled[:end], skip_special_tokens=True)
     # A server may have taken the thoughts out of the text: what is left stands after them.
-    same = text.strip() in (said.strip(), said.rpartition("</think>")[2].strip())
+    same = text.strip() in (said.strip(), without_thoughts(said).strip())
     if not same or not chat.control_ids.isdisjoint(sampled[:end]):
         return None
     return list(sampled[: end + 1])

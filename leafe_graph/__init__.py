@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         LeafeError,
         MissingDependency,
         ModelError,
+        PromptError,
         ReplayDivergence,
         RunFolderError,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "MissingDependency",
     "ModelError",
     "ModelMessage",
+    "PromptError",
     "Prompts",
     "Reflection",
     "ReplayDivergence",
@@ -109,7 +111,7 @@ _HOME = {
         "env.protocol": "Guide SnapshotEnv TextEnv",
         "env.subprocess_env": "SubprocessEnv",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
-        "MissingDependency ModelError ReplayDivergence RunFolderError",
+        "MissingDependency ModelError PromptError ReplayDivergence RunFolderError",
         "evaluation.compare": "Comparison compare",
         "evaluation.results": "Result pass_at_k result_from_branches",
         "exploration.explore": "aexplore explore",

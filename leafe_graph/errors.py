@@ -9,6 +9,7 @@
     │   ├── ReplayDivergence               a replay did not bring back what was recorded
     │   └── EnvLost                        an environment's process hung or died
     ├── ModelError (RuntimeError)          a model call failed
+    │   └── PromptError                    a model does not take one prompt for its words; it takes others
     ├── BudgetExceeded (RuntimeError)      the next step would go over a limit
     ├── CheckpointError (RuntimeError)     a checkpoint saver did not give back what was saved
     ├── RunFolderError (OSError)           a run folder is locked, or holds what cannot be read
@@ -95,6 +96,10 @@ class EnvLost(EnvError):
 
 class ModelError(LeafeError, RuntimeError):
     """A model call failed or gave nothing that can be used."""
+
+
+class PromptError(ModelError):
+    """A model does not take a prompt for what was said in it; it is well, and takes others."""
 
 
 class BudgetExceeded(LeafeError, RuntimeError):

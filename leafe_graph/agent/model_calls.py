@@ -90,7 +90,12 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
     started = time.perf_counter()
     reserved = {"prompt_tokens": 0, "completion_tokens": 0}
     if ledger_limits_tokens(account.ledger):
-        reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
+        try:
+            reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
+        except MISUSE:
+            raise
+        except Exception as refused:  # a model that counts reads the prompt, and may not take it
+            raise CallFailed(refused) from refused
     account.charge(model_calls=1, reflections=call.reflections, **reserved)
     error: Exception | None = None
     answer = AIMessage("")

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from langchain_core.exceptions import ContextOverflowError, ModelError, ModelInvalidRequestError
 from langgraph.types import RetryPolicy
 
+from ..errors import PromptError
 from ..settings import Play
 
 RETRY = RetryPolicy(initial_interval=1.0, backoff_factor=2.0, max_interval=30.0, max_attempts=Play().tries)
 """The waits between tries; a run's ``tries`` say how many there are."""
 
-REFUSED = (ModelInvalidRequestError, ContextOverflowError)
-"""Errors of one prompt, by which the server shows that it is well."""
+REFUSED = (ModelInvalidRequestError, ContextOverflowError, PromptError)
+"""Errors of one prompt, by which the model shows that it is well."""
 
 
 def retries(policy: RetryPolicy | None, tries: int) -> RetryPolicy | None:

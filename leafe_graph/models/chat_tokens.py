@@ -5,6 +5,7 @@ tokenised and not the control token, so that nothing an environment or a model w
 Every other prompt is tokenised exactly as `apply_chat_template` does it.
 """
 
+import contextlib
 import json
 import re
 import secrets
@@ -13,7 +14,7 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, PromptError
 
 DATE = date(2024, 7, 26)
 """What a chat template is told when it asks for today's date: the same rows give the same ids on any day.
@@ -46,23 +47,38 @@ class ChatTokenizer:
         """The chat as the template writes it, in the form that `encode` takes.
 
         A template that refuses a system message (Gemma's) gets it in front of the first user message, an empty line
-        between them. Raises ConfigError with the template's words if it refuses the messages all the same.
-        """
-        from jinja2 import TemplateError
+        between them.
 
+        Raises:
+            PromptError: the template refuses what a message says, such as nothing at all.
+            ConfigError: it refuses the roles, or fails, whatever the messages say.
+        """
         told = [self._plain(message) for message in messages]
         try:
-            return self._apply(told, generation_prompt)
-        except TemplateError as error:
-            refusal = ConfigError(f"the chat template refuses these messages: {error}")
-            if [message["role"] for message in told[:2]] != ["system", "user"]:
-                raise refusal from error
-        system, user, *rest = told
+            return self._folded(told, generation_prompt)
+        except Exception as error:  # templates are programs of others'
+            refusal = f"the chat template refuses these messages: {error}"
+            others = [told if told["role"] == "system" else {"role": told["role"], "content": "x"} for told in told]
+            try:
+                self._folded(others, generation_prompt)
+            except Exception:
+                raise ConfigError(refusal) from error
+            raise PromptError(refusal) from error
+
+    def _folded(self, told: list[Any], generation_prompt: bool) -> str:
+        """What the template writes; the system message is folded into the first user's if it must be."""
+        from jinja2 import TemplateError
+
         try:
-            folded = {**user, "content": f"{system['content']}\n\n{user['content']}"}
-            return self._apply([folded, *rest], generation_prompt)
-        except TemplateError as error:
-            raise refusal from error
+            return self._apply(told, generation_prompt)
+        except TemplateError:
+            if [message["role"] for message in told[:2]] != ["system", "user"]:
+                raise
+            system, user, *rest = told
+            with contextlib.suppress(TemplateError):
+                folded = {**user, "content": f"{system['content']}\n\n{user['content']}"}
+                return self._apply([folded, *rest], generation_prompt)
+            raise
 
     def encode(self, chats: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered chats; in one call for all, which is many times faster."""
@@ -111,7 +127,7 @@ class ChatTokenizer:
         renamed = self._control.sub(lambda match: self._names[match[0]], chat).replace(self._mark, "")
         ids: list[int] = self._renamed.encode(renamed, add_special_tokens=False).ids
         if not self._as_rendered(chat, ids):
-            raise ModelError("the text spells a control token, and this tokenizer cannot tell the two apart")
+            raise PromptError("the text spells a control token, and this tokenizer cannot tell the two apart")
         return ids
 
     @cached_property
@@ -120,7 +136,7 @@ class ChatTokenizer:
 
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise ModelError(
+            raise PromptError(
                 "the text spells a control token, and only a fast tokenizer (tokenizer.json) can tell the two apart"
             )
         held, names = json.loads(backend.to_str()), self._names

@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr, field_validator
 
-from ...errors import ConfigError, MissingDependency, ModelError
+from ...errors import ConfigError, MissingDependency, PromptError
 from ...files import path_of
 from ..chat_tokens import ChatTokenizer
 from .engine import Engine, shared_engine
@@ -37,7 +37,8 @@ class LocalChatModel(BaseChatModel):
 
     Raises:
         ConfigError: a folder that is not a model or not an adapter, a setting out of range, no chat template.
-        ModelError: a prompt longer than the model's context, or a forward that failed.
+        PromptError: a prompt longer than the model's context, or one that its chat template refuses for its words.
+        ModelError: a forward that failed.
     """
 
     path: str
@@ -151,7 +152,7 @@ class LocalChatModel(BaseChatModel):
         engine, prompt = self._shared(), self._encode(messages)
         if (limit := _context(engine.loaded()[0])) is not None:
             if len(prompt) >= limit:
-                raise ModelError(
+                raise PromptError(
                     f"the prompt has {len(prompt)} tokens; the context of {self.path} holds {limit} with the answer: "
                     "shorten the prompt, e.g. by a smaller history"
                 )
