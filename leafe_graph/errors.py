@@ -8,8 +8,9 @@
     ├── EnvError (RuntimeError)            an environment raised or broke its contract
     │   ├── ReplayDivergence               a replay did not bring back what was recorded
     │   └── EnvLost                        an environment's process hung or died
-    ├── ModelError (RuntimeError)          a model call failed
+    ├── ModelError (RuntimeError)          a model call failed, or nothing answers
     │   └── PromptError                    a model does not take one prompt for its words; it takes others
+    ├── NothingPlayed (RuntimeError)       every branch or sample failed: there is nothing to judge or to learn from
     ├── BudgetExceeded (RuntimeError)      the next step would go over a limit
     ├── CheckpointError (RuntimeError)     a checkpoint saver did not give back what was saved
     ├── RunFolderError (OSError)           a run folder is locked, or holds what cannot be read
@@ -100,6 +101,15 @@ class ModelError(LeafeError, RuntimeError):
 
 class PromptError(ModelError):
     """A model does not take a prompt for what was said in it; it is well, and takes others."""
+
+
+class NothingPlayed(LeafeError, RuntimeError):
+    """Every branch was failed by its model or its environment, so nothing is known of the policy.
+
+    ``causes``: what was raised, with how many branches it ended, the most frequent first.
+    """
+
+    causes: dict[str, int]
 
 
 class BudgetExceeded(LeafeError, RuntimeError):

@@ -67,7 +67,7 @@ else:
             try:
                 return super().__call__(*args, **kwargs)
             except ValidationError as error:
-                raise ConfigError("; ".join(_told(each) for each in error.errors())) from None
+                raise ConfigError(mistakes(error)) from None
 
 
 class Settings(BaseModel, metaclass=_Told):
@@ -228,6 +228,11 @@ def _dressed(call: Any, function: Callable[..., Any], model: Any, signature: ins
 def _type(field: FieldInfo) -> Any:
     """A field's type as a signature shows it."""
     return next((mark.kind for mark in field.metadata if isinstance(mark, Live)), field.annotation)  # type: ignore[misc]
+
+
+def mistakes(error: ValidationError) -> str:
+    """All of pydantic's errors in one line."""
+    return "; ".join(_told(each) for each in error.errors())
 
 
 def _told(error: "ErrorDetails") -> str:

@@ -59,6 +59,7 @@ EXPORTED = {
     "ExampleError",
     "MissingDependency",
     "ModelError",
+    "NothingPlayed",
     "PromptError",
     "ReplayDivergence",
     "RunFolderError",

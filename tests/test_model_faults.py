@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from leafe_graph.agent.context import Outage
 from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.agent.retries import RETRY, pause, transient
 from leafe_graph.budget import Budget
-from leafe_graph.errors import ConfigError, ModelError
+from leafe_graph.errors import ConfigError, ModelError, NothingPlayed
 from leafe_graph.exploration.explore import explore
 from leafe_graph.models.load import load_model
 from leafe_graph.settings import Limits
@@ -37,6 +38,13 @@ def play(server: Server, out: Path, **settings: Any) -> RunFolder:
     """The pit, played by the model behind the server."""
     how: Any = {"out": out, "retry": AT_ONCE, "checkpointer": InMemorySaver(), **settings}
     return explore(server.model, GridWorld, [PIT], **how)
+
+
+def unplayed(out: Path, run: Callable[[], object]) -> RunFolder:
+    """The folder of a run in which every branch failed, which is told."""
+    with pytest.raises(NothingPlayed, match="nothing was played"):
+        run()
+    return RunFolder(out)
 
 
 @pytest.mark.parametrize("fault", RETRIED)
@@ -91,7 +99,8 @@ def test_call_that_hangs_is_given_up(way: str) -> None:
 def test_server_that_hangs_ends_its_branches_by_name(tmp_path: Path) -> None:
     """Nobody waits longer than tries times timeout."""
     with Server(lambda n: "hang" if n else None) as server:
-        run = play(server, tmp_path, timeout=0.5, retry=AT_ONCE._replace(max_attempts=2), limits=Limits(max_branches=1))
+        how: Any = {"timeout": 0.5, "retry": AT_ONCE._replace(max_attempts=2), "limits": Limits(max_branches=1)}
+        run = unplayed(tmp_path, lambda: play(server, tmp_path, **how))
     (branch,) = run.branches
     assert (branch["end"], branch["error"]) == ("model_error", "TimeoutError: no answer within 0.5 s")
     assert (len(branch["turns"]), branch["cost"]["model_calls"]) == (1, 3)
@@ -115,16 +124,9 @@ def test_synchronous_models_that_hang_hold_nobody_up(tmp_path: Path) -> None:
     """As many as are played at once: environments and checkpoints still find a thread."""
     let_go = threading.Event()
     try:
-        run = explore(
-            Hangs(let_go=let_go),
-            GridWorld,
-            grid_tasks(4),
-            out=tmp_path,
-            limits=Limits(max_branches=1),
-            timeout=0.2,
-            retry=None,
-            concurrency=2,
-        )
+        how: Any = {"limits": Limits(max_branches=1), "timeout": 0.2, "retry": None, "concurrency": 2}
+        model = Hangs(let_go=let_go)
+        run = unplayed(tmp_path, lambda: explore(model, GridWorld, grid_tasks(4), out=tmp_path, **how))
         assert not let_go.is_set()
     finally:
         let_go.set()
@@ -153,7 +155,7 @@ def test_reflector_that_fails_is_asked_again(tmp_path: Path) -> None:
 def test_tries_never_exceed_the_budget(calls: int, tmp_path: Path) -> None:
     """A try that the budget does not allow is not made, and what the earlier ones cost is not forgotten."""
     with Server(lambda n: 503) as server:
-        run = play(server, tmp_path, budget=Budget(model_calls=calls))
+        run = unplayed(tmp_path, lambda: play(server, tmp_path, budget=Budget(model_calls=calls)))
     assert len(server.requests) == run.cost["model_calls"] == calls
     assert {branch["end"] for branch in run.branches} == {"model_error"}
 
@@ -267,7 +269,12 @@ def test_failed_branch_is_paid_for_again(tmp_path: Path) -> None:
         return pit_reply(messages, seed)
 
     settings: Any = {"out": tmp_path, "retry": None, "budget": Budget(env_steps=5), "limits": Limits(max_branches=2)}
-    steps = [explore(ScriptedModel(reply=reply), GridWorld, [PIT], **settings).cost["env_steps"] for _ in range(4)]
+    model = ScriptedModel(reply=reply)
+    steps = []
+    for _ in range(4):
+        with suppress(NothingPlayed):
+            explore(model, GridWorld, [PIT], **settings)
+        steps.append(RunFolder(tmp_path).cost["env_steps"])
     assert steps == [2, 4, 5, 5]
     assert [len(RunFolder(tmp_path).branches), len(RunFolder(tmp_path).superseded)] == [2, 3]
 
@@ -275,7 +282,8 @@ def test_failed_branch_is_paid_for_again(tmp_path: Path) -> None:
 def test_prompts_that_are_refused_do_not_stop_a_run(tmp_path: Path) -> None:
     """A server that refuses what one task asks is well."""
     with Server(lambda n: 400) as server:
-        run = play(server, tmp_path, limits=Limits(max_branches=6), max_failed_calls=3)
+        how: Any = {"limits": Limits(max_branches=6), "max_failed_calls": 3}
+        run = unplayed(tmp_path, lambda: play(server, tmp_path, **how))
     assert [branch["end"] for branch in run.branches] == ["model_error"] * 6
 
 
@@ -330,8 +338,8 @@ def test_server_says_how_long_to_wait() -> None:
     assert [pause(calm, 1, Limited(after)) for after in ("7", "3600", "soon", "-1")] == [7.0, 30.0, 1.0, 0.0]
 
 
-def test_failed_reflection_leaves_the_run_its_failures(tmp_path: Path) -> None:
-    """What was played stays a failure; only the fork is missing."""
+def test_failed_reflection_leaves_the_run_its_failures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was played stays a failure; only the fork is missing, which is told where it is so everywhere."""
 
     def reply(messages: Any, seed: int | None) -> str:
         if is_reflection(messages):
@@ -340,7 +348,8 @@ def test_failed_reflection_leaves_the_run_its_failures(tmp_path: Path) -> None:
 
     run = explore(ScriptedModel(reply=reply), GridWorld, [PIT], out=tmp_path, retry=None, limits=Limits(max_branches=2))
     assert [branch["end"] for branch in run.branches] == ["failure", "failure"]
-    assert run.branches[0]["error"] == "ConnectionError('nobody listens')"
+    assert run.branches[0]["error"] == "ConnectionError: nobody listens"
+    assert "no reflection was made: 1 failed: 1 times ConnectionError: nobody listens" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"timeout": -1.0}, {"on_divergence": "ignore"}])

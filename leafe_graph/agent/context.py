@@ -1,5 +1,7 @@
 """The live objects and settings of a run."""
 
+import logging
+import threading
 from dataclasses import dataclass, field
 
 from langchain_core.language_models import LanguageModelInput
@@ -14,8 +16,22 @@ from ..settings import Play
 from .retries import RETRY
 from .state import BranchInfo
 
+log = logging.getLogger(__name__)
+
 Model = Runnable[LanguageModelInput, AIMessage]
 """A chat model, also one with tools bound to it."""
+
+
+class FirstTraceback:
+    """Shows the first traceback of a run: one world or model that raises does so on every branch."""
+
+    def __init__(self) -> None:
+        self._shown = threading.Lock()
+
+    def show(self, error: BaseException, whose: str) -> None:
+        """Log the error with its traceback, unless one was."""
+        if self._shown.acquire(blocking=False):
+            log.warning("the %s raised; further tracebacks are not shown:", whose, exc_info=error)
 
 
 class Outage:
@@ -65,6 +81,8 @@ class Context:
     """True: a reflection that asks for a rewind ends the run, for the explorer to fork."""
     outage: Outage = field(default_factory=Outage)
     """Told of every call that fails or does not."""
+    traceback: FirstTraceback = field(default_factory=FirstTraceback)
+    """Told of everything that a world, or a model without a server, raises."""
     budget: Budget = field(default_factory=Budget)
     ledger: Ledger | None = None
     """Shared by concurrent runs; None: the state's own cost is held against ``budget``."""

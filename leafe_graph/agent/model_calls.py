@@ -15,10 +15,11 @@ from langgraph.errors import GraphBubbleUp
 
 from ..budget import Ledger
 from ..errors import BudgetExceeded, ConfigError, MissingDependency
+from ..models.connection import told
 from ..types import Message
 from .account import Account
 from .context import Context, Model
-from .retries import REFUSED, pause
+from .retries import REFUSED, is_servers, pause
 
 Update = dict[str, Any]
 """What a node changes of the state."""
@@ -49,11 +50,11 @@ class Call:
 
 
 class CallFailed(Exception):
-    """A model call raised ``error``."""
+    """A call of ``model`` raised ``error``; as a text it says which server was asked."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
+    def __init__(self, error: Exception, model: Model) -> None:
+        super().__init__(told(error, innermost(model)))
+        self.error = self.__cause__ = error
 
 
 def spend(call: Call, account: Account, ctx: Context) -> Generator[Call, AIMessage, AIMessage]:
@@ -64,20 +65,22 @@ def spend(call: Call, account: Account, ctx: Context) -> Generator[Call, AIMessa
         CallFailed: it failed and is not tried again, or there is no room in the budget to do so.
     """
     call = replace(call, timeout=ctx.play.timeout)
-    errors: list[Exception] = []
+    failures: list[CallFailed] = []
     while True:
         try:
             answer = yield from _try(call, account)
         except BudgetExceeded:
-            if not errors:
+            if not failures:
                 raise
-            raise CallFailed(errors[-1]) from None
+            raise failures[-1] from None
         except CallFailed as failed:
-            errors.append(failed.error)
-            wait = pause(ctx.retry, len(errors), failed.error)
+            failures.append(failed)
+            wait = pause(ctx.retry, len(failures), failed.error)
             if wait is None:
                 if not isinstance(failed.error, REFUSED):
-                    ctx.outage.failed(failed.error)
+                    ctx.outage.failed(failed)
+                if not is_servers(failed.error):
+                    ctx.traceback.show(failed.error, "model")
                 raise
             call = replace(call, wait=wait, reflections=0)
         else:
@@ -112,7 +115,7 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
         used = dict.fromkeys(reserved, 0) if error is not None else reserved
     account.record(**{k: used[k] - reserved[k] for k in reserved}, seconds=time.perf_counter() - started)
     if error is not None:
-        raise CallFailed(error)
+        raise CallFailed(error, call.model)
     return answer
 
 

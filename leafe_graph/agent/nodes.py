@@ -41,6 +41,7 @@ def reset(state: AgentInput, ctx: Context) -> Update:
             ctx.envs.discard(env)
         if not isinstance(error, Exception) or isinstance(error, MISUSE):
             raise
+        ctx.traceback.show(error, "environment")
         return fresh_start(task, "", None, branch) | _failed("env_error", error)
     update = fresh_start(task, observation, env_state, branch)
     ctx.envs.put_back(env, place(cast(State, update | {"turns": []})))
@@ -71,7 +72,7 @@ def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     except BudgetExceeded:
         return {"end": "budget"}
     except CallFailed as failed:
-        return _failed("model_error", failed.error) | {"cost": account.cost}
+        return {"end": "model_error", "error": str(failed), "cost": account.cost}
     said = model_message(answer)
     if shown and state["experience"] is not None:
         said.pop("prompt_token_ids", None)  # they spell the experience, which is no part of the history
@@ -95,6 +96,7 @@ def step(state: State, ctx: Context) -> Update:
     try:
         action = utf8(ctx.prompts.action(message))
     except Exception as error:
+        ctx.traceback.show(error, "prompts' action()")
         return ended(_failed("model_error", error))
     env: TextEnv | None = None
     try:
@@ -131,6 +133,7 @@ def step(state: State, ctx: Context) -> Update:
             ctx.envs.discard(env)
         if not isinstance(error, Exception) or isinstance(error, MISUSE):
             raise
+        ctx.traceback.show(error, "environment")
         return ended(_failed("env_error", error))
     end: EndReason | None = None
     if answer.success:
@@ -162,7 +165,7 @@ def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
         goes_on = state["end"] or refused.limit == "reflections"
         return {"reflection": None} if goes_on else {"reflection": None, "end": "budget"}
     except CallFailed as failed:
-        spent = {"reflection": None, "cost": account.cost, "error": repr(failed.error)}
+        spent = {"reflection": None, "cost": account.cost, "error": str(failed)}
         return spent if state["end"] else spent | {"end": "model_error"}
     raw = model_message(answer)["content"]
     verdict, decision_point, experience = parse_reflection(raw, len(turns))

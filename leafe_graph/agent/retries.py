@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from langchain_core.exceptions import ContextOverflowError, ModelError, ModelInvalidRequestError
 from langgraph.types import RetryPolicy
 
-from ..errors import PromptError
+from ..errors import LeafeError, PromptError
 from ..settings import Play
 
 RETRY = RetryPolicy(initial_interval=1.0, backoff_factor=2.0, max_interval=30.0, max_attempts=Play().tries)
@@ -32,6 +32,11 @@ def transient(error: Exception) -> bool:
     if isinstance(status, int):
         return status >= 500 or status in (408, 409, 425, 429)
     return isinstance(error, TimeoutError | ConnectionError)
+
+
+def is_servers(error: Exception) -> bool:
+    """Whether a server, or the way to it, is to blame: then a traceback says nothing that the error does not."""
+    return transient(error) or isinstance(error, ModelError | LeafeError) or hasattr(error, "status_code")
 
 
 def pause(policy: RetryPolicy | None, tries: int, error: Exception) -> float | None:

@@ -72,12 +72,18 @@ def show_rounds(told: dict[str, Any], model: str) -> None:
     from ..phases.console import console
 
     console.print(_table(told))
+    for entry in told["rounds"]:
+        if entry.get("warning"):
+            console.print(entry["warning"])
     console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or model}")
 
 
 def _table(told: dict[str, Any]) -> "Table":
     """The rounds for the terminal."""
     from rich.table import Table
+
+    from ..evaluation.results import Estimate
+    from ..evaluation.statistics import ALIKE
 
     shown = Table(title="held-out Pass@k in % [95% interval], no reflection, no rewind")
     heads = ["round", *(f"Pass@{e['k']}" for e in told["rounds"][0]["pass_at_k"]), "gain", "rows", "env steps", "s"]
@@ -87,10 +93,12 @@ def _table(told: dict[str, Any]) -> "Table":
         rows = entry.get("export", {})
         shown.add_row(
             str(entry["round"]),
-            *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in entry["pass_at_k"]),
+            *(str(Estimate(**e)) for e in entry["pass_at_k"]),
             f"{100 * entry['gain']['difference']:+.1f}" if entry["gain"] else "",
             f"{rows['counterfactual']} + {rows['rehearsal']}" if rows else "",
             f"{sum(cost['env_steps'] for cost in entry['spent'].values()):,}",
             f"{sum(entry['seconds'].values()):.0f}",
         )
+    if any(e.get("alike") for entry in told["rounds"] for e in entry["pass_at_k"]):
+        shown.caption = ALIKE
     return shown

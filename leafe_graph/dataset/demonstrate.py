@@ -13,12 +13,15 @@ All are made with the prompts that the policy will be run with. They are of the 
 import json
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ..env.answers import start_of, step_of
 from ..env.protocol import TextEnv
-from ..errors import EnvError
+from ..errors import ConfigError, EnvError, MissingDependency
 from ..prompts import Prompts
+from ..tree.branches import told_causes
 from ..types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn
 
 log = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ def demonstrate(
     advice: str = ADVICE,
     seed: int = 0,
 ) -> list[Example]:
-    """The rows of every task that its expert wins, in the tasks' order; the log names the others.
+    """The rows of every task that its expert wins, in the tasks' order; the log names the others, and what was raised.
 
     Args:
         env: makes the environment.
@@ -56,23 +59,41 @@ def demonstrate(
         seed: decides the mistakes.
 
     Raises:
-        EnvError: no task is won by its expert.
+        EnvError: no task is won by its expert; the message says what was raised, and on how many.
     """
     prompts, rng = prompts or Prompts(), random.Random(seed)
     world = env()
     rows: list[Example] = []
+    raised: Counter[str] = Counter()
+
+    def left_out(what: str, error: Exception) -> TextEnv:
+        """Tell what an environment or an expert that raised costs; a new environment."""
+        if isinstance(error, ConfigError | MissingDependency):
+            raise error
+        log.warning("%s is left out: %r", what, error, exc_info=None if raised else error)
+        raised[f"{type(error).__name__}: {error}"] += 1
+        with suppress(Exception):  # what is broken often cannot be closed either
+            world.close()
+        return env()
 
     try:
         won: list[tuple[Task, list[Turn]]] = []
         for task in tasks:
-            played = Episode(world, task)
-            played.play(expert(task))
+            try:
+                played = Episode(world, task)
+                played.play(expert(task))
+            except Exception as error:
+                world = left_out(task["id"], error)
+                continue
             if played.success:
                 won.append((task, played.turns))
             else:
                 log.warning("%s is left out: its expert does not win it, but sees %r", task["id"], played.observation)
         if not won:
-            raise EnvError(f"none of the {len(tasks)} tasks is won by its expert: nothing to demonstrate")
+            raise EnvError(
+                f"none of the {len(tasks)} tasks is won by its expert: nothing to demonstrate"
+                f"{told_causes(dict(raised.most_common()))}"
+            )
         pool = sorted({turn["action"] for _, turns in won for turn in turns})
         for task, turns in won:
             plan = [turn["action"] for turn in turns]
@@ -80,12 +101,16 @@ def demonstrate(
                 prompt = prompts.act_messages(task, turns[:t], turn["observation"], history=history)
                 rows.append(demonstration(task, prompt, turn["action"], t))
             for _ in range(mistakes):
-                attempt = Episode(world, task)
                 at = rng.randrange(len(plan))
-                attempt.play(plan[:at])
-                for _ in range(rng.randint(1, 1 + stray)):
-                    choices = attempt.admissible if attempt.admissible and rng.random() < 0.5 else pool
-                    attempt.play([rng.choice([action for action in choices if action != plan[at]] or choices)])
+                try:
+                    attempt = Episode(world, task)
+                    attempt.play(plan[:at])
+                    for _ in range(rng.randint(1, 1 + stray)):
+                        choices = attempt.admissible if attempt.admissible and rng.random() < 0.5 else pool
+                        attempt.play([rng.choice([action for action in choices if action != plan[at]] or choices)])
+                except Exception as error:
+                    world = left_out(f"an attempt at {task['id']}", error)
+                    continue
                 wrong = attempt.turns[at]
                 if attempt.success or wrong["action"] == plan[at]:
                     continue

@@ -9,6 +9,7 @@ from ..files import make_folder, path_of, replace_file, save_text
 from ..parsing import json_line
 from ..prompts import Prompts
 from ..text import utf8_all
+from ..tree.branches import refuse_unplayed
 from ..tree.run_folder import RunFolder
 from ..types import Example
 from .card import card
@@ -44,11 +45,13 @@ def export(
 
     Raises:
         ConfigError: no run folder, or other prompts than were played.
+        NothingPlayed: every branch of the run was failed by its model or its environment.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     target = path_of(out) if out is not None else folder.folder / "examples"
     if not folder.config:
         raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
+    refuse_unplayed(folder.branches, folder.folder)
     settings = folder.settings
     make_folder(target)
     shown = settings.history if history == "run" else history

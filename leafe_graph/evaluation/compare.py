@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ..errors import ConfigError
 from ..files import path_of, save_json
 from ..types import FORMAT_VERSION
-from .statistics import bootstrap, dot, interval, sign_flip_p
+from .statistics import ALIKE, bootstrap, dot, mean_interval, sign_flip_p
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +26,8 @@ class Difference(BaseModel):
     difference: float
     low: float
     high: float
+    alike: bool = False
+    """Whether all tasks differ by the same: then the interval is not resampled, see `statistics.mean_interval`."""
     p: float
     """Two-sided sign-flip test of no difference: exact where few tasks differ, else by random flips."""
 
@@ -38,6 +40,8 @@ class Comparison(BaseModel):
     second: str
     tasks: int
     differences: list[Difference]
+    warnings: list[str] = Field(default_factory=list)
+    """What to know before believing them: a policy of which many samples failed."""
 
     def save(self, file: str | Path) -> Path:
         """Write as JSON; replaces the file whole."""
@@ -49,10 +53,13 @@ class Comparison(BaseModel):
 
         table = Table(title=f"{self.second} against {self.first}, paired over {self.tasks} tasks")
         for head in ("Pass@k, %", self.first, self.second, "difference [95% interval]", "p"):
-            table.add_column(head, justify="right")
+            table.add_column(head, justify="right", overflow="fold")  # whole: many names begin alike
         for d in self.differences:
-            gain = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+            gain = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]" + "*" * d.alike
             table.add_row(str(d.k), f"{100 * d.first:.1f}", f"{100 * d.second:.1f}", gain, f"{d.p:.4f}")
+        notes = [ALIKE] if any(d.alike for d in self.differences) else []
+        notes += self.warnings
+        table.caption = "\n".join(notes) if notes else None
         return table
 
 
@@ -70,6 +77,7 @@ def compare(
 
     Raises:
         ConfigError: the tasks differ; the message names them.
+        NothingPlayed: all samples of one of them failed.
     """
     ids, other = ({task.task_id for task in result.tasks} for result in (first, second))
     if ids != other:
@@ -86,10 +94,18 @@ def compare(
     flipped = [sign_flip_p(delta, resamples, seed) for delta in deltas]
     differences = []
     for i, k in enumerate(ks):
-        low, high = interval(resampled[i])
         a, b = fmean(baseline[i]), fmean(changed[i])
-        differences.append(Difference(k=k, first=a, second=b, difference=b - a, low=low, high=high, p=flipped[i]))
-    return Comparison(first=first.policy, second=second.policy, tasks=len(order), differences=differences)
+        _, low, high, alike = mean_interval(deltas[i], resampled[i], -1.0, 1.0)
+        differences.append(
+            Difference(k=k, first=a, second=b, difference=b - a, low=low, high=high, alike=alike, p=flipped[i])
+        )
+    return Comparison(
+        first=first.policy,
+        second=second.policy,
+        tasks=len(order),
+        differences=differences,
+        warnings=[warning for result in (first, second) if (warning := result.warning)],
+    )
 
 
 def _some(ids: Iterable[str]) -> str:

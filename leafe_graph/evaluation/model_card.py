@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from leafe_graph.evaluation.results import Result
 from leafe_graph.text import markdown_table
 
+from .statistics import ALIKE
+
 _TOLD = "\n## Held-out tasks\n"
 
 
@@ -29,7 +31,9 @@ def add_result(adapter: Path, result: "Result", ks: Iterable[int], *, env: str, 
     ]
     card.text = card.text.partition(_TOLD)[0].rstrip() + "\n" + _TOLD + "\n"
     card.text += f"{len(result.tasks)} tasks of {env} ({split}), {result.n} samples each, no reflection, no rewind.\n\n"
+    card.text += f"**{result.warning}**\n\n" if result.warning else ""
     card.text += (
         markdown_table(("Pass@k", "% [95% interval over tasks]"), [(f"Pass@{e.k}", str(e)) for e in curve]) + "\n"
     )
+    card.text += f"\n\\{ALIKE}.\n" if any(e.alike for e in curve) else ""
     save_text(file, str(card))

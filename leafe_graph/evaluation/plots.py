@@ -11,23 +11,28 @@ from ..text import printable
 if TYPE_CHECKING:
     from rich.table import Table
 from .results import Result, powers_of_two
+from .statistics import ALIKE
 
 
 def table(results: Sequence[Result], ks: Iterable[int] | None = None) -> "Table":
-    """Pass@k in % with 95% intervals, a column for each policy; rich prints it."""
+    """Pass@k in % with 95% intervals, a column for each policy, and below it what to know of them."""
     from rich.table import Table
 
     ks = powers_of_two(min(result.n for result in results)) if ks is None else list(ks)
     out = Table(title="Pass@k in % [95% interval over tasks]")
     out.add_column("k", justify="right")
     for result in results:
-        out.add_column(result.policy, justify="right")
-    for estimates in zip(*(result.curve(ks) for result in results), strict=True):
+        out.add_column(result.policy, justify="right", overflow="fold")  # whole: many names begin alike
+    curves = [result.curve(ks) for result in results]
+    for estimates in zip(*curves, strict=True):
         out.add_row(str(estimates[0].k), *map(str, estimates))
     out.add_section()
     out.add_row("tasks x samples", *(f"{len(result.tasks)} x {result.n}" for result in results))
     out.add_row("errors", *(str(result.errors) for result in results))
     out.add_row("env steps", *(f"{result.cost['env_steps']:,}" for result in results))
+    notes = [ALIKE] if any(estimate.alike for curve in curves for estimate in curve) else []
+    notes += [warning for result in results if (warning := result.warning)]
+    out.caption = "\n".join(notes) if notes else None
     return out
 
 

@@ -1,30 +1,36 @@
 """Judging a policy: unbiased Pass@k over independent samples, with intervals over tasks, and two policies paired.
 
 A sample is a root branch: a fresh attempt, no reflection, no rewind, within the budget. What did not end in success,
-errors and exhausted budgets included, counts as not solved. Intervals say how the mean would vary over *other tasks of
-the same kind* (percentile bootstrap over tasks); they are reproducible, the random numbers come from a fixed seed.
+errors and exhausted budgets included, counts as not solved; but where *every* sample failed, nothing was measured, and
+there is no Pass@k. Intervals say how the mean would vary over *other tasks of the same kind* (percentile bootstrap over
+tasks, or Wilson's limit where all tasks are alike); they are reproducible, the random numbers come from a fixed seed.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..budget import add_costs, no_cost
-from ..errors import ConfigError
+from ..errors import ConfigError, NothingPlayed
 from ..files import path_of, save_json
 from ..parsing import load_json, read_text
+from ..settings import Settings, mistakes
 from ..text import utf8
-from ..tree.branches import UNFINISHED
+from ..tree.branches import FAILED, UNFINISHED, causes, told_causes
 from ..tree.run_folder import RunFolder
 from ..types import FORMAT_VERSION, Branch, Cost
-from .statistics import bootstrap, dot, interval
+from .statistics import bootstrap, dot, mean_interval
 
 RESAMPLES = 10_000
+MANY = 0.05
+"""Share of failed samples above which a result warns: from there on Pass@1 may be 5 points too low, as much as many a
+difference that one wants to measure."""
 
 
 @lru_cache(maxsize=65536)
@@ -52,29 +58,45 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+    alike: bool = False
+    """Whether all tasks have the same value: then the interval is not resampled, see `statistics.mean_interval`."""
 
     def __str__(self) -> str:
-        """In percent, for a table."""
-        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """In percent, for a table; a star where all tasks are alike."""
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]" + "*" * self.alike
 
 
-class TaskResult(BaseModel):
+class TaskResult(Settings):
     """The samples of one task."""
 
+    model_config = ConfigDict(extra="ignore")
+
     task_id: str
-    n: int
+    n: int = Field(ge=1)
     """Samples."""
-    c: int
+    c: int = Field(ge=0)
     """Solved ones."""
-    errors: int = 0
+    errors: int = Field(default=0, ge=0)
     """Samples that a budget or an error ended, or that were never started; they count as not solved."""
-    turns: float = 0.0
+    failed: int = Field(default_factory=lambda told: told.get("errors", 0), ge=0)
+    """Those of them that say nothing about the policy: a model or an environment failed, or they were never started.
+    All unless given."""
+    turns: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Mean number of turns of the samples that were started."""
-    seconds: float = 0.0
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Sum over the samples; they ran side by side."""
 
+    @model_validator(mode="after")
+    def _add_up(self) -> "TaskResult":
+        if self.c + self.errors > self.n or self.failed > self.errors:
+            raise ValueError(
+                f"task {self.task_id!r} has {self.n} samples, {self.c} solved, {self.errors} errors, {self.failed} of "
+                "them failed; expected solved and errors within the samples"
+            )
+        return self
 
-class Result(BaseModel):
+
+class Result(Settings):
     """How one policy did on some tasks; saved as JSON."""
 
     model_config = ConfigDict(extra="ignore")  # the saved curve is for readers; it follows from the counts
@@ -84,19 +106,76 @@ class Result(BaseModel):
     """A name for tables and plots."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Model, environment, split, turns and whatever else the samples depend on."""
-    n: int
+    n: int = Field(ge=1)
     """Samples a task."""
     tasks: list[TaskResult]
+    causes: dict[str, int] = Field(default_factory=dict)
+    """What the failed samples raised, and how many of them: the most frequent first."""
     budget: dict[str, int | None] = Field(default_factory=dict)
     cost: Cost = Field(default_factory=no_cost)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_failed(cls, data: Any) -> Any:
+        """Releases that did not tell failed samples apart: under a budget what was begun may have been ended by it."""
+        if not isinstance(data, dict) or not isinstance(data.get("tasks"), list):
+            return data
+        budgets = (data.get("budget"), (data.get("settings") or {}).get("total_budget"))
+        if not any(limit is not None for budget in budgets for limit in (budget or {}).values()):
+            return data
+        tasks = [
+            {"failed": 0} | task if isinstance(task, dict) and task.get("turns") else task for task in data["tasks"]
+        ]
+        return data | {"tasks": tasks}
+
+    @model_validator(mode="after")
+    def _each_task_once(self) -> "Result":
+        twice = sorted(task for task, n in Counter(task.task_id for task in self.tasks).items() if n > 1)
+        if twice:
+            raise ValueError(f"more than one task is called {', '.join(twice[:5])}; expected each task once")
+        return self
+
+    @property
+    def samples(self) -> int:
+        """Samples of all tasks together."""
+        return sum(task.n for task in self.tasks)
 
     @property
     def errors(self) -> int:
         """Samples that a budget or an error ended, or that were never started."""
         return sum(task.errors for task in self.tasks)
 
+    @property
+    def failed(self) -> int:
+        """Samples that a model or an environment failed, or that were never started: nothing is known from them."""
+        return sum(task.failed for task in self.tasks)
+
+    @property
+    def warning(self) -> str | None:
+        """What to know before believing the figures; None where few samples failed (at most `MANY`)."""
+        if self.failed <= MANY * self.samples:
+            return None
+        share = self.failed / self.samples
+        return (
+            f"{self.policy}: {self.failed} of {self.samples} samples ({share:.0%}) were failed by the model or the "
+            f"environment and count as not solved, so Pass@1 may be up to {100 * share:.0f} points too low"
+            f"{told_causes(self.causes)}"
+        )
+
     def per_task(self, k: int) -> dict[str, float]:
-        """Pass@k of every task."""
+        """Pass@k of every task.
+
+        Raises:
+            NothingPlayed: every sample failed, so nothing was measured.
+            ConfigError: a task has fewer than k samples.
+        """
+        if self.tasks and self.failed == self.samples:
+            raise NothingPlayed(
+                f"{self.policy}: all {self.samples} samples failed, so there is no Pass@k"
+                f"{told_causes(self.causes) or ' (the branches in its run folder say why)'}. See to that, and "
+                "evaluate again",
+                causes=self.causes,
+            )
         return {task.task_id: pass_at_k(task.n, task.c, k) for task in self.tasks}
 
     def pass_at(self, k: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
@@ -108,12 +187,16 @@ class Result(BaseModel):
         ks = list(range(1, self.n + 1) if ks is None else ks)
         values = [list(self.per_task(k).values()) for k in ks]
         means = dot(bootstrap(len(self.tasks), resamples, seed), values)
-        return [Estimate(k, fmean(v), *interval(m)) for k, v, m in zip(ks, values, means, strict=True)]
+        return [Estimate(k, *mean_interval(v, m, 0.0, 1.0)) for k, v, m in zip(ks, values, means, strict=True)]
 
     def save(self, file: str | Path) -> Path:
-        """Write as JSON, the curve beside the counts; replaces the file whole."""
+        """Write as JSON, the warning and the curve beside the counts; replaces the file whole.
+
+        Raises:
+            NothingPlayed: every sample failed.
+        """
         curve = [estimate._asdict() for estimate in self.curve()]
-        return save_json(path_of(file), {**self.model_dump(), "pass_at_k": curve})
+        return save_json(path_of(file), {**self.model_dump(), "warning": self.warning, "pass_at_k": curve})
 
     @classmethod
     def load(cls, file: str | Path) -> "Result":
@@ -126,7 +209,7 @@ class Result(BaseModel):
         try:
             result = cls.model_validate(said)
         except ValidationError as error:
-            raise ConfigError(f"{file} is not a saved evaluation: {error}") from error
+            raise ConfigError(f"{file} is not a saved evaluation: {mistakes(error)}") from error
         if result.version != FORMAT_VERSION:
             raise ConfigError(f"{file} has format version {result.version}; this release reads {FORMAT_VERSION}")
         return result
@@ -153,9 +236,10 @@ def result_from_branches(
 
     Raises:
         ConfigError: a branch is no independent sample, a task has more than n, or there is nothing to count.
+        NothingPlayed: every sample was failed by the model or the environment: that is no score of 0.
     """
     samples: dict[str, list[Branch]] = {task_id: [] for task_id in tasks or ()}
-    costs = []
+    branches = list(branches)
     for branch in branches:
         task_id = branch["task"]["id"]
         if branch["parent"] is not None or branch["experience"] is not None:
@@ -166,12 +250,11 @@ def result_from_branches(
         if tasks is not None and task_id not in samples:
             raise ConfigError(f"task {task_id} was played but is not among the tasks to be judged")
         samples.setdefault(task_id, []).append(branch)
-        costs.append(branch["cost"])
     most = max(map(len, samples.values()), default=0)
     n = most if n is None else n
     if n < max(most, 1):
         raise ConfigError(f"a task has {most} samples, expected up to n={n}: there is nothing to count or n is wrong")
-    return Result(
+    result = Result(
         policy=policy,
         settings=settings or {},
         n=n,
@@ -181,14 +264,18 @@ def result_from_branches(
                 n=n,
                 c=sum(sample["end"] == "success" for sample in played),
                 errors=n - len(played) + sum(sample["end"] in UNFINISHED for sample in played),
+                failed=n - len(played) + sum(sample["end"] in FAILED for sample in played),
                 turns=fmean(len(sample["turns"]) for sample in played) if played else 0.0,
                 seconds=sum(sample["cost"]["seconds"] for sample in played),
             )
             for task_id, played in sorted(samples.items())
         ],
+        causes=causes(branch for branch in branches if branch["end"] in FAILED),
         budget=budget or {},
-        cost=add_costs(*costs),
+        cost=add_costs(*(branch["cost"] for branch in branches)),
     )
+    result.per_task(1)  # refuses where every sample failed
+    return result
 
 
 def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:

@@ -4,11 +4,14 @@ import random
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import mul
+from statistics import NormalDist, fmean
 
 from ..errors import ConfigError
 
 LEVEL = 0.95
 """Share of the resampled means inside an interval."""
+ALIKE = "* all tasks alike, which leaves nothing to resample: the interval admits other tasks up to Wilson's limit"
+"""The note under a table that has such an interval."""
 
 
 @lru_cache(maxsize=4)
@@ -16,6 +19,8 @@ def bootstrap(tasks: int, resamples: int, seed: int) -> list[list[float]]:
     """For every resample the weight of each task: how often it was drawn, over the number of tasks."""
     if not tasks:
         raise ConfigError("a result without tasks has no mean")
+    if resamples < 1:
+        raise ConfigError(f"resamples={resamples}; expected 1 or more")
     rng = random.Random(seed)
     rows = []
     for _ in range(resamples):
@@ -50,6 +55,8 @@ def dot(weights: list[list[float]], columns: list[list[float]]) -> list[list[flo
         import numpy as np
     except ImportError:
         return [[sum(map(mul, row, column)) for row in weights] for column in columns]
+    if not columns:
+        return []
     product: list[list[float]] = (np.asarray(columns) @ np.asarray(weights).T).tolist()
     return product
 
@@ -64,3 +71,24 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
         return ordered[i] + (position - i) * (ordered[min(i + 1, len(ordered) - 1)] - ordered[i])
 
     return quantile((1 - LEVEL) / 2), quantile((1 + LEVEL) / 2)
+
+
+def unseen(tasks: int) -> float:
+    """The share of tasks that may be otherwise though none of ``tasks`` is: Wilson's upper limit of 0 of so many."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    return z * z / (tasks + z * z)
+
+
+def mean_interval(
+    values: Sequence[float], resampled: Iterable[float], lowest: float, highest: float
+) -> tuple[float, float, float, bool]:
+    """Mean over tasks, its interval, and whether all tasks are alike.
+
+    Then resampling them says "exactly so", which is not known: 0 of 20 solved tasks do not prove that none ever will
+    be. The share of tasks that could be otherwise (`unseen`) is taken at the lowest and at the highest value instead.
+    """
+    mean = fmean(values)
+    if max(values) - min(values) > 1e-12:
+        return mean, *interval(resampled), False
+    share = unseen(len(values))
+    return mean, mean + share * (lowest - mean), mean + share * (highest - mean), True

@@ -7,6 +7,7 @@ again from the same decision point.
 
 import asyncio
 import json
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from pydantic import Field
 
 from ..agent.context import Context, Model, Outage
 from ..agent.graph import as_model, build_graph
+from ..agent.model_calls import innermost
 from ..agent.records import as_task
 from ..agent.retries import RETRY, retries
 from ..budget import Budget, Ledger, is_spent
@@ -29,11 +31,12 @@ from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..errors import ConfigError, ModelError
 from ..files import full_disk
+from ..models.connection import check_model
 from ..prompts import Prompts
 from ..settings import Limits, Live, Pace, Play, part, takes
-from ..strategies import STRATEGIES, Strategy
+from ..strategies import STRATEGIES, Strategy, next_request
 from ..text import utf8_all
-from ..tree.branches import played
+from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import Task
@@ -41,6 +44,8 @@ from .ctrl_c import first_interrupt
 from .grow import Worker
 from .progress import Progress
 from .pruning import wanted
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 30.0
 """Seconds between commits of branches in play: what a kill takes from them is played again anyway."""
@@ -123,7 +128,9 @@ async def aexplore(given: Arguments) -> RunFolder:
     Raises:
         ConfigError: task ids are not unique, or the folder holds a run with other settings.
         RunFolderError: another process writes to the folder, or the disk is full.
-        ModelError: ``max_failed_calls`` model calls failed in a row; the run can be resumed.
+        NothingPlayed: every branch was failed by the model or the environment; the run can be resumed.
+        ModelError: nothing listens at the model's address, and nothing was begun; or ``max_failed_calls`` model calls
+            failed in a row, and the run can be resumed.
         ReplayDivergence: a replay showed something else than was recorded, and ``on_divergence="raise"``.
     """
     return await _explore(given)
@@ -168,10 +175,13 @@ async def _explore(given: Arguments) -> RunFolder:
         raise ConfigError(f"config={{{', '.join(taken)}: …}}: these are the run's own settings, expected other names")
     settings = RunSettings(**(play.model_dump() | told | own))
     run = RunFolder(given.out)
+    if _wants_play(run, work, strategy, limits, budget, total_budget):  # before the folder is made
+        for model in [policy, critic][: 1 + (critic is not policy and strategy.reflects)]:
+            await asyncio.to_thread(check_model, innermost(model))
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
         run.open(settings.saved())
-        trees = run.trees
+        trees, before = run.trees, len(run.logged)
         _same_tasks(run, work)
         file = run.folder / "checkpoints.sqlite" if strategy.forks else None
         points = await open_points(given.checkpointer, stack, file=file, interval=INTERVAL)
@@ -226,11 +236,41 @@ async def _explore(given: Arguments) -> RunFolder:
             await points.shrink()
         if outage.error is not None:
             raise ModelError(
-                f"{outage.limit} model calls in a row have failed, the last with {type(outage.error).__name__}: "
-                f"{outage.error}. The run was stopped; every branch that ended is in {run.folder}. See to the model, "
-                "then run the same command again: it plays the branches that failed anew and goes on"
+                f"{outage.limit} model calls in a row have failed, the last with {outage.error}. The run was stopped; "
+                f"every branch that ended is in {run.folder}. See to the model, then run the same command again: it "
+                "plays the branches that failed anew and goes on"
             ) from outage.error
+    if not halted():
+        _tell_failures(run, before)
     return run
+
+
+def _wants_play(
+    run: RunFolder, work: Sequence[Task], strategy: Strategy, limits: Limits, budget: Budget, total_budget: Budget
+) -> bool:
+    """Whether a model will be asked at all: a finished run is given back though its server is gone."""
+    total, costs, trees = Ledger(total_budget, spent=run.cost), run.costs, run.trees
+    return any(
+        next_request(strategy, [*played(trees.get(task["id"], {})).values()], limits) is not None
+        and not is_spent(Ledger(budget, spent=costs.get(task["id"]), parent=total))
+        for task in work
+    )
+
+
+def _tell_failures(run: RunFolder, before: int) -> None:
+    """Refuse a run in which every branch failed, and warn where all that was played now did.
+
+    Raises:
+        NothingPlayed: no branch of the run says anything about the policy.
+    """
+    refuse_unplayed(run.branches, run.folder)
+    now = run.logged[before:]
+    if now and all(branch["end"] in FAILED for branch in now):
+        log.warning("all %d branches that were played now failed%s", len(now), told_causes(causes(now)))
+    if not any(branch["reflections"] for branch in run.branches):
+        unreflected = [branch for branch in run.branches if branch["error"] and branch["end"] not in FAILED]
+        if unreflected:
+            log.warning("no reflection was made: %d failed%s", len(unreflected), told_causes(causes(unreflected)))
 
 
 def _identity(model: Model) -> dict[str, Any]:

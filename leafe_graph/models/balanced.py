@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from pydantic import PrivateAttr
 
+from .connection import direct
 from .vllm_chat import VllmChatModel
 
 LEFT_OUT = 5.0
@@ -68,9 +69,10 @@ class BalancedChatModel(VllmChatModel):
     _clients: dict[str, dict[str, Any]] = PrivateAttr()
 
     def __init__(self, *, base_urls: list[str], **data: Any) -> None:
-        super().__init__(base_urls=base_urls, base_url=base_urls[0], disable_streaming=True, **data)
+        first = direct(base_urls[0]) | data
+        super().__init__(base_urls=base_urls, base_url=base_urls[0], disable_streaming=True, **first)
         self._servers = Servers(base_urls)
-        each = {url: VllmChatModel(base_url=url, **data) for url in base_urls}
+        each = {url: VllmChatModel(base_url=url, **direct(url) | data) for url in base_urls}
         self._clients = {url: {name: getattr(model, name) for name in _CLIENTS} for url, model in each.items()}
 
     def _generate(

@@ -1,11 +1,13 @@
 """A chat model from a string: local, any OpenAI-compatible server, or whatever LangChain knows."""
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingDependency
 from ..importing import attribute
+from .connection import checked_url, direct, told_setup
 from .spec import EMBEDDED, ModelSpec
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
     A chat model object is given back as it is, or as a copy with ``kwargs`` changed.
 
     Raises:
-        ConfigError: a spec that nothing understands, or a setting the model does not have.
+        ConfigError: a spec that nothing understands, a setting the model does not have, an address without http://,
+            or no key.
         MissingDependency: the packages behind the spec are not installed.
     """
     from langchain_core.language_models import BaseChatModel
@@ -94,17 +97,21 @@ def _openai(spec: ModelSpec, kwargs: dict[str, Any]) -> "BaseChatModel":
     # in the next asyncio.run (another explore in this process) the first call would fail, "Event loop is closed".
     kwargs["default_headers"] = {"Connection": "close"} | dict(kwargs.get("default_headers") or {})
     kwargs = {"max_retries": 0} | kwargs  # the agent retries, and counts
-    urls = [url.strip() for url in str(kwargs.get("base_url") or "").split(",")]
-    if len(urls) > 1:
-        from .balanced import BalancedChatModel
+    given = kwargs.get("base_url") or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or ""
+    urls = [checked_url(url.strip()) for url in str(given).split(",") if given]
+    with told_setup(spec.text):
+        if len(urls) > 1:
+            from .balanced import BalancedChatModel
 
-        del kwargs["base_url"]
-        return BalancedChatModel(model=spec.name, base_urls=urls, **{"return_token_ids": spec.kind == "vllm"} | kwargs)
-    if spec.kind == "vllm":
-        from .vllm_chat import VllmChatModel
+            kwargs.pop("base_url", None)
+            kwargs = {"return_token_ids": spec.kind == "vllm"} | kwargs
+            return BalancedChatModel(model=spec.name, base_urls=urls, **kwargs)
+        kwargs = (direct(urls[0]) if urls else {}) | kwargs
+        if spec.kind == "vllm":
+            from .vllm_chat import VllmChatModel
 
-        return VllmChatModel(model=spec.name, **kwargs)
-    model: BaseChatModel = ChatOpenAI(model=spec.name, **kwargs)
+            return VllmChatModel(model=spec.name, **kwargs)
+        model: BaseChatModel = ChatOpenAI(model=spec.name, **kwargs)
     return model
 
 

@@ -1,5 +1,7 @@
 """Judging, as its settings say."""
 
+import time
+
 from ..errors import MissingDependency
 from ..evaluation.plots import plot, table
 from ..evaluation.results import Result, result_from_run
@@ -14,6 +16,7 @@ def run_eval(config: EvalConfig) -> Result:
     """``leafe eval``."""
     for suffix in (".json", ".png"):
         make_room(beside(config.out, suffix))
+    started = time.monotonic()
     run = play(
         config,
         Play(**dict(part(config, Acting))),
@@ -25,9 +28,13 @@ def run_eval(config: EvalConfig) -> Result:
     result = result_from_run(run, policy=name, n=config.samples)
     file = result.save(beside(run.folder, ".json"))
     console.print(table([result]))
+    for cause, count in [*result.causes.items()][:3]:
+        console.print(f"{count} times: {cause}")
+    clock, summed = time.monotonic() - started, result.cost["seconds"]
+    console.print(f"{clock:,.1f} seconds of this call, by the clock; {summed:,.1f} summed over samples")
     try:
         plot([result], beside(run.folder, ".png"))
     except MissingDependency as error:
-        console.print(str(error), markup=False)
-    console.print(f"written to {file}, its samples to {run.folder}", markup=False)
+        console.print(str(error))
+    console.print(f"written to {file}, its samples to {run.folder}")
     return result

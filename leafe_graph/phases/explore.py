@@ -1,18 +1,21 @@
 """Exploring, as its settings say."""
 
+import time
 from collections import Counter
 
 from ..exploration.explore import explore
 from ..models.load import chat_model
 from ..settings import Limits, Play, part
+from ..tree.branches import causes
 from ..tree.run_folder import RunFolder
 from .config import ExploreConfig, PlayConfig
-from .console import console, show
+from .console import console, show, told_cost
 from .resolve import resolve
 
 
 def run_explore(config: ExploreConfig) -> RunFolder:
     """``leafe explore``."""
+    started = time.monotonic()
     run = play(
         config,
         part(config, Play),
@@ -29,12 +32,12 @@ def run_explore(config: ExploreConfig) -> RunFolder:
             ("solved", len(run.solved)),
             ("branches", len(run.branches)),
             *((f"  ended by {end}", count) for end, count in ends.most_common()),
-            *run.cost.items(),
+            *told_cost(run.cost),
+            ("seconds of this call, by the clock", time.monotonic() - started),
         ],
     )
-    errors = Counter(branch["error"] for branch in run.branches if branch["error"])
-    for error, count in errors.most_common(3):
-        console.print(f"{count} times: {error}", markup=False)
+    for error, count in [*causes(run.branches).items()][:3]:
+        console.print(f"{count} times: {error}")
     return run
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from ..errors import ConfigError, MissingDependency
+from ..errors import ConfigError, MissingDependency, NothingPlayed
 from ..evaluation.plots import plot
 from ..evaluation.results import Result, powers_of_two
+from ..evaluation.statistics import ALIKE
 from ..files import save_text
-from ..tree.branches import ranked
+from ..tree.branches import causes, ranked
 from ..tree.run_folder import RunFolder
 from .ends import ENDS
 from .tree_svg import tree_svg
@@ -26,7 +27,9 @@ def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
         ("tasks solved", f"{len(folder.solved)} of {len(folder.trees)}"),
         ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
         *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
+        *((f"error, {count} times", error) for error, count in [*causes(branches).items()][:3]),
         *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
+        ("", "seconds are summed over branches, which run side by side"),
     ]
     body = [f"<h1>{escape(folder.folder.resolve().name)}</h1>", _table(facts), _evaluations(folder.folder / "eval")]
     body += ["<h2>Experience trees</h2>"] if branches else ["<p>No branches yet.</p>"]
@@ -51,24 +54,32 @@ p {{ white-space: pre-wrap; }}
 
 def _evaluations(folder: Path) -> str:
     """Pass@k of every saved result, as a table and, with matplotlib, as curves."""
-    results = []
+    results, notes = [], []
     for file in sorted(folder.glob("*.json")):
         try:
-            results.append(Result.load(file))
+            result = Result.load(file)
+            result.per_task(1)
+            results.append(result)
         except ConfigError:
             continue  # comparisons lie there too
+        except NothingPlayed as error:
+            notes.append(str(error))
+    notes += [warning for result in results if (warning := result.warning)]
     if not results:
-        return ""
+        return "".join(f"<p>{escape(note)}</p>" for note in notes)
     ks = powers_of_two(min(result.n for result in results))
     rows = [("policy", *(f"Pass@{k}, %" for k in ks))]
-    rows += [(result.policy, *map(str, result.curve(ks))) for result in results]
+    shown = [result.curve(ks) for result in results]
+    rows += [(result.policy, *map(str, curve)) for result, curve in zip(results, shown, strict=True)]
+    notes += [ALIKE] if any(estimate.alike for curve in shown for estimate in curve) else []
     try:
         with tempfile.TemporaryDirectory() as scratch:
             picture = base64.b64encode(plot(results, Path(scratch) / "curve.svg").read_bytes()).decode()
         curves = f'<img alt="Pass@k over k" src="data:image/svg+xml;base64,{picture}">'
     except MissingDependency as error:
         curves = f"<p>No curves: {escape(str(error))}</p>"
-    return f"<h2>Evaluations, with 95% intervals over tasks</h2><div>{_table(rows)}</div>{curves}"
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"<h2>Evaluations, with 95% intervals over tasks</h2><div>{_table(rows)}</div>{below}{curves}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:

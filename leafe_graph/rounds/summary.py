@@ -1,6 +1,5 @@
 """What the rounds came to: when to stop, rounds.json, a table, a curve."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ..files import save_json
 from ..methods import Method, Policy
 from ..types import FORMAT_VERSION
 from .config import RunConfig
-from .folder import done, mark, result_file, round_folder
+from .folder import done, mark, round_folder
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +51,12 @@ def write_summary(
     for number in range(len(results)):
         folder = round_folder(config, number)
         facts = {phase: done(folder, phase) for phase in (*method.phases, "eval") if mark(folder, phase).exists()}
-        curve = json.loads(result_file(folder).read_text(encoding="utf-8"))["pass_at_k"]
+        result = results[number]
         rounds.append(
             {
                 "round": number,
-                "pass_at_k": [estimate for estimate in curve if estimate["k"] in powers_of_two(len(curve))],
+                "pass_at_k": [estimate._asdict() for estimate in result.curve(powers_of_two(result.n))],
+                "warning": result.warning,
                 "gain": gains[number - 1] if number else None,
                 "seconds": {phase: told.pop("seconds") for phase, told in facts.items()},
                 "spent": {phase: told.pop("cost") for phase, told in facts.items() if "cost" in told},

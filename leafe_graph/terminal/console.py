@@ -48,7 +48,7 @@ class Terminal(Console):
         drop(self.file)  # type: ignore[arg-type]
 
 
-_NUMBER = re.compile(r"[\[(+-]*\d[\d.,]*[\w%\])]{0,4},?")
+_NUMBER = re.compile(r"[\[(+-]*\d[\d.,]*[\w%\])*]{0,4},?")
 
 
 def _fit(table: Table, width: int) -> None:

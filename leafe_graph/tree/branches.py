@@ -1,9 +1,10 @@
 """Paths and trees of branches, as the log has them."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NothingPlayed
 from ..types import Branch, Turn
 from .run_folder import RunFolder
 
@@ -26,8 +27,38 @@ def played(tree: Mapping[str, Branch]) -> dict[str, Branch]:
     return {name: branch for name, branch in tree.items() if branch["end"] not in failed or name in parents}
 
 
-UNFINISHED = ("budget", "env_error", "model_error", "replay_divergence")
+FAILED = ("env_error", "model_error", "replay_divergence")
+"""Ends that something other than the policy is to blame for: they say nothing about it."""
+
+UNFINISHED = ("budget", *FAILED)
 """Ends of branches that were not played to an end; no row is made of them."""
+
+
+def causes(branches: Iterable[Branch]) -> dict[str, int]:
+    """What was raised on these branches, and on how many of them: the most frequent first."""
+    return dict(Counter(branch["error"] for branch in branches if branch["error"]).most_common())
+
+
+def told_causes(causes: Mapping[str, int], most: int = 3) -> str:
+    """The most frequent causes as a sentence's end; empty where there are none."""
+    shown = "; ".join(f"{count} times {cause}" for cause, count in [*causes.items()][:most])
+    return f": {shown}" + ("; …" if len(causes) > most else "") if shown else ""
+
+
+def refuse_unplayed(branches: Iterable[Branch], where: str | Path) -> None:
+    """Refuse branches that all failed; ``where`` says in the message whose they are.
+
+    Raises:
+        NothingPlayed: there are branches, and none says anything about the policy.
+    """
+    branches = list(branches)
+    if branches and all(branch["end"] in FAILED for branch in branches):
+        why = causes(branches)
+        raise NothingPlayed(
+            f"all {len(branches)} branches of {where} failed{told_causes(why)}. So nothing was played, and there is "
+            "nothing to judge or to learn from; see to the cause, then run the same again: they are played anew",
+            causes=why,
+        )
 
 
 def ranked(run: RunFolder | str | Path) -> list[list[Branch]]:

@@ -39,6 +39,8 @@ class RunFolder:
         """In the order in which they ended."""
         self.superseded: list[Branch] = []
         """Tries of branches that failed and were played again. Their costs count, nothing else of them does."""
+        self.logged: list[Branch] = []
+        """All of both, in the order of the log."""
         self._log: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._read(repair=False)
@@ -143,6 +145,7 @@ class RunFolder:
             self.branches.remove(before)
             self.superseded.append(before)
         self.branches.append(branch)
+        self.logged.append(branch)
         self._latest[name] = branch
 
     def _claim(self, config: dict[str, Any]) -> None:
@@ -155,7 +158,7 @@ class RunFolder:
     def _read(self, *, repair: bool) -> None:
         """Load the log. A last line without its newline was torn by a kill: it is left out, and cut off on repair."""
         file = self.folder / "branches.jsonl"
-        self.branches, self.superseded = [], []
+        self.branches, self.superseded, self.logged = [], [], []
         self._latest: dict[tuple[str, str], Branch] = {}
         if not file.exists():
             return

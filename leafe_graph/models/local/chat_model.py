@@ -112,6 +112,10 @@ class LocalChatModel(BaseChatModel):
         """Number of tokens of a text, without special tokens around it."""
         return len(self._shared().loaded()[1].encode(text, add_special_tokens=False))
 
+    def check(self) -> None:
+        """Load the weights: what they lack is told before anything is played."""
+        self._shared().loaded()
+
     def close(self) -> None:
         """Stop the worker and free the weights; a later call starts and loads again."""
         self._shared().close()
