@@ -27,6 +27,7 @@ class Server:
     "empty": an answer without text.
     ``ids``, what it does when asked for token ids: "vllm" and "sglang" give `PROMPT_IDS` and `REPLY_IDS` in the places
     of these two, "refuses" answers 400. Unless given, it ignores that.
+    ``lists``: the models that it names when asked which it has, or the status that it answers then; 501 unless given.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Server:
         *,
         port: int = 0,
         ids: Literal["vllm", "sglang", "refuses"] | None = None,
+        lists: Sequence[str] | int = 501,
     ) -> None:
         self.ids = ids
         self.fault = fault if callable(fault) else lambda n: fault[n] if n < len(fault) else None
@@ -64,6 +66,18 @@ class Server:
                 self.end_headers()
                 self.wfile.write(body)
                 self.close_connection = fault == "torn"
+
+            def do_GET(self) -> None:
+                if isinstance(lists, int):
+                    self.send_error(lists)
+                    return
+                models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in lists]
+                body = json.dumps({"object": "list", "data": models}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *args: Any) -> None:
                 """Nothing."""

@@ -11,7 +11,7 @@ import pytest
 
 from leafe_graph.cli.main import main
 from leafe_graph.dataset.examples import Summary
-from leafe_graph.errors import ConfigError, LeafeError, RunFolderError
+from leafe_graph.errors import ConfigError, LeafeError, NothingPlayed, RunFolderError
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
@@ -24,6 +24,7 @@ from leafe_graph.processes.apart import apart
 from leafe_graph.rounds import loop as rounds
 from leafe_graph.rounds import summary
 from leafe_graph.rounds.config import Estimate, RunConfig
+from leafe_graph.rounds.folder import mark, result_file
 from leafe_graph.rounds.loop import run
 from leafe_graph.rounds.yaml_file import read_config
 from leafe_graph.tree.run_folder import RunFolder
@@ -226,6 +227,25 @@ def test_a_finished_run_plays_nothing_and_more_rounds_go_on(phases: Phases) -> N
     phases.told = []
     assert len(run(config(rounds=4))["rounds"]) == 5
     assert [type(told) for told in phases.told] == [Explore, Export, TrainConfig, Eval] * 2
+
+
+def test_rounds_do_not_go_on_from_an_evaluation_in_which_nothing_was_played(phases: Phases) -> None:
+    """Neither now, nor from one that an earlier release took for a score: it is played anew."""
+
+    def failed(config: Eval) -> Result:
+        raise NothingPlayed("all failed", causes={})
+
+    judge, rounds.run_eval = rounds.run_eval, failed  # type: ignore[assignment]
+    with pytest.raises(NothingPlayed):
+        run(config(rounds=1))
+    assert not phases.of(Explore) and not mark(folder := config().out / "round-0", "eval").exists()
+    rounds.run_eval = judge
+    result_file(folder).parent.mkdir(parents=True)
+    tasks = [{"task_id": str(i), "n": 2, "c": 0, "errors": 2} for i in range(4)]
+    result_file(folder).write_text(json.dumps({"policy": "round-0", "n": 2, "tasks": tasks, "pass_at_k": []}))
+    mark(folder, "eval").parent.mkdir(exist_ok=True)
+    mark(folder, "eval").write_text('{"seconds": 1}')
+    assert [entry["pass_at_k"][0]["mean"] for entry in run(config(rounds=1))["rounds"]] == [0.5, 0.625]
 
 
 def test_a_folder_of_other_settings_is_refused(phases: Phases) -> None:

@@ -151,6 +151,11 @@ class Result(Settings):
         return sum(task.failed for task in self.tasks)
 
     @property
+    def unplayed(self) -> bool:
+        """Whether every sample failed, so that there is no Pass@k."""
+        return bool(self.tasks) and self.failed == self.samples
+
+    @property
     def warning(self) -> str | None:
         """What to know before believing the figures; None where few samples failed (at most `MANY`)."""
         if self.failed <= MANY * self.samples:
@@ -169,7 +174,7 @@ class Result(Settings):
             NothingPlayed: every sample failed, so nothing was measured.
             ConfigError: a task has fewer than k samples.
         """
-        if self.tasks and self.failed == self.samples:
+        if self.unplayed:
             raise NothingPlayed(
                 f"{self.policy}: all {self.samples} samples failed, so there is no Pass@k"
                 f"{told_causes(self.causes) or ' (the branches in its run folder say why)'}. See to that, and "

@@ -34,14 +34,14 @@ from ..files import full_disk
 from ..models.connection import check_model
 from ..prompts import Prompts
 from ..settings import Limits, Live, Pace, Play, part, takes
-from ..strategies import STRATEGIES, Strategy, next_request
+from ..strategies import STRATEGIES, Strategy
 from ..text import utf8_all
 from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import Task
 from .ctrl_c import first_interrupt
-from .grow import Worker
+from .grow import Worker, wants_play
 from .progress import Progress
 from .pruning import wanted
 
@@ -107,14 +107,16 @@ def explore(given: Arguments) -> RunFolder:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        try:
-            run, interrupted = asyncio.run(_interruptible(given))
-        except asyncio.CancelledError:  # by a second Ctrl-C
-            raise KeyboardInterrupt from None
-        if interrupted:
-            raise KeyboardInterrupt from None
-        return run
-    raise ConfigError("explore() was called inside a running event loop; await aexplore() there")
+        pass
+    else:
+        raise ConfigError("explore() was called inside a running event loop; await aexplore() there")
+    try:
+        run, interrupted = asyncio.run(_interruptible(given))
+    except asyncio.CancelledError:  # by a second Ctrl-C
+        raise KeyboardInterrupt from None
+    if interrupted:
+        raise KeyboardInterrupt
+    return run
 
 
 @takes(Arguments)
@@ -175,7 +177,9 @@ async def _explore(given: Arguments) -> RunFolder:
         raise ConfigError(f"config={{{', '.join(taken)}: …}}: these are the run's own settings, expected other names")
     settings = RunSettings(**(play.model_dump() | told | own))
     run = RunFolder(given.out)
-    if _wants_play(run, work, strategy, limits, budget, total_budget):  # before the folder is made
+    bounds: Any = {"strategy": strategy, "limits": limits, "budget": budget, "total_budget": total_budget}
+    # Before the folder is made; and a finished run is given back though its model is gone.
+    if wants_play([task["id"] for task in work], run.trees, run.costs, **bounds):
         for model in [policy, critic][: 1 + (critic is not policy and strategy.reflects)]:
             await asyncio.to_thread(check_model, innermost(model))
     async with AsyncExitStack() as stack:
@@ -243,18 +247,6 @@ async def _explore(given: Arguments) -> RunFolder:
     if not halted():
         _tell_failures(run, before)
     return run
-
-
-def _wants_play(
-    run: RunFolder, work: Sequence[Task], strategy: Strategy, limits: Limits, budget: Budget, total_budget: Budget
-) -> bool:
-    """Whether a model will be asked at all: a finished run is given back though its server is gone."""
-    total, costs, trees = Ledger(total_budget, spent=run.cost), run.costs, run.trees
-    return any(
-        next_request(strategy, [*played(trees.get(task["id"], {})).values()], limits) is not None
-        and not is_spent(Ledger(budget, spent=costs.get(task["id"]), parent=total))
-        for task in work
-    )
 
 
 def _tell_failures(run: RunFolder, before: int) -> None:

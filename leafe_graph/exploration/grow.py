@@ -6,7 +6,7 @@ the task's beginning or at a fork of a decision point's checkpoint.
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,12 @@ from ..agent.context import Context
 from ..agent.graph import Agent, recursion_limit
 from ..agent.records import branch_record, place
 from ..agent.state import AgentInput, BranchInfo, child, forked, root
-from ..budget import Ledger, is_spent
+from ..budget import Budget, Ledger, add_costs, is_spent
 from ..errors import RunFolderError
 from ..settings import Limits
 from ..strategies import Request, Strategy, next_request
-from ..tree.branches import path
-from ..types import Branch, Task
+from ..tree.branches import path, played
+from ..types import Branch, Cost, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,25 @@ class Worker:
             branch = await play(self.agent, context, task, branches, request)
             branches[branch["id"]] = branch
             yield branch
+
+
+def wants_play(
+    tasks: Iterable[str],
+    trees: Mapping[str, Mapping[str, Branch]],
+    costs: Mapping[str, Cost],
+    *,
+    strategy: Strategy,
+    limits: Limits,
+    budget: Budget,
+    total_budget: Budget,
+) -> bool:
+    """Whether any task's tree still wants a branch, so that a model will be asked."""
+    total = Ledger(total_budget, spent=add_costs(*costs.values()))
+    return any(
+        next_request(strategy, [*played(trees.get(task, {})).values()], limits) is not None
+        and not is_spent(Ledger(budget, spent=costs.get(task), parent=total))
+        for task in tasks
+    )
 
 
 async def play(agent: Agent, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:

@@ -16,6 +16,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from ..errors import ConfigError, LeafeError, MissingDependency, ModelError
 
+_CONNECTED = ("CloseError", "ReadError", "ReadTimeout", "RemoteProtocolError", "WriteError", "WriteTimeout")
+"""httpx's errors of a connection that was made: somebody listens."""
+
 SOON = 10.0
 """Seconds that a server may take to answer before a run; then the run's own timeout decides."""
 
@@ -121,7 +124,7 @@ def check_model(model: Any) -> None:
 
 def _wrong(model: Any, client: Any) -> LeafeError | None:
     """What is wrong with a server; None where it is well, or where that cannot be told before it is asked."""
-    from openai import APIConnectionError, APIStatusError, APITimeoutError, AuthenticationError, NotFoundError
+    from openai import APIConnectionError, APIStatusError, AuthenticationError, NotFoundError
 
     url = str(client.base_url).rstrip("/")
     client = client.with_options(timeout=SOON, max_retries=0)
@@ -132,9 +135,9 @@ def _wrong(model: Any, client: Any) -> LeafeError | None:
             listed = [str(each.id) for each in client.models.list()]
         if name not in listed:
             client.chat.completions.create(model=name, messages=[{"role": "user", "content": "Hi"}], max_tokens=1)
-    except APITimeoutError:
-        return None
     except APIConnectionError as error:
+        if type(error.__cause__).__name__ in _CONNECTED:
+            return None
         return ModelError(f"the server of {name} cannot be reached: {told(error, model)}")
     except AuthenticationError as error:
         if "scope" in str(error):  # a key that may not list models

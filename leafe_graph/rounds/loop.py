@@ -98,8 +98,11 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
                 add_result(policy.adapter, result, ks, env=config.eval.env, split=config.eval.split)
         return {"cost": result.cost, "errors": result.errors}
 
+    file = result_file(folder)
+    if file.is_file() and Result.load(file).unplayed:  # as releases wrote that took it for a score: play it anew
+        mark(folder, "eval").unlink(missing_ok=True)
     once(folder, "eval", judged)
-    return Result.load(result_file(folder))
+    return Result.load(file)
 
 
 def _claim(config: RunConfig) -> None:
