@@ -238,7 +238,8 @@ def test_rounds_do_not_go_on_from_an_evaluation_in_which_nothing_was_played(phas
     judge, rounds.run_eval = rounds.run_eval, failed  # type: ignore[assignment]
     with pytest.raises(NothingPlayed):
         run(config(rounds=1))
-    assert not phases.of(Explore) and not mark(folder := config().out / "round-0", "eval").exists()
+    folder = config().out / "round-0"
+    assert not phases.of(Explore) and not mark(folder, "eval").exists()
     rounds.run_eval = judge
     result_file(folder).parent.mkdir(parents=True)
     tasks = [{"task_id": str(i), "n": 2, "c": 0, "errors": 2} for i in range(4)]
