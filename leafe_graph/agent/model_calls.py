@@ -98,7 +98,7 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
         except MISUSE:
             raise
         except Exception as refused:  # a model that counts reads the prompt, and may not take it
-            raise CallFailed(refused) from refused
+            raise CallFailed(refused, call.model) from refused
     account.charge(model_calls=1, reflections=call.reflections, **reserved)
     error: Exception | None = None
     answer = AIMessage("")
