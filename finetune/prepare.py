@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
+from leafe_graph.models.adapters import check_adapter
 from leafe_graph.models.folders import load_tokenizer, model_folder, stop_ids
 
 from .config import TrainConfig
@@ -57,6 +58,7 @@ def prepare(config: TrainConfig) -> Prepared:
     tokenizer = load_tokenizer(folder)
     stops = stop_ids(folder, tokenizer)
     trained_for = objective(config.objective, config)
+    doubtful = [] if config.adapter is None else check_adapter(config.adapter, folder)
 
     warnings: list[str] = []
 
@@ -95,6 +97,7 @@ def prepare(config: TrainConfig) -> Prepared:
     warnings += [*doubted, *doubts(rows)]
     for warning in warnings:
         log.warning(warning)
+    warnings += doubtful
     if config.push_to_hub:
         check_hub(config.push_to_hub)
     return Prepared(
