@@ -255,13 +255,6 @@ def test_no_training_leaves_values_that_are_not_numbers(
     assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
 
 
-def test_an_adapter_goes_onto_a_local_model_alone(tiny_model_path: Path) -> None:
-    """Behind an address it would be sent along and ignored."""
-    for spec in ("vllm:m@http://127.0.0.1:9/v1", "openai:m"):
-        with pytest.raises(ConfigError, match=r"behind an address.*leafe serve --adapter"):
-            load_model(spec, adapter="folder")
-
-
 @pytest.fixture
 def trained(tiny_model_path: Path, tmp_path: Path) -> tuple[TrainConfig, Path, Path]:
     """A training of two steps from an adapter, finished; its base and the adapter may be changed."""
