@@ -20,6 +20,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, TypeVar
 
+from leafe_graph.env.common import plain
 from leafe_graph.errors import ConfigError, EnvError, EnvLost, LeafeError
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ def heap_option(megabytes: int) -> str:
     Raises:
         ConfigError: not a number that a JVM could live with.
     """
+    megabytes = plain(megabytes)
     if not isinstance(megabytes, int) or megabytes < 64:
         raise ConfigError(f"heap_mb={megabytes!r}: expected the bound of the JVM's heap in MB, at least 64")
     return f"-Xmx{megabytes}m"

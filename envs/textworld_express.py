@@ -122,8 +122,8 @@ class TextWorldExpressEnv:
         Raises:
             ConfigError: an option that is not known, or a game that cannot be made like this.
         """
-        seed, options = plain(seed), plain(options or {})
-        game, split, params = _checked(self._defaults | options)
+        seed = plain(seed)
+        game, split, params = _checked(self._defaults | (options or {}))
         description, answer = self._jvm.call(lambda: self._generate(game, split, params, seed or 0), "making a game")
         self._steps, self._score = 0, answer["score"]
         return f"{description}\n\n{answer['observation']}", self._info(answer)
@@ -242,7 +242,7 @@ def _checked(options: Mapping[str, Any]) -> tuple[str, str, str]:
     """Game, split and parameters in the package's form."""
     if unknown := options.keys() - set(_OPTIONS):
         raise ConfigError(f"unknown options {sorted(unknown)}: expected {', '.join(_OPTIONS)}")
-    game, split, params = (options[name] for name in _OPTIONS)
+    game, split, params = (plain(options[name]) for name in _OPTIONS)
     if game not in GAMES:
         raise ConfigError(f"unknown game {game!r}: expected one of {', '.join(GAMES)}")
     check_split(split)

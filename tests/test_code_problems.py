@@ -264,6 +264,16 @@ def without(row: dict[str, Any], field: str) -> dict[str, Any]:
         ({**SUM, "private_tests": {"input": ["1"], "output": []}}, "field 'private_tests': expected as many outputs"),
         ({**SUM, "solutions": {"language": [3], "solution": []}}, "field 'solutions': expected as many languages"),
         ({**SUM, "time_limit": "fast"}, "field 'time_limit': expected seconds, found 'fast'"),
+        ({**SUM, "time_limit": float("nan")}, "field 'time_limit': expected seconds, found nan"),
+        (
+            {**SUM, "time_limit": {"seconds": float("inf")}},
+            "field 'time_limit': expected seconds, found {'seconds': inf}",
+        ),
+        ({**SUM, "time_limit": {"seconds": "2"}}, "field 'time_limit': expected numbers of seconds and nanos, found"),
+        (
+            {**SUM, "time_limit": {"seconds": 10**400}},
+            "field 'time_limit': expected numbers of seconds and nanos, found",
+        ),
         ({**SUM, "description": 3.5}, "field 'description': expected a text, found 3.5"),
         (without(SUM, "name"), "field 'name': expected a text, found None"),
         ({**TWICE, "input_output": "{"}, "field 'input_output': expected JSON"),

@@ -582,6 +582,7 @@ def test_environment_that_raises_ends_the_episode(method: str, way: str) -> None
     ("answer", "said"),
     [
         (("text", None, False, False, {}), "the reward is None; expected a number"),
+        (("text", float("nan"), False, False, {}), "the reward is nan; expected a number"),
         (("text", "1", False, False, {}), "the reward is '1'; expected a number"),
         ((1, 0.0, False, False, {}), "the observation is int; expected str"),
         (("text", 0.0, "False", False, {}), "terminated is 'False'; expected True or False"),

@@ -249,6 +249,10 @@ def test_the_original_keeps_the_contract_and_shares_its_server(checkout: Path) -
     """Instances have sessions of their own in one server, whose random draws depend on the seed only."""
     tasks = webshop_official.tasks("train", 2, checkout=checkout)
     assert [task["options"] for task in tasks] == [{"goal": 1500}, {"goal": 1501}]
+    OfficialWebShopEnv(checkout=checkout).goals[0]["instruction_text"] += " or so"  # type: ignore[index]
+    assert not {task["id"] for task in tasks} & {
+        task["id"] for task in webshop_official.tasks("train", 2, checkout=checkout)
+    }
     check_env(lambda: OfficialWebShopEnv(checkout=checkout), tasks=tasks)
     first, second = (OfficialWebShopEnv(checkout=checkout) for _ in range(2))
     first.reset(options={"goal": 1})

@@ -63,6 +63,21 @@ def test_tasks_are_the_same_every_time_and_splits_share_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_numbers_of_numpy_ask_for_the_same_tasks(name: str) -> None:
+    """As Python's do: when tasks are made, and as seeds and in options of a reset; what is made holds Python's."""
+    np = pytest.importorskip("numpy")
+    tasks = module(name).tasks("train", np.int64(1), start=np.int64(2))
+    assert json.loads(json.dumps(tasks)) == tasks == module(name).tasks("train", 1, start=2)
+    (task,) = tasks
+    options = {key: np.int64(value) if isinstance(value, int) else value for key, value in task["options"].items()}
+    env, other = make(name)(), make(name)()
+    seed = task.get("seed") or 3
+    assert env.reset(seed=np.int64(seed), options=options)[0] == other.reset(seed=seed, options=task["options"])[0]
+    env.close()
+    other.close()
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_an_expert_wins_and_the_contract_holds_on_the_way(name: str) -> None:
     """On the expert's path: the same story again, snapshots, bad actions answered, closed twice."""
     task = module(name).tasks("train", 1)[0]

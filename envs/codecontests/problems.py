@@ -233,7 +233,10 @@ def _codecontests_solutions(row: dict[str, Any], where: _Where) -> tuple[str, ..
 def _seconds(row: dict[str, Any], where: _Where) -> float | None:
     limit = row.get("time_limit")
     if isinstance(limit, dict):
-        limit = (limit.get("seconds") or 0) + (limit.get("nanos") or 0) / 1e9
+        try:
+            limit = (limit.get("seconds") or 0) + (limit.get("nanos") or 0) / 1e9
+        except (TypeError, OverflowError):
+            raise where.wrong("time_limit", "numbers of seconds and nanos", limit) from None
     if not limit:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < 3600:

@@ -5,10 +5,11 @@ it. The folder is a checkout of princeton-nlp/WebShop whose setup script has run
 must be importable here. Nothing of it comes with this package.
 """
 
+import hashlib
 import random
 import sys
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -104,9 +105,10 @@ class OfficialWebShopEnv:
         self._score: float | None = None
 
     @property
-    def goals(self) -> int:
-        """How many goals there are."""
-        return len(self._server.goals)
+    def goals(self) -> Sequence[Mapping[str, Any]]:
+        """The original's goals, in its order."""
+        goals: Sequence[Mapping[str, Any]] = self._server.goals
+        return goals
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Open the shop for goal number ``options["goal"]``, else for one drawn by the seed.
@@ -117,9 +119,9 @@ class OfficialWebShopEnv:
         seed, options = plain(seed), plain(options or {})
         if unknown := options.keys() - {"goal"}:
             raise ConfigError(f"unknown options {sorted(unknown)}: expected goal")
-        goal = options.get("goal", random.Random(seed).randrange(self.goals))
-        if not isinstance(goal, int) or not 0 <= goal < self.goals:
-            raise ConfigError(f"goal {goal!r}: expected a number from 0 to {self.goals - 1}")
+        goal = options.get("goal", random.Random(seed).randrange(len(self.goals)))
+        if not isinstance(goal, int) or not 0 <= goal < len(self.goals):
+            raise ConfigError(f"goal {goal!r}: expected a number from 0 to {len(self.goals) - 1}")
         self._goal, self._score = goal, None
         with _lock:
             self._page = self._env.reset(session=goal)[0]
@@ -130,7 +132,7 @@ class OfficialWebShopEnv:
         found = self._env.get_available_actions()
         self._clickable = [text for text in found["clickables"] if text != "search"]
         if found["has_search_bar"]:
-            return [f"search[{self._server.goals[self._goal]['instruction_text']}]"]
+            return [f"search[{self.goals[self._goal]['instruction_text']}]"]
         return [f"click[{text}]" for text in self._clickable]
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -190,7 +192,7 @@ def tasks(
 ) -> list[Task]:
     """``n`` of the original's goals of a split, from its goal number ``start`` on; the same list every time.
 
-    Ids do not tell one checkout's data from another's.
+    An id holds a digest of the goals, so equal ids mean equal goals.
 
     Raises:
         ConfigError: an unknown split, or fewer goals than asked for.
@@ -199,8 +201,10 @@ def tasks(
         checkout=checkout, num_products=num_products, human_goals=human_goals, show_attrs=show_attrs, seed=seed
     )
     kind = "human" if human_goals else "synthetic"
-    name = f"webshop-official-{kind}-{num_products or 'all'}-{seed}-{split}"
-    numbers = goal_numbers(split, n, start, goals=env.goals)
+    wishes = "\n".join(f"{goal.get('asin')} {goal['instruction_text']}" for goal in env.goals)
+    digest = hashlib.sha256(wishes.encode(errors="replace")).hexdigest()[:8]
+    name = f"webshop-official-{kind}-{num_products or 'all'}-{seed}-{digest}-{split}"
+    numbers = goal_numbers(split, n, start, goals=len(env.goals))
     return [
         {"id": f"{name}-{number:05d}", "instruction": instruction, "options": {"goal": number}} for number in numbers
     ]

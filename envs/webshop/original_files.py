@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leafe_graph.env.common import read_json, stamp
+from leafe_graph.env.common import plain, read_json, stamp
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import path_of
 
@@ -65,7 +65,7 @@ def _load(file: Path, number: int | None, seed: int, human_goals: bool) -> Catal
     folder, (_, attributes, people) = file.parent, _files(file)
     described = _read(attributes)
     written = _read(people) if human_goals else {}
-    draw = random.Random(seed)
+    draw = random.Random(plain(seed))
     products: dict[str, Product] = {}
     for place, record in enumerate(_read(file)[:number]):
         try:

@@ -61,7 +61,7 @@ def demonstrate(
     Raises:
         EnvError: no task is won by its expert; the message says what was raised, and on how many.
     """
-    prompts, rng = prompts or Prompts(), random.Random(seed)
+    prompts, rng = prompts or Prompts(), random.Random(int(seed))
     world = env()
     rows: list[Example] = []
     raised: Counter[str] = Counter()

@@ -1,5 +1,6 @@
 """What an environment answered, as plain values: NumPy's are taken for Python's, and what is no answer is named."""
 
+import math
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, EnvError
@@ -111,7 +112,7 @@ def observed(value: Any) -> str:
 
 def _number(value: Any) -> float:
     found = scalar(value, "the reward")
-    if not isinstance(found, bool | int | float):
+    if not isinstance(found, bool | int | float) or not math.isfinite(found):
         raise EnvError(f"the reward is {value!r}; expected a number")
     return float(found)
 

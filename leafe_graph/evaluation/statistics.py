@@ -21,7 +21,7 @@ def bootstrap(tasks: int, resamples: int, seed: int) -> list[list[float]]:
         raise ConfigError("a result without tasks has no mean")
     if resamples < 1:
         raise ConfigError(f"resamples={resamples}; expected 1 or more")
-    rng = random.Random(seed)
+    rng = random.Random(int(seed))
     rows = []
     for _ in range(resamples):
         row = [0.0] * tasks
@@ -43,7 +43,7 @@ def sign_flip_p(delta: Sequence[float], resamples: int, seed: int) -> float:
         for d in moved:
             sums = [s + sign * d for s in sums for sign in (1, -1)]
         return sum(abs(s) >= seen for s in sums) / len(sums)
-    rng = random.Random(seed)
+    rng = random.Random(int(seed))
     signs = [rng.choices((1.0, -1.0), k=len(moved)) for _ in range(resamples)]
     (sums,) = dot(signs, [moved])
     return (1 + sum(abs(s) >= seen for s in sums)) / (1 + resamples)

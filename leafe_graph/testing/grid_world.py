@@ -27,8 +27,8 @@ class GridWorld:
     def __init__(self, *, size: int = 5, pits: int = 4, max_steps: int | None = None) -> None:
         if size < 2 or not 0 <= pits <= size * size - 2:
             raise ConfigError(f"size={size}, pits={pits}: expected at least 2x2 squares, two of them without a pit")
-        self._defaults = size, pits
-        self._max_steps = max_steps
+        self._defaults = plain(size), plain(pits)
+        self._max_steps = plain(max_steps)
         self._size = 0
         self._at = self._goal = (0, 0)
         self._pits: frozenset[tuple[int, int]] = frozenset()
