@@ -1,13 +1,15 @@
-"""The live objects and settings of a run."""
+"""The live objects and settings of a run, and which of the settings a run may bring of its own."""
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 from langgraph.types import RetryPolicy
+from pydantic import ConfigDict, Field
 
 from ..budget import Budget, Ledger
 from ..env.pool import EnvPool
@@ -61,6 +63,26 @@ class Outage:
             self.error = self._in_a_row[-1]
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What a client leaves out is as the agent was made, and not as these settings are elsewhere."""
+    for each in schema["properties"].values():
+        each.pop("default", None)
+
+
+class PerRun(Play):
+    """What one run of an agent may have otherwise than the agent: ``agent.invoke(…, context={"max_turns": 5})``.
+
+    All of it is JSON, so a client of a server can give it; what is not given is as the agent was made.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    max_rewinds: int = Field(default=3, ge=0)
+    """How often the agent may go back; 0 never reflects."""
+    budget: Budget | None = None
+    """Limits of one run of the agent."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """The live objects and settings of a run; never checkpointed."""
@@ -88,3 +110,16 @@ class Context:
     """Shared by concurrent runs; None: the state's own cost is held against ``budget``."""
     branch: BranchInfo | None = None
     """What a root is called; None is "0"."""
+
+    def told(self, run: Play) -> "Context":
+        """The same with what a run brings of its own: the settings that were given, and not those left out."""
+        given = {name: getattr(run, name) for name in run.model_fields_set}
+        play = self.play.model_copy(update={name: given[name] for name in given.keys() & Play.model_fields.keys()})
+        retry, tries = self.retry, given.get("tries")
+        return replace(
+            self,
+            play=play,
+            retry=retry if tries is None or retry is None else retry._replace(max_attempts=tries),
+            max_rewinds=given.get("max_rewinds", self.max_rewinds),
+            budget=given.get("budget", self.budget) or Budget(),
+        )

@@ -20,16 +20,19 @@ from ..prompts import Prompts
 from ..settings import Live, Play, part, takes
 from . import nodes
 from .account import ledger_of
-from .context import Context, Model
+from .context import Context, Model, PerRun
 from .retries import RETRY, retries
 from .runnables import Inline, calling, context_of, plain
 from .state import AgentInput, State
 
-Graph = StateGraph[State, Context, AgentInput, State]
-Agent = CompiledStateGraph[State, Context, AgentInput, State]
+Graph = StateGraph[State, Context | PerRun, AgentInput, State]
+Agent = CompiledStateGraph[State, Context | PerRun, AgentInput, State]
+
+UNBOUNDED = 10**9
+"""LangGraph's limit of supersteps, out of the way: horizon and rewinds bound a run, and it may bring others."""
 
 
-class GraphArguments(Play):
+class GraphArguments(PerRun):
     """What `create_leafe_graph` is called with."""
 
     model: Live[str | Model] = Field(kw_only=False)
@@ -40,12 +43,8 @@ class GraphArguments(Play):
     """Another model for the reflections; the policy itself unless given, as in the paper."""
     prompts: Live[Prompts | None] = None
     """The texts."""
-    max_rewinds: int = Field(default=3, ge=0)
-    """How often the agent may go back; 0 never reflects."""
     retry: Live[RetryPolicy | None] = RETRY
     """Another policy of retries than ``tries`` within about a minute; None is never."""
-    budget: Budget | None = None
-    """Limits of one run of the agent."""
     seed: int | None = None
     """Root of all sampling seeds, for models that take one; None lets every call be drawn afresh."""
 
@@ -77,14 +76,15 @@ def create_leafe_graph(given: GraphArguments) -> Graph:
 def create_leafe_agent(given: AgentArguments) -> Agent:
     """A compiled agent: ``agent.invoke({"task": …})["end"]``.
 
-    Without a checkpointer it rewinds just as well; with one it also survives its process and can be forked.
+    Without a checkpointer it rewinds just as well; with one it also survives its process and can be forked. A run may
+    bring settings of its own: ``agent.invoke({"task": …}, context={"max_turns": 5})``, see `leafe_graph.agent.PerRun`.
 
     Raises:
         ConfigError: a setting is wrong, or nothing understands the model.
     """
     graph = _graph(given)
     compiled = graph.compile(checkpointer=given.checkpointer, store=given.store, cache=given.cache, name=given.name)
-    return compiled.with_config(recursion_limit=recursion_limit(given.horizon, given.max_rewinds))
+    return compiled.with_config(recursion_limit=UNBOUNDED)
 
 
 def _graph(given: GraphArguments) -> Graph:
@@ -96,7 +96,6 @@ def _graph(given: GraphArguments) -> Graph:
         prompts=given.prompts or Prompts(),
         play=part(given, Play),
         retry=retries(given.retry, given.tries),
-        reflect=given.max_rewinds > 0,
         max_rewinds=given.max_rewinds,
         budget=given.budget or Budget(),
     )
@@ -117,7 +116,7 @@ def build_graph(default: Context, *, fused: bool = False) -> Graph:
 
     ``fused``: act and step are one node, called act, so that a turn is one superstep. The decision points are the same.
     """
-    graph = StateGraph(State, context_schema=Context, input_schema=AgentInput)
+    graph: Graph = StateGraph(State, context_schema=PerRun, input_schema=AgentInput)
     graph.add_node("reset", plain(nodes.reset, default))
     if fused:
         graph.add_node("act", calling(nodes.act, default, then=nodes.step))
@@ -169,8 +168,3 @@ def when_to_reflect(state: State, ctx: Context) -> bool:
         return False
     played, every = len(state["turns"]) - state["branch"]["decision_point"], ctx.play.reflect_every
     return end is not None or (every is not None and played % every == 0)
-
-
-def recursion_limit(max_turns: int, rewinds: int) -> int:
-    """Supersteps that the longest possible run takes: two a turn, a reflection a turn, a rewind a path."""
-    return (3 * max_turns + 2) * (rewinds + 1) + 10

@@ -14,6 +14,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.runtime import get_runtime
 
+from ..settings import Play
 from .context import Context, Model
 from .model_calls import Call, Update, chat, innermost
 from .state import State
@@ -186,6 +187,8 @@ def _only_synchronous(model: Model) -> bool:
 
 
 def context_of(default: Context) -> Context:
-    """The run's own context if it was given one of ours, else the agent's."""
-    given = get_runtime().context
+    """The run's own context if it was given one of ours, else the agent's, with the settings that a run brought."""
+    given: object = get_runtime().context
+    if isinstance(given, Play):
+        return default.told(given)
     return given if isinstance(given, Context) else default

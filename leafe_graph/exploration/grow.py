@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from ..agent.context import Context
-from ..agent.graph import Agent, recursion_limit
+from ..agent.graph import UNBOUNDED, Agent
 from ..agent.records import branch_record, place
 from ..agent.state import AgentInput, BranchInfo, child, forked, root
 from ..budget import Budget, Ledger, add_costs, is_spent
@@ -97,7 +97,7 @@ async def play(agent: Agent, context: Context, task: Task, branches: Mapping[str
         update = await _fork_update(agent, config, request, info)
         config = await agent.aupdate_state(config, update, as_node="rewind")
     thread_id = config["configurable"]["thread_id"]
-    config["recursion_limit"] = recursion_limit(context.play.horizon, 0)
+    config["recursion_limit"] = UNBOUNDED
     state: Any = await agent.ainvoke(start, config, context=replace(context, branch=info))
     context.envs.release(place(state))
     return branch_record(state, thread_id=thread_id)
