@@ -24,8 +24,9 @@ from .retries import REFUSED, is_servers, pause
 Update = dict[str, Any]
 """What a node changes of the state."""
 
-MISUSE = (ConfigError, MissingDependency)
-"""Errors of the caller's: they are raised, where a failure in the middle of a rollout ends its branch."""
+RAISED = (GraphBubbleUp, ConfigError, MissingDependency)
+"""What is raised, where a failure in the middle of a rollout ends its branch: errors of the caller's, and LangGraph's
+own way of saying that a run is interrupted or handed over."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
     answer = AIMessage("")
     try:
         answer = yield call
-    except (GraphBubbleUp, *MISUSE):  # an interrupt inside the model is no failure: LangGraph asks again on resume
+    except RAISED:  # an interrupt inside the model is no failure: LangGraph asks again on resume
         account.record(model_calls=-1, reflections=-call.reflections, **{k: -v for k, v in reserved.items()})
         raise
     except Exception as raised:

@@ -15,12 +15,13 @@ from langgraph.runtime import get_runtime
 from ..budget import add_costs
 from ..env.answers import step_of
 from ..env.protocol import TextEnv, snapshot
+from ..env.questions import asked_in_vain
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
 from ..text import utf8
 from ..types import EndReason, Reflection, Turn
 from .account import Account
 from .context import Context
-from .model_calls import MISUSE, Call, CallFailed, Update, spend
+from .model_calls import RAISED, Call, CallFailed, Update, spend
 from .records import as_task, branch_record, divergence_record, model_message, place
 from .reflection import parse_reflection
 from .state import AgentInput, State, call_seed, child, fresh_start, rewound, root
@@ -30,7 +31,7 @@ from .subgraph import refuse_time_travel
 def reset(state: AgentInput, ctx: Context) -> Update:
     """Start the task and look around; whatever an earlier run left on this thread is gone."""
     refuse_time_travel()
-    task = as_task(state["task"])
+    task = as_task(state.get("task"))
     branch = ctx.branch or root()
     env: TextEnv | None = None
     try:
@@ -39,10 +40,7 @@ def reset(state: AgentInput, ctx: Context) -> Update:
     except BaseException as error:
         if env is not None:
             ctx.envs.discard(env)
-        if not isinstance(error, Exception) or isinstance(error, MISUSE):
-            raise
-        ctx.traceback.show(error, "environment")
-        return fresh_start(task, "", None, branch) | _failed("env_error", error)
+        return fresh_start(task, "", None, branch) | _env_failed(error, ctx)
     update = fresh_start(task, observation, env_state, branch)
     ctx.envs.put_back(env, place(cast(State, update | {"turns": []})))
     return update
@@ -95,6 +93,8 @@ def step(state: State, ctx: Context) -> Update:
 
     try:
         action = utf8(ctx.prompts.action(message))
+    except RAISED:
+        raise
     except Exception as error:
         ctx.traceback.show(error, "prompts' action()")
         return ended(_failed("model_error", error))
@@ -131,10 +131,7 @@ def step(state: State, ctx: Context) -> Update:
     except BaseException as error:
         if env is not None:
             ctx.envs.discard(env)
-        if not isinstance(error, Exception) or isinstance(error, MISUSE):
-            raise
-        ctx.traceback.show(error, "environment")
-        return ended(_failed("env_error", error))
+        return ended(_env_failed(error, ctx))
     end: EndReason | None = None
     if answer.success:
         end = "success"
@@ -203,6 +200,16 @@ def rewind(state: State, ctx: Context) -> Update:
 
 def _failed(end: EndReason, error: Exception) -> Update:
     return {"end": end, "error": utf8(f"{type(error).__name__}: {error}")}
+
+
+def _env_failed(error: BaseException, ctx: Context) -> Update:
+    """How an environment that raised ends its branch; what is no failure of its own is raised."""
+    if (vain := asked_in_vain(error)) is not None:
+        raise vain from error
+    if not isinstance(error, Exception) or isinstance(error, RAISED):
+        raise error
+    ctx.traceback.show(error, "environment")
+    return _failed("env_error", error)
 
 
 def _seed(ctx: Context, state: State, purpose: str) -> int | None:

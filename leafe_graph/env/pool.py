@@ -16,6 +16,7 @@ from ..errors import ConfigError, EnvError, ReplayDivergence
 from ..types import Task, Turn
 from .answers import start_of, step_of
 from .protocol import SnapshotEnv, TextEnv
+from .questions import without_questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,23 +85,33 @@ class EnvPool:
         env, stands_there = self._take(place)
         if stands_there:
             return env
-        task, turns = place.task, place.turns
-        seen = [*(turn["observation"] for turn in turns), place.observation]
         try:
-            actual, _ = start_of(env.reset(seed=task.get("seed"), options=task.get("options")))
-            if place.env_state is not None and isinstance(env, SnapshotEnv):
-                env.restore(place.env_state)
-                return env
-            _compare(task, 0, seen[0], actual, diverged)
-            if turns:
-                before_replay(len(turns))
-            for t, turn in enumerate(turns):
-                actual = step_of(env.step(turn["action"])).observation
-                _compare(task, t + 1, seen[t + 1], actual, diverged)
+            without_questions(lambda: self._bring(env, place, before_replay, diverged))
         except BaseException:
             self.discard(env)
             raise
         return env
+
+    def _bring(
+        self,
+        env: TextEnv,
+        place: Place,
+        before_replay: Callable[[int], None],
+        diverged: Callable[[ReplayDivergence], None] | None,
+    ) -> None:
+        """Make an instance stand at ``place``; see `lease`."""
+        task, turns = place.task, place.turns
+        seen = [*(turn["observation"] for turn in turns), place.observation]
+        actual, _ = start_of(env.reset(seed=task.get("seed"), options=task.get("options")))
+        if place.env_state is not None and isinstance(env, SnapshotEnv):
+            env.restore(place.env_state)
+            return
+        _compare(task, 0, seen[0], actual, diverged)
+        if turns:
+            before_replay(len(turns))
+        for t, turn in enumerate(turns):
+            actual = step_of(env.step(turn["action"])).observation
+            _compare(task, t + 1, seen[t + 1], actual, diverged)
 
     def put_back(self, env: TextEnv, place: Place | None = None) -> None:
         """Return a leased instance that stands at ``place``; None: nobody goes on from there."""

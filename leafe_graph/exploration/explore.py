@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -151,6 +151,8 @@ async def _interruptible(given: Arguments) -> tuple[RunFolder, bool]:
 
 
 async def _explore(given: Arguments) -> RunFolder:
+    if isinstance(given.tasks, str | Mapping):
+        raise ConfigError(f"tasks is {given.tasks!r:.80}; expected a list of tasks")
     work = [as_task(task) for task in given.tasks]
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
     if twice:

@@ -17,7 +17,7 @@ from ..agent.graph import UNBOUNDED, Agent
 from ..agent.records import branch_record, place
 from ..agent.state import AgentInput, BranchInfo, child, forked, root
 from ..budget import Budget, Ledger, add_costs, is_spent
-from ..errors import RunFolderError
+from ..errors import ConfigError, RunFolderError
 from ..settings import Limits
 from ..strategies import Request, Strategy, next_request
 from ..tree.branches import path, played
@@ -99,6 +99,12 @@ async def play(agent: Agent, context: Context, task: Task, branches: Mapping[str
     thread_id = config["configurable"]["thread_id"]
     config["recursion_limit"] = UNBOUNDED
     state: Any = await agent.ainvoke(start, config, context=replace(context, branch=info))
+    if asked := state.get("__interrupt__"):
+        raise ConfigError(
+            f"task {task['id']!r}: the environment or the model asked {asked[0].value!r} by interrupt(), and nobody is "
+            "there to answer while trees are explored: let it decide by itself, or play the task with "
+            "create_leafe_agent(checkpointer=…), which can be resumed with an answer"
+        )
     context.envs.release(place(state))
     return branch_record(state, thread_id=thread_id)
 
