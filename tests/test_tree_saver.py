@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,10 +24,13 @@ from worlds import PIT, WORLDS, Killed, Recorder, actions, lasting
 
 from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.checkpoint.sqlite import TreeSaver
+from leafe_graph.checkpoint.tables import FORMAT
 from leafe_graph.errors import RunFolderError
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}
+NOW = 1_795_000_000_000_000_000
+"""A clock's time, in nanoseconds."""
 
 
 @pytest.fixture
@@ -366,3 +371,73 @@ def test_snapshot_world_is_used(saver: TreeSaver) -> None:
         for each in (saver, InMemorySaver())
     ]
     assert lasting(runs[0]) == lasting(runs[1])
+
+
+# ---- a clock that is set back
+
+
+def test_what_was_put_last_is_the_latest_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    """Ids, which grow with the clock, may fall: the newest is what was put last, by whichever process."""
+    file, numbers = tmp_path / "checkpoints.sqlite", [5, 9, 3]
+    for number in numbers:
+        with TreeSaver(file) as saver:
+            put(saver, at(), number, {"number": number}, {"number": saver.get_next_version(None, None)})
+    with TreeSaver(file) as saver:
+        put(saver, at(), 1, {"number": 1}, {"number": saver.get_next_version(None, None)})
+        latest = saver.get_tuple(at())
+        assert latest is not None and latest.checkpoint["channel_values"] == {"number": 1}
+        found = [each.checkpoint["channel_values"]["number"] for each in saver.list(at())]
+        assert found == [1, 3, 9, 5]
+        before = saver.list(at(), before=saver.get_tuple(at(f"{3:08}-0000-6000-8000-000000000000")).config)  # type: ignore[union-attr]
+        assert [each.checkpoint["channel_values"]["number"] for each in before] == [9, 5]
+
+
+def test_agent_goes_on_where_it_was_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second task on the same thread, an hour earlier by the clock: the thread's state is that of the second."""
+    import langgraph.checkpoint.base.id as ids
+
+    for hours, task in enumerate(("first", "second")):
+        clock = SimpleNamespace(time_ns=lambda hours=hours: NOW - hours * 3_600_000_000_000)
+        monkeypatch.setattr(ids, "time", clock)
+        monkeypatch.setattr(ids, "_last_v6_timestamp", None)
+        monkeypatch.setattr("leafe_graph.checkpoint.sqlite.time", clock)
+        with TreeSaver(tmp_path / "checkpoints.sqlite") as saver:
+            model = ScriptedModel(reply=["up"])
+            agent = create_leafe_agent(model, env=SnapshotGridWorld, max_turns=2, max_rewinds=0, checkpointer=saver)
+            agent.invoke({"task": PIT | {"id": task}}, THREAD)
+            assert agent.get_state(THREAD).values["task"]["id"] == task
+            assert agent.invoke({"task": PIT | {"id": f"{task} again"}}, THREAD)["task"]["id"] == f"{task} again"
+
+
+def test_no_version_is_given_twice_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two forks of one checkpoint by two later processes with earlier clocks: each has its own values."""
+    file = tmp_path / "checkpoints.sqlite"
+    given = []
+    for hours in range(3):
+        monkeypatch.setattr("leafe_graph.checkpoint.sqlite.time", SimpleNamespace(time_ns=lambda: NOW - 10 * hours))  # noqa: B023
+        with TreeSaver(file) as saver:
+            version = saver.get_next_version(given[0] if given else None, None)
+            put(saver, at(), 10 - hours, {"value": hours}, {"value": version})
+            given.append(version)
+    assert given == sorted(set(given))
+
+
+def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> None:
+    """Format 1 had no numbers: what it holds comes before what is put now, in the order of its ids."""
+    file = tmp_path / "checkpoints.sqlite"
+    with TreeSaver(file) as saver:
+        for number in (4, 7):
+            put(saver, at(), number, {"number": number}, {"number": number})
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript("DROP INDEX newest; ALTER TABLE checkpoints DROP COLUMN number; PRAGMA user_version = 1;")
+    with TreeSaver(file) as saver:
+        put(saver, at(), 5, {"number": 5}, {"number": 8})
+        assert [each.checkpoint["channel_values"]["number"] for each in saver.list(at())] == [5, 7, 4]
+        before = saver.list(at(), before=at(f"{7:08}-0000-6000-8000-000000000000"))
+        assert [each.checkpoint["channel_values"]["number"] for each in before] == [4]
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)

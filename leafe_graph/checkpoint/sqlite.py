@@ -4,7 +4,8 @@ What is put is serialised at once and queued; a thread commits the queue every s
 when what was put before is on the disk. A read of a thread commits its queue first, so it sees every earlier put.
 
 A channel's value is stored once, with the checkpoint that changed it; later checkpoints refer to it by its version.
-For that a version must never mean two values: `TreeSaver.get_next_version` gives no number twice.
+For that a version must never mean two values: `TreeSaver.get_next_version` gives no number twice. The newest
+checkpoint is the one that was put last, whatever the clock said: such numbers tell that, too.
 """
 
 import itertools
@@ -34,7 +35,11 @@ from ..errors import RunFolderError
 from ..files import path_of
 from .tables import (
     ANCESTORS,
+    BEFORE,
     FORMAT,
+    FROM_FORMAT_1,
+    LAST_NUMBER,
+    NEWEST_FIRST,
     PUT_CHANNELS,
     PUT_CHECKPOINT,
     PUT_THREAD,
@@ -85,7 +90,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
             raise RunFolderError(f"{self.file} is no readable SQLite database: {error}") from error
-        if tables and version != FORMAT:
+        if tables and not ("channels" in tables and 1 <= version <= FORMAT):
             raise RunFolderError(
                 f"{self.file} holds the tables {sorted(tables)} in format {version}; this release reads format "
                 f"{FORMAT}. What LangGraph's SqliteSaver made can be pruned, but not gone on with"
@@ -95,8 +100,9 @@ class TreeSaver(BaseCheckpointSaver[int]):
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA wal_autocheckpoint = 8000")
             self._db.execute("PRAGMA synchronous = NORMAL")  # flush() syncs the log itself
-            if not tables:
-                self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+            if not tables or version < FORMAT:
+                self._db.executescript(f"BEGIN IMMEDIATE; {FROM_FORMAT_1 if tables else SCHEMA} COMMIT;")
+            (self._version,) = self._db.execute(f"SELECT coalesce(({LAST_NUMBER}), 0)").fetchone()
 
     @property
     def _tables(self) -> Tables:
@@ -117,7 +123,8 @@ class TreeSaver(BaseCheckpointSaver[int]):
         key = key_of(checkpoint["id"])
         head = {name: value for name, value in checkpoint.items() if name not in ("id", "channel_values")}
         body = self._tables.pack((head, get_checkpoint_metadata(config, metadata)))
-        rows: list[Row] = [(PUT_CHECKPOINT, (*where, key, None if parent is None else key_of(parent), body))]
+        number = self.get_next_version(None, None)
+        rows: list[Row] = [(PUT_CHECKPOINT, (*where, number, key, None if parent is None else key_of(parent), body))]
         values = checkpoint["channel_values"]
         by_version: dict[Any, dict[str, Any]] = defaultdict(dict)
         for name, version in new_versions.items():
@@ -136,7 +143,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
         self._put(where, [(PUT_WRITES, (*where, key, self._tables.pack((task_id, task_path, list(writes)))))])
 
     def get_next_version(self, current: int | None, channel: None) -> int:
-        """A number above ``current`` that was never given before; the clock keeps it apart from other processes'."""
+        """A number above ``current`` and all that are in the file; the clock keeps it apart from other processes'."""
         with self._version_lock:
             self._version = max(self._version, current or 0, time.time_ns()) + 1
             return self._version
@@ -211,12 +218,14 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 where.append("id = ?")
                 values.append(key_of(checkpoint_id))
         if before is not None and (earlier := get_checkpoint_id(before)) is not None:
-            where.append("id < ?")
+            where.append(BEFORE)
             values.append(key_of(earlier))
         sql = "SELECT thread, thread_id, ns, id, parent, body FROM threads JOIN checkpoints USING (thread) WHERE "
         with self._log.lock:
             self._log.commit(None if config is None else where_of(config)[0])
-            rows = self._db.execute(f"{sql}{' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit)).fetchall()
+            rows = self._db.execute(
+                f"{sql}{' AND '.join(where)} ORDER BY {NEWEST_FIRST} LIMIT ?", (*values, limit)
+            ).fetchall()
         for thread, thread_id, ns, key, parent, body in rows:
             head, metadata = self._tables.unpack(body)
             with self._log.lock:

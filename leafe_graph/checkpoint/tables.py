@@ -14,23 +14,36 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 Writes = list[PendingWrite]
 
-FORMAT = 1
+FORMAT = 2
 
-# Ids of checkpoints grow with time, so in each table the rows of one thread lie together, the newest last.
+# In each table the rows of one thread lie together. Ids of checkpoints grow with the clock, which may be set back, so
+# what was put last is told by ``number``; it is NULL in what was put when files had format 1.
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS threads (
     thread INTEGER PRIMARY KEY, thread_id TEXT NOT NULL, ns TEXT NOT NULL, UNIQUE (thread_id, ns));
 CREATE TABLE IF NOT EXISTS checkpoints (
-    thread INTEGER, id, parent, body BLOB, PRIMARY KEY (thread, id)) WITHOUT ROWID;
+    thread INTEGER, id, parent, body BLOB, number INTEGER, PRIMARY KEY (thread, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS newest ON checkpoints (thread, number);
 CREATE TABLE IF NOT EXISTS channels (
     thread INTEGER, version, id, names TEXT, body BLOB, PRIMARY KEY (thread, version, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS writes (
     thread INTEGER, id, number INTEGER, body BLOB, PRIMARY KEY (thread, id, number)) WITHOUT ROWID;
 PRAGMA user_version = {FORMAT};
 """
+FROM_FORMAT_1 = f"""
+ALTER TABLE checkpoints ADD COLUMN number INTEGER;
+CREATE INDEX newest ON checkpoints (thread, number);
+PRAGMA user_version = {FORMAT};
+"""
+LAST_NUMBER = """SELECT max(max(
+    coalesce((SELECT max(number) FROM checkpoints c WHERE c.thread = t.thread), 0),
+    coalesce((SELECT max(version) FROM channels v WHERE v.thread = t.thread), 0))) FROM threads t"""
+NEWEST_FIRST = "coalesce(number, 0) DESC, id DESC"
+BEFORE = """(coalesce(number, 0), id) < (
+    SELECT coalesce(number, 0), id FROM checkpoints b WHERE b.thread = checkpoints.thread AND b.id = ?)"""
 _THREAD = "(SELECT thread FROM threads WHERE thread_id = ? AND ns = ?)"
 PUT_THREAD = "INSERT OR IGNORE INTO threads (thread_id, ns) VALUES (?, ?)"
-PUT_CHECKPOINT = f"INSERT OR REPLACE INTO checkpoints VALUES ({_THREAD}, ?, ?, ?)"
+PUT_CHECKPOINT = f"INSERT OR REPLACE INTO checkpoints (thread, number, id, parent, body) VALUES ({_THREAD}, ?, ?, ?, ?)"
 PUT_CHANNELS = f"INSERT OR REPLACE INTO channels VALUES ({_THREAD}, ?, ?, ?, ?)"
 PUT_WRITES = """INSERT INTO writes SELECT t.thread, ?3,
     (SELECT coalesce(max(number) + 1, 0) FROM writes w WHERE w.thread = t.thread AND w.id = ?3), ?4
@@ -92,7 +105,7 @@ class Tables:
             return None
         if (checkpoint_id := get_checkpoint_id(config)) is not None:
             return found[0], key_of(checkpoint_id)
-        newest = "SELECT id FROM checkpoints WHERE thread = ? ORDER BY id DESC LIMIT 1"
+        newest = "SELECT id FROM checkpoints WHERE thread = ? ORDER BY number DESC, id DESC LIMIT 1"
         row = self.db.execute(newest, found).fetchone()
         return None if row is None else (found[0], row[0])
 
