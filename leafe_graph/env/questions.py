@@ -7,9 +7,6 @@ in their order. A replay on the way there must not take them: they belong to the
 from collections.abc import Callable
 from typing import TypeVar
 
-from langchain_core.runnables.config import ensure_config, set_config_context
-from langgraph.runtime import Runtime
-
 from ..errors import ConfigError
 
 T = TypeVar("T")
@@ -18,6 +15,9 @@ _LANGGRAPHS = "__pregel_"
 
 def without_questions(function: Callable[[], T]) -> T:
     """Call it where ``interrupt()`` fails, and store and stream writer still work."""
+    from langchain_core.runnables.config import ensure_config, set_config_context
+    from langgraph.runtime import Runtime
+
     config = ensure_config()
     kept = {
         name: value
