@@ -3,13 +3,17 @@
 import asyncio
 import math
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TEMPLATE
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
@@ -22,6 +26,7 @@ from leafe_graph.models.local import kv  # noqa: E402
 from leafe_graph.models.local.batch import Batch, Stats  # noqa: E402
 from leafe_graph.models.local.chat_model import LocalChatModel  # noqa: E402
 from leafe_graph.models.local.sampling import Memo, Request, Sampling  # noqa: E402
+from leafe_graph.models.local.tool_calls import read_tool_calls  # noqa: E402
 
 PROMPT = [SystemMessage("a b c"), HumanMessage("up # _ P X")]
 LONG = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
@@ -452,3 +457,91 @@ def test_budget_of_tokens_holds_with_a_local_model(tiny_model_path: Path, tmp_pa
     assert {branch["end"] for branch in run.branches} <= {"budget", "failure", "success", "max_turns"}
     for tree in run.trees.values():
         assert 0 < sum(branch["cost"]["prompt_tokens"] for branch in tree.values()) <= 150
+
+
+def test_asynchronous_calls_do_not_hold_up_the_event_loop(model: LocalChatModel) -> None:
+    """Neither the first one, which loads, nor the next: LangGraph's server raises where one does."""
+    blockbuster = pytest.importorskip("blockbuster", reason='pip install "langgraph-cli[inmem]"')
+
+    async def ask() -> list[Any]:
+        with blockbuster.blockbuster_ctx():
+            return [await model.ainvoke("a"), await model.ainvoke("b")]
+
+    assert [answer.response_metadata["model_name"] for answer in asyncio.run(ask())] == [Path(model.path).name] * 2
+
+
+# ---- tools
+
+TOOLS = {"type": "function", "function": {"name": "b", "description": "c", "parameters": {}}}
+HERMES = (
+    "{% for tool in tools or [] %}{{ '<s> system ' + tool.function.name + ' </s> ' }}{% endfor %}"
+    "{# a call is <tool_call>JSON</tool_call> #}"
+)
+
+
+def with_template(folder: Path, path: Path, template: str) -> str:
+    """A copy of the tiny model with another chat template."""
+    shutil.copytree(path, folder, dirs_exist_ok=True)
+    (folder / "chat_template.jinja").write_text(template)
+    return str(folder)
+
+
+def test_tools_reach_the_template_and_calls_come_back(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the prompt and its count; what the model writes between the marks is its calls, whoever invokes it."""
+    path = with_template(tmp_path / "own", tiny_model_path, HERMES + TEMPLATE)
+    said = '<tool_call>{"name": "b", "arguments": {"n": 1}}</tool_call> <tool_call>{"name": 3}</tool_call> up'
+    with LocalChatModel(path=path, max_tokens=2) as model:
+        bound = model.bind_tools([TOOLS])
+        decode = model._shared().loaded()[1].decode
+        assert decode(model._encode([HumanMessage("a")], [TOOLS])) == "<s> system b </s> <s> user a </s> <s> assistant"
+        assert bound.invoke("a").usage_metadata["input_tokens"] == model.count_prompt_tokens(
+            [HumanMessage("a")], [TOOLS]
+        )
+        assert bound.invoke("a").tool_calls == []
+        submit = model._shared().submit
+
+        def answered(*args: Any) -> Any:
+            future: Any = Future()
+            future.set_result(replace(submit(*args).result(), text=said))
+            return future
+
+        monkeypatch.setattr(model._shared(), "submit", answered)
+        for answer in (bound.invoke("a"), asyncio.run(bound.ainvoke("a"))):
+            (call,), (invalid,) = answer.tool_calls, answer.invalid_tool_calls
+            assert (answer.text, call["name"], call["args"]) == ("up", "b", {"n": 1})
+            assert invalid["args"] == '{"name": 3}' and invalid["id"] != call["id"]
+            assert answer.tool_calls == bound.invoke("a").tool_calls
+        assert model.invoke("a").text == said  # no tools, no calls
+
+
+def test_tools_of_a_model_that_cannot_call_them_are_refused(tiny_model_path: Path, tmp_path: Path) -> None:
+    """A template without tools or with another form of calls; and a choice that nothing here enforces."""
+    with LocalChatModel(path=str(tiny_model_path)) as model:
+        with pytest.raises(ConfigError, match="takes no tools"):
+            model.bind_tools([TOOLS]).invoke("a")
+        with pytest.raises(ConfigError, match="tool_choice"):
+            model.bind_tools([TOOLS], tool_choice="any")
+    path = with_template(tmp_path / "other", tiny_model_path, TEMPLATE + "{{ tools }}")
+    with LocalChatModel(path=path) as model, pytest.raises(ConfigError, match="another form of tool calls"):
+        model.bind_tools([TOOLS]).invoke("a")
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "calls", "invalid"),
+    [
+        ("up", "up", [], 0),
+        ('<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>', "", [("a", {})], 0),
+        ('hm <tool_call>{"name": "a", "arguments": "{\\"n\\": 1}"}</tool_call>', "hm", [("a", {"n": 1})], 0),
+        ('<tool_call>{"name": "a", "arguments": {"n": 1}}', "", [("a", {"n": 1})], 0),  # the stop token closed it
+        ("<tool_call>{up</tool_call>", "", [], 1),
+        ('<tool_call>["a"]</tool_call>', "", [], 1),
+        ('<tool_call>{"name": "a", "arguments": [1]}</tool_call>', "", [], 1),
+    ],
+)
+def test_tool_calls_are_read(text: str, left: str, calls: list[Any], invalid: int) -> None:
+    """Text, calls in order, and what stands where a call should."""
+    rest, found, wrong = read_tool_calls(text, (1, 2))
+    assert (rest, [(call["name"], call["args"]) for call in found], len(wrong)) == (left, calls, invalid)
+    assert read_tool_calls(text, (1, 2)) == (rest, found, wrong)

@@ -138,6 +138,37 @@ def test_other_specs_go_to_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
         load_model("wrong:model")
 
 
+def test_name_alone_is_what_init_chat_model_infers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As LangChain does; OpenAI's are made as "openai:NAME" is, and of a missing package is told how to install it."""
+
+    class ChatOpenAI(FakeListChatModel):
+        pass
+
+    class Langchain:
+        @staticmethod
+        def init_chat_model(spec: str, **kwargs: Any) -> FakeListChatModel:
+            if spec == "grok-4":
+                raise ImportError("Unable to import langchain_xai. Please install with `pip install -U langchain-xai`")
+            if spec == "nobody-1":
+                raise ValueError("Unable to infer model provider for model='nobody-1', please specify model_provider")
+            return (ChatOpenAI if spec.startswith("gpt") else FakeListChatModel)(responses=[spec])
+
+    monkeypatch.setattr(models, "find_spec", lambda name: name)
+    monkeypatch.setattr(models, "import_module", lambda name: Langchain)
+    assert load_model("claude-9").invoke("x").text == "claude-9"
+    with pytest.raises(MissingDependency, match=r"model 'grok-4': .*pip install -U langchain-xai"):
+        load_model("grok-4")
+    with pytest.raises(ConfigError, match="model 'nobody-1' cannot be made: Unable to infer"):
+        load_model("nobody-1")
+    (tmp_path / "own").mkdir()
+    with pytest.raises(ConfigError, match=f'is a folder; write "local:{tmp_path}/own"'):
+        load_model(f"{tmp_path}/own")
+    pytest.importorskip("langchain_openai", reason='pip install ".[openai]"')
+    inferred: Any = load_model("gpt-5-mini", api_key="none")
+    assert (type(inferred).__module__.split(".")[0], inferred.model_name) == ("langchain_openai", "gpt-5-mini")
+    assert inferred.max_retries == 0
+
+
 def test_embedded_model_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error lists every source and why it failed, and nothing half-made stays behind."""
     pytest.importorskip("filelock")

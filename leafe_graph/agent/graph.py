@@ -16,6 +16,7 @@ from pydantic import Field
 from ..budget import Budget
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
+from ..models.checked import checked_model
 from ..prompts import Prompts
 from ..settings import Live, Play, part, takes
 from . import nodes
@@ -88,10 +89,10 @@ def create_leafe_agent(given: AgentArguments) -> Agent:
 
 
 def _graph(given: GraphArguments) -> Graph:
-    policy = as_model(given.model)
+    policy = as_model(given.model, "model")
     context = Context(
         policy=policy,
-        reflector=policy if given.reflector is None else as_model(given.reflector),
+        reflector=policy if given.reflector is None else as_model(given.reflector, "reflector"),
         envs=given.env if isinstance(given.env, EnvPool) else EnvPool(given.env),
         prompts=given.prompts or Prompts(),
         play=part(given, Play),
@@ -102,10 +103,14 @@ def _graph(given: GraphArguments) -> Graph:
     return build_graph(context)
 
 
-def as_model(model: str | Model) -> Model:
-    """A chat model, loaded if it is named by a string (see `leafe_graph.load_model`)."""
+def as_model(model: str | Model, role: str) -> Model:
+    """A chat model, loaded if it is named by a string (see `leafe_graph.load_model`).
+
+    Raises:
+        ConfigError: what was given in this role is no chat model, or nothing understands its name.
+    """
     if not isinstance(model, str):
-        return model
+        return checked_model(model, role)
     from ..models.load import load_model
 
     return load_model(model)

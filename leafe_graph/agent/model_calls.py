@@ -15,6 +15,7 @@ from langgraph.errors import GraphBubbleUp
 
 from ..budget import Ledger
 from ..errors import BudgetExceeded, ConfigError, MissingDependency
+from ..models.checked import checked_answer
 from ..models.connection import told
 from ..types import Message
 from .account import Account
@@ -96,7 +97,7 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
     if ledger_limits_tokens(account.ledger):
         try:
             reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
-        except MISUSE:
+        except RAISED:
             raise
         except Exception as refused:  # a model that counts reads the prompt, and may not take it
             raise CallFailed(refused, call.model) from refused
@@ -104,7 +105,7 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
     error: Exception | None = None
     answer = AIMessage("")
     try:
-        answer = yield call
+        answer = checked_answer((yield call))
     except RAISED:  # an interrupt inside the model is no failure: LangGraph asks again on resume
         account.record(model_calls=-1, reflections=-call.reflections, **{k: -v for k, v in reserved.items()})
         raise
@@ -135,9 +136,9 @@ def _prompt_bound(call: Call) -> int:
     A chat template's own words are given 16 a message and 64 in all.
     """
     count = getattr(innermost(call.model), "count_prompt_tokens", None)
-    if count is not None:
-        return int(count(convert_to_messages(chat(call))))
     tools = getattr(call.model, "kwargs", {}).get("tools", [])
+    if count is not None:
+        return int(count(convert_to_messages(chat(call)), **({"tools": tools} if tools else {})))
     return 64 + len(repr(tools)) + sum(len(m["content"].encode()) + 16 for m in call.messages)
 
 

@@ -161,8 +161,8 @@ async def _explore(given: Arguments) -> RunFolder:
     limits, budget = given.limits or Limits(), given.budget or Budget()
     total_budget = given.total_budget or Budget()
     prompts, play = given.prompts or Prompts(), part(given, Play)
-    policy = as_model(given.model)
-    critic = policy if given.reflector is None else as_model(given.reflector)
+    policy = as_model(given.model, "model")
+    critic = policy if given.reflector is None else as_model(given.reflector, "reflector")
     told = {
         "model": described(policy),
         "reflector": None if given.reflector is None else described(critic),

@@ -43,8 +43,14 @@ class ChatTokenizer:
         self._mark = f"\U0010fff0{secret}"
         self._names = {name: f"\U0010fff1{secret}:{i}\U0010fff1" for name, i in controls.items()}
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, generation_prompt: bool) -> str:
-        """The chat as the template writes it, in the form that `encode` takes.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """The chat as the template writes it, in the form that `encode` takes; ``tools`` in OpenAI's form.
 
         A template that refuses a system message (Gemma's) gets it in front of the first user message, an empty line
         between them.
@@ -53,31 +59,31 @@ class ChatTokenizer:
             PromptError: the template refuses what a message says, such as nothing at all.
             ConfigError: it refuses the roles, or fails, whatever the messages say.
         """
-        told = [self._plain(message) for message in messages]
+        told, known = [self._plain(message) for message in messages], self._plain(tools)
         try:
-            return self._folded(told, generation_prompt)
+            return self._folded(told, generation_prompt, known)
         except Exception as error:  # templates are programs of others'
             refusal = f"the chat template refuses these messages: {error}"
             others = [told if told["role"] == "system" else {"role": told["role"], "content": "x"} for told in told]
             try:
-                self._folded(others, generation_prompt)
+                self._folded(others, generation_prompt, known)
             except Exception:
                 raise ConfigError(refusal) from error
             raise PromptError(refusal) from error
 
-    def _folded(self, told: list[Any], generation_prompt: bool) -> str:
+    def _folded(self, told: list[Any], generation_prompt: bool, tools: list[Any]) -> str:
         """What the template writes; the system message is folded into the first user's if it must be."""
         from jinja2 import TemplateError
 
         try:
-            return self._apply(told, generation_prompt)
+            return self._apply(told, generation_prompt, tools)
         except TemplateError:
             if [message["role"] for message in told[:2]] != ["system", "user"]:
                 raise
             system, user, *rest = told
             with contextlib.suppress(TemplateError):
                 folded = {**user, "content": f"{system['content']}\n\n{user['content']}"}
-                return self._apply([folded, *rest], generation_prompt)
+                return self._apply([folded, *rest], generation_prompt, tools)
             raise
 
     def encode(self, chats: Sequence[str]) -> list[list[int]]:
@@ -102,10 +108,14 @@ class ChatTokenizer:
             )
         )
 
-    def _apply(self, messages: list[Any], generation_prompt: bool) -> str:
+    def _apply(self, messages: list[Any], generation_prompt: bool, tools: list[Any]) -> str:
         return str(
             self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt, strftime_now=DATE.strftime
+                messages,
+                tools=tools or None,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
+                strftime_now=DATE.strftime,
             )
         )
 

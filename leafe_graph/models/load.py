@@ -3,7 +3,7 @@
 import os
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError, MissingDependency
 from ..importing import attribute
@@ -17,7 +17,7 @@ KNOWN = (
     f'"local:{EMBEDDED}" (embedded), "local:FOLDER" (Hugging Face folder, adapter=FOLDER), '
     '"vllm:NAME@http://HOST:PORT/v1" (any OpenAI-compatible server, or several, after commas; or "vllm:NAME" with '
     'base_url=…), "openai:NAME", '
-    'and, with the package langchain installed, what init_chat_model knows ("PROVIDER:NAME")'
+    'and, with the package langchain installed, what init_chat_model knows ("PROVIDER:NAME" or "NAME")'
 )
 
 
@@ -30,12 +30,12 @@ def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
     ``vllm:NAME@URL``                a model behind an OpenAI-compatible address; ``vllm:NAME`` with ``base_url=``
     ``vllm:NAME@URL,URL``            the same model on several servers, see `leafe_graph.models.balanced`
     ``openai:NAME``                  the same for OpenAI itself, or another ``base_url=``
-    ``PROVIDER:NAME``                anything else goes to ``langchain.chat_models.init_chat_model``
+    ``PROVIDER:NAME``, ``NAME``      anything else goes to ``langchain.chat_models.init_chat_model``
     ===============================  =================================================================================
 
     ``vllm:`` models record token ids where the server gives them, see `leafe_graph.models.vllm_chat`.
     Models behind an address do not retry by themselves unless ``max_retries=`` says so: the agent does, and counts.
-    A chat model object is given back as it is, or as a copy with ``kwargs`` changed.
+    A chat model object is given back as it is, or as a copy with ``kwargs`` changed; a bound or wrapped one as it is.
 
     Raises:
         ConfigError: a spec that nothing understands, a setting the model does not have, an address without http://,
@@ -44,13 +44,22 @@ def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
     """
     from langchain_core.language_models import BaseChatModel
 
+    from .checked import checked_model
+
     if isinstance(spec, BaseChatModel):
         if unknown := sorted(kwargs.keys() - type(spec).model_fields.keys()):
             raise ConfigError(f"{type(spec).__name__} has no settings {unknown}")
         return spec.model_copy(update=kwargs) if kwargs else spec
+    if not isinstance(spec, str):
+        other: Any = checked_model(spec, "the model")
+        if kwargs:
+            raise ConfigError(f"{sorted(kwargs)} cannot be set on a {type(other).__name__}: set it on the model inside")
+        return cast("BaseChatModel", other)
     said = ModelSpec.parse(spec)
-    if said.kind is None or not said.name:
+    if not said.name:
         raise ConfigError(f"unknown model {spec!r}; expected one of {KNOWN}")
+    if said.kind is None and said.folder is not None:
+        raise ConfigError(f'the model {spec!r} is a folder; write "local:{spec}"')
     if said.kind == "local":
         from .local.chat_model import LocalChatModel
 
@@ -68,7 +77,15 @@ def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
         )
     if said.kind in ("vllm", "openai"):
         return _openai(said, kwargs)
+    return _langchains(said, kwargs)
+
+
+def _langchains(said: ModelSpec, kwargs: dict[str, Any]) -> "BaseChatModel":
+    """What ``init_chat_model`` makes of it."""
+    spec = said.text
     if find_spec("langchain") is None:
+        if said.kind is None:
+            raise ConfigError(f"unknown model {spec!r}; expected one of {KNOWN}")
         raise MissingDependency(
             f"model {spec!r} needs langchain's init_chat_model: pip install langchain and the provider's package. "
             f"Known without it: {KNOWN}",
@@ -76,8 +93,12 @@ def load_model(spec: "str | BaseChatModel", **kwargs: Any) -> "BaseChatModel":
         )
     try:
         model: BaseChatModel = import_module("langchain.chat_models").init_chat_model(spec, **kwargs)
-    except ValueError as error:
-        raise ConfigError(f"unknown model {spec!r}: {error}; expected one of {KNOWN}") from error
+    except ImportError as error:  # it says what to install
+        raise MissingDependency(f"model {spec!r}: {error}", needed_for=spec) from error
+    except Exception as error:  # an unknown provider, no key, a setting that it does not have: each in its own class
+        raise ConfigError(f"model {spec!r} cannot be made: {error}; expected one of {KNOWN}") from error
+    if type(model).__name__ == "ChatOpenAI":  # as "openai:NAME": the agent retries, and counts
+        return _openai(ModelSpec(text=spec, kind="openai", name=said.name), kwargs)
     return model
 
 
@@ -117,11 +138,11 @@ def _openai(spec: ModelSpec, kwargs: dict[str, Any]) -> "BaseChatModel":
 
 def chat_model(spec: str, **settings: Any) -> "BaseChatModel":
     """A model from a command line's spec: what `load_model` knows, or ``python:MODULE:ATTRIBUTE``."""
-    from langchain_core.language_models import BaseChatModel
+    from langchain_core.runnables import Runnable
 
     settings = {name: value for name, value in settings.items() if value is not None}
     said = ModelSpec.parse(spec)
     if said.kind != "python":
         return load_model(spec, **settings)
     found = attribute(said.name, "model")
-    return load_model(found if isinstance(found, BaseChatModel) else found(), **settings)
+    return load_model(found() if callable(found) and not isinstance(found, Runnable) else found, **settings)

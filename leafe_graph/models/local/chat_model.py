@@ -7,15 +7,18 @@ batch settings share weights, worker thread and memo within a process, so copies
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr, field_validator
 
 from ...errors import ConfigError, MissingDependency, PromptError
@@ -25,6 +28,7 @@ from ..chat_tokens import ChatTokenizer
 from ..identity import Digests, identity
 from .engine import Engine, shared_engine
 from .sampling import Answer, Ids, Sampling
+from .tool_calls import check_template, read_tool_calls
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
@@ -120,9 +124,30 @@ class LocalChatModel(BaseChatModel):
         """What was computed so far, the sharing models' calls included: see `leafe_graph.models.local.batch.Stats`."""
         return self._shared().stats
 
-    def count_prompt_tokens(self, messages: Sequence[BaseMessage]) -> int:
-        """Exact number of prompt tokens of a call with these messages."""
-        return len(self._encode(messages))
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """LangChain's: the model with tools in each prompt, and its calls of them in ``message.tool_calls``.
+
+        For models whose chat template takes tools and writes calls as ``<tool_call>{JSON}</tool_call>``.
+
+        Raises:
+            ConfigError: ``tool_choice`` was given, which a model in this process cannot be held to; and at the first
+                call, if the chat template is another.
+        """
+        if tool_choice not in (None, "auto"):
+            raise ConfigError(
+                "tool_choice: a local model chooses by itself; leave it out, or serve the model with vLLM"
+            )
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def count_prompt_tokens(self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] = ()) -> int:
+        """Exact number of prompt tokens of a call with these messages and tools."""
+        return len(self._encode(messages, tools))
 
     def get_num_tokens(self, text: str) -> int:
         """Number of tokens of a text, without special tokens around it."""
@@ -149,8 +174,9 @@ class LocalChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        tools = bool(kwargs.get("tools"))
         engine, prompt, sampling, logprobs = self._prepare(messages, stop, kwargs)
-        return self._result(prompt, engine.submit(prompt, sampling).result(), logprobs)
+        return self._result(prompt, engine.submit(prompt, sampling).result(), logprobs, tools)
 
     async def _agenerate(
         self,
@@ -159,17 +185,17 @@ class LocalChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        if not self._shared().ready:  # seconds of loading must not hold up the event loop
-            await asyncio.to_thread(self._shared().loaded)
-        engine, prompt, sampling, logprobs = self._prepare(messages, stop, kwargs)
-        return self._result(prompt, await asyncio.wrap_future(engine.submit(prompt, sampling)), logprobs)
+        tools = bool(kwargs.get("tools"))
+        # Looking at files, loading and tokenising must not hold up the event loop; servers refuse what does.
+        engine, prompt, sampling, logprobs = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
+        return self._result(prompt, await asyncio.wrap_future(engine.submit(prompt, sampling)), logprobs, tools)
 
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> tuple[Engine, Ids, Sampling, bool]:
-        logprobs = kwargs.pop("logprobs", None)
+        logprobs, tools = kwargs.pop("logprobs", None), kwargs.pop("tools", None) or ()
         sampling = self._sampling(kwargs if stop is None else kwargs | {"stop": stop})
-        engine, prompt = self._shared(), self._encode(messages)
+        engine, prompt = self._shared(), self._encode(messages, tools)
         if (limit := _context(engine.loaded()[0])) is not None:
             if len(prompt) >= limit:
                 raise PromptError(
@@ -188,20 +214,25 @@ class LocalChatModel(BaseChatModel):
         wanted["stop"] = (wanted["stop"],) if isinstance(wanted["stop"], str) else tuple(wanted["stop"] or ())
         return Sampling(**wanted)
 
-    def _encode(self, messages: Sequence[BaseMessage]) -> Ids:
+    def _encode(self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] = ()) -> Ids:
         tokenizer = self._shared().loaded()[1]
+        if tools:
+            check_template(tokenizer, self.path)
         if self._chat is None or self._chat.tokenizer is not tokenizer:
             self._chat = ChatTokenizer(tokenizer)
-        prompt = self._chat.render([_chat_message(m) for m in messages], generation_prompt=True)
+        prompt = self._chat.render([_chat_message(m) for m in messages], generation_prompt=True, tools=tools)
         return tuple(self._chat.encode([prompt])[0])
 
-    def _result(self, prompt: Ids, answer: Answer, logprobs: bool) -> ChatResult:
+    def _result(self, prompt: Ids, answer: Answer, logprobs: bool, tools: bool) -> ChatResult:
         metadata: dict[str, Any] = {"finish_reason": answer.finish_reason, "model_name": Path(self.path).name}
         if logprobs:
             metadata |= {"prompt_token_ids": [*prompt], "token_ids": answer.tokens, "logprobs": answer.logprobs}
         usage = {"input_tokens": len(prompt), "output_tokens": len(answer.tokens)}
+        text, calls, invalid = read_tool_calls(answer.text, prompt) if tools else (answer.text, [], [])
         message = AIMessage(
-            content=answer.text,
+            content=text,
+            tool_calls=calls,
+            invalid_tool_calls=invalid,
             response_metadata=metadata,
             usage_metadata={**usage, "total_tokens": sum(usage.values())},
         )

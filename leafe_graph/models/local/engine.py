@@ -51,11 +51,6 @@ class Engine:
         """The counts so far, see `leafe_graph.models.local.batch.Stats`."""
         return asdict(self._stats)
 
-    @property
-    def ready(self) -> bool:
-        """Whether the weights are in memory."""
-        return self._loaded is not None
-
     def loaded(self) -> tuple[Any, Any]:
         """Model and tokenizer; waits for them the first time."""
         with self._loading:
