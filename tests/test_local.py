@@ -21,6 +21,8 @@ from leafe_graph.errors import ConfigError, MissingDependency, ModelError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from leafe_graph.agent.model_calls import Call  # noqa: E402
+from leafe_graph.agent.model_calls import _prompt_bound as prompt_bound  # noqa: E402
 from leafe_graph.models.local import engine as engine_module  # noqa: E402
 from leafe_graph.models.local import kv  # noqa: E402
 from leafe_graph.models.local.batch import Batch, Stats  # noqa: E402
@@ -499,6 +501,8 @@ def test_tools_reach_the_template_and_calls_come_back(
         assert bound.invoke("a").usage_metadata["input_tokens"] == model.count_prompt_tokens(
             [HumanMessage("a")], [TOOLS]
         )
+        call = Call(model=bound, messages=[{"role": "user", "content": "a"}], max_tokens=2, seed=None)
+        assert prompt_bound(call) == bound.invoke("a").usage_metadata["input_tokens"]  # what a budget reserves
         assert bound.invoke("a").tool_calls == []
         submit = model._shared().submit
 

@@ -14,6 +14,7 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
 from leafe_graph.models import embedded
 from leafe_graph.models import load as models
+from leafe_graph.models.folders import model_folder
 from leafe_graph.models.load import load_model
 from leafe_graph.models.spec import ModelSpec
 
@@ -136,6 +137,13 @@ def test_other_specs_go_to_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_model("someone:model").invoke("x").text == "someone:model"
     with pytest.raises(ConfigError, match="Unsupported provider"):
         load_model("wrong:model")
+
+
+@pytest.mark.parametrize("spec", ["vllm:m@http://127.0.0.1:8000/v1", "openai:gpt", "python:module:model"])
+def test_weights_of_a_model_that_answers_elsewhere_are_not_looked_for_on_the_hub(spec: str) -> None:
+    """Training and serving need weights: they say so instead of taking the spec for a hub's name."""
+    with pytest.raises(ConfigError, match="its weights are needed; expected a Hugging Face folder"):
+        model_folder(spec)
 
 
 def test_name_alone_is_what_init_chat_model_infers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

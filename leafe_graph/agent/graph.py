@@ -78,7 +78,8 @@ def create_leafe_agent(given: AgentArguments) -> Agent:
     """A compiled agent: ``agent.invoke({"task": …})["end"]``.
 
     Without a checkpointer it rewinds just as well; with one it also survives its process and can be forked. A run may
-    bring settings of its own: ``agent.invoke({"task": …}, context={"max_turns": 5})``, see `leafe_graph.agent.PerRun`.
+    bring settings of its own: ``agent.invoke({"task": …}, context={"max_turns": 5})``, see
+    `leafe_graph.agent.context.PerRun`.
 
     Raises:
         ConfigError: a setting is wrong, or nothing understands the model.

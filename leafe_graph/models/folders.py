@@ -21,10 +21,19 @@ def needs_train_extra() -> Iterator[None]:
 
 
 def model_folder(spec: str) -> str:
-    """What `from_pretrained` takes for a model spec: a folder where it names one, else a hub name."""
+    """What `from_pretrained` takes for a model spec: a folder where it names one, else a hub name.
+
+    Raises:
+        ConfigError: there is no such folder, or it names a model whose weights are elsewhere.
+    """
     said = ModelSpec.parse(spec)
     if said.folder:
         return str(said.folder.resolve())
+    if said.kind in ("vllm", "openai", "python"):
+        raise ConfigError(
+            f"{spec!r} names a model by where it answers, but its weights are needed; expected a Hugging Face folder, "
+            f'a name on the hub, or "local:{EMBEDDED}"'
+        )
     if said.embedded:
         from .embedded import embedded_model_path
 
