@@ -227,23 +227,34 @@ def environment(
         ConfigError: an unknown environment or option, or no task is left.
         MissingDependency: the environment is not installed.
     """
-    env = find(name)
+    env, for_env, for_tasks = find(name), *check_options(name, options)
     make, tasks = env.make, env.tasks
-    parameters = inspect.signature(make).parameters.values()
-    for_env = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
-    takes_any = len(for_env) < len(parameters)
-    for_tasks = inspect.signature(tasks).parameters.keys() - {"split", "n", "start"}
-    if (unknown := sorted(options.keys() - for_env - for_tasks)) and not takes_any:
-        raise ConfigError(f"environment {name!r} has no options {unknown}; it has {sorted({*for_env, *for_tasks})}")
     if levels is None:
-        found = tasks(split, n or 50, start=start, **_declared(tasks, options, for_tasks))
+        found = tasks(split, n or 50, start=start, **for_tasks)
     elif (load_levels := env.load_levels) is not None:
         found = load_levels(levels)[start:][:n]
     else:
         raise ConfigError(f"environment {name!r} reads no level files: leave levels out")
     if not found:
         raise ConfigError(f"no task is left of {levels or split} after the first {start}")
-    return partial(make, **_declared(make, options, {*for_env, *unknown})), found
+    return partial(make, **for_env), found
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of an environment's options that make an instance, and those that make its tasks; some are both.
+
+    Raises:
+        ConfigError: an unknown environment or option, or a value of another type.
+        MissingDependency: the environment is not installed.
+    """
+    env = find(name)
+    parameters = inspect.signature(env.make).parameters.values()
+    for_env = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+    takes_any = len(for_env) < len(parameters)
+    for_tasks = inspect.signature(env.tasks).parameters.keys() - {"split", "n", "start"}
+    if (unknown := sorted(options.keys() - for_env - for_tasks)) and not takes_any:
+        raise ConfigError(f"environment {name!r} has no options {unknown}; it has {sorted({*for_env, *for_tasks})}")
+    return _declared(env.make, options, {*for_env, *unknown}), _declared(env.tasks, options, for_tasks)
 
 
 def expert(name: str, *, options: Mapping[str, Any]) -> Callable[[Task], list[str]]:

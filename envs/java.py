@@ -151,7 +151,8 @@ class Jvm:
         classpath = os.pathsep.join((find_jar_path(), self._jar))
         server = ("py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0")
         with open(self._folder / "new", "wb") as stderr:
-            fcntl.flock(stderr, fcntl.LOCK_EX)  # the JVM holds it on, until it ends
+            with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
+                fcntl.flock(stderr, fcntl.LOCK_EX)  # the JVM holds it on, until it ends
             (self._folder / "new").rename(self._folder / "stderr")
             self._process = process = subprocess.Popen(
                 ["java", "-classpath", classpath, *_OPTIONS, *self._options, *server],

@@ -9,8 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from leafe_graph.models.adapters import base_metadata
-
 
 def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json as PEFT does.
@@ -29,7 +27,7 @@ def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     config.save_pretrained(str(out))
     config.inference_mode = was_inference
     weights, new = out / "adapter_model.safetensors", out / "adapter_model.tmp"
-    save_file(tensors, new, metadata={"format": "pt", **base_metadata(folder)})
+    save_file(tensors, new, metadata={"format": "pt"})
     if not weights.exists() or not filecmp.cmp(weights, new, shallow=False):
         shutil.rmtree(out / "merged", ignore_errors=True)
         for file in out.glob("model-*.gguf"):

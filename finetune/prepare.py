@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
-from leafe_graph.models.adapters import check_adapter
+from leafe_graph.files import check_file
 from leafe_graph.models.folders import load_tokenizer, model_folder, stop_ids
 
 from .config import TrainConfig
@@ -47,18 +47,20 @@ class Prepared:
 
 
 def prepare(config: TrainConfig) -> Prepared:
-    """Read, split and tokenise the rows, and see that all that will be asked for can be had.
+    """Read, split and tokenise the rows, and see that all that will be asked for can be had, and `out` written.
 
     Raises:
         ConfigError: settings that cannot be, or nothing to train on.
         ExampleError: rows that would train wrongly.
         MissingDependency: an extra or llama.cpp's converter is not there.
+        RunFolderError: `out` cannot be written.
     """
+    for name in ("adapter_model.safetensors", "checkpoints/step"):
+        check_file(config.out / name)
     folder = model_folder(config.model)
     tokenizer = load_tokenizer(folder)
     stops = stop_ids(folder, tokenizer)
     trained_for = objective(config.objective, config)
-    doubtful = [] if config.adapter is None else check_adapter(config.adapter, folder)
 
     warnings: list[str] = []
 
@@ -97,7 +99,6 @@ def prepare(config: TrainConfig) -> Prepared:
     warnings += [*doubted, *doubts(rows)]
     for warning in warnings:
         log.warning(warning)
-    warnings += doubtful
     if config.push_to_hub:
         check_hub(config.push_to_hub)
     return Prepared(

@@ -1,7 +1,8 @@
 """Example files: read and checked, whoever wrote them.
 
-A record that is not a row as the exporter writes it is an error that says file, line and field; nothing is guessed,
-converted or cut. All bad records of all files are collected before anything is raised.
+A record that is not a row as the exporter writes it is an error that says file, line and field; nothing is guessed or
+cut, and nothing is converted but a branch's number into its text. All bad records of all files are collected before
+anything is raised.
 """
 
 import hashlib
@@ -196,9 +197,16 @@ def _checked(raw: Any) -> Example:
     """The record itself if it is a row; ValueError with the field's name otherwise."""
     if not isinstance(raw, dict):
         raise ValueError(f"expected a JSON object, got {type(raw).__name__}")
+    if "version" not in raw:
+        raise ValueError(
+            f"not a row of this trainer's: it has the columns {short(', '.join(map(str, raw)))}; expected "
+            f"{', '.join(Example.__annotations__)}, as docs/training_rows.md tells and leafe export writes them"
+        )
     version = raw.get("version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(f"version is {short(version)}, this trainer reads {FORMAT_VERSION}: export the run anew")
+    if type(raw.get("branch_id")) is int:  # readers of tables make numbers of texts: "1" is 1 again
+        raw["branch_id"] = str(raw["branch_id"])
     try:
         _EXAMPLE.validate_python(raw, strict=True)
     except ValidationError as error:

@@ -28,7 +28,7 @@ def path_of(given: str | os.PathLike[str]) -> Path:
 
 
 def _given(path: Any) -> Any:
-    return str(path_of(path)) if isinstance(path, str | os.PathLike) else path  # a text: JSON has no paths
+    return path_of(path) if isinstance(path, str | os.PathLike) else path
 
 
 def _file(path: Path) -> Path:
@@ -66,32 +66,46 @@ _INSTEAD = {
 """What the operating system's shortest words leave to be guessed."""
 
 
+def check_folder(folder: Path) -> Path:
+    """The folder, in which files can be made, or which can be made for them; nothing is left of the trial.
+
+    Raises:
+        RunFolderError: they cannot.
+    """
+    with writing(folder):
+        there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+        if not there.is_dir():
+            raise OSError(errno.EEXIST if there == folder else errno.ENOTDIR, "", str(there))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    return folder
+
+
+def check_file(file: Path) -> Path:
+    """The file's path, at which one can be written; nothing is left of the trial.
+
+    Raises:
+        RunFolderError: it cannot, as where a folder or a device is.
+    """
+    with writing(file):
+        if file.is_dir():
+            raise OSError(errno.EISDIR, "")
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EINVAL, "there is a device, expected a file")
+        check_folder(file.parent)
+    return file
+
+
 def make_folder(folder: Path) -> Path:
     """The folder, made if it was not there, in which files can be made.
 
     Raises:
         RunFolderError: they cannot.
     """
+    check_folder(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     return folder
-
-
-def make_room(file: Path) -> Path:
-    """The file's path, at which it can be written; its folder is made.
-
-    Raises:
-        RunFolderError: it cannot, as where a folder or a device is.
-    """
-    make_folder(file.parent)
-    with writing(file):
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "")
-        if file.exists() and not file.is_file():
-            raise OSError(errno.EINVAL, "there is a device, expected a file")
-    return file
 
 
 def lock_folder(folder: Path) -> IO[bytes]:
@@ -133,7 +147,7 @@ def refuse_other_settings(
 
     What a folder does not know was added since: it had its default then.
     """
-    if changes := ", ".join(differences(known, now, defaults)):
+    if changes := ", ".join(_differences(known, now, defaults)):
         raise ConfigError(
             f"{folder} holds a run with other settings ({changes}); give the same ones to resume it, or choose another "
             "folder"
@@ -157,7 +171,8 @@ def replace_file(file: Path, write: Callable[[Path], object]) -> None:
     Raises:
         RunFolderError: it cannot be written; what was there is as it was.
     """
-    real = Path(os.path.realpath(make_room(file)))
+    make_folder(check_file(file).parent)
+    real = Path(os.path.realpath(file))
     temporary = real.with_name(f".{real.name}.{os.getpid()}.tmp")
     with writing(file):
         try:
@@ -168,16 +183,14 @@ def replace_file(file: Path, write: Callable[[Path], object]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def differences(
+def _differences(
     known: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[str]:
     """What two configurations do not share, by dotted name."""
     for key in sorted({*known, *now}):
         a, b, default = known.get(key, defaults.get(key)), now.get(key), defaults.get(key)
-        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) and all(isinstance(x, dict) for x in a + b):
-            a, b = ({str(i): each for i, each in enumerate(many)} for many in (a, b))
         if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(a, b, default if isinstance(default, dict) else {}, f"{prefix}{key}.")
+            yield from _differences(a, b, default if isinstance(default, dict) else {}, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}: {_short(a)} there, {_short(b)} now"
 

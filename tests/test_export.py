@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from trees import branch, run_folder, turn
 
+from leafe_graph.cli.main import main
 from leafe_graph.dataset.examples import examples
 from leafe_graph.dataset.export import export
 from leafe_graph.dataset.leaks import LEAK_RUN
 from leafe_graph.errors import ConfigError, install
 from leafe_graph.exploration.explore import explore
+from leafe_graph.rounds import read_config
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
@@ -338,14 +341,91 @@ def test_an_export_loads_as_a_hugging_face_dataset(tmp_path: Path) -> None:
     assert sorted(file.name for file in out.iterdir()) == ["README.md", "examples.jsonl", "examples.parquet"]
 
 
-def test_columns_are_the_same_without_token_ids_and_without_rows(tmp_path: Path) -> None:
+def test_columns_are_the_same_without_token_ids(tmp_path: Path) -> None:
     """The schema is fixed, so exports of different runs can be concatenated."""
     parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[train]"')
     export(run_folder(tmp_path / "a", lost_and_recovered()))
-    export(run_folder(tmp_path / "b", []))
+    export(run_folder(tmp_path / "b", [branch("0", [turn("at start", "down")], "success")]))
     schemas = [parquet.read_schema(tmp_path / run / "examples" / "examples.parquet") for run in "ab"]
     assert schemas[0].equals(schemas[1])
     assert schemas[0].names == list(Example.__annotations__)
+
+
+def test_export_of_no_rows_makes_no_parquet_file(tmp_path: Path) -> None:
+    """`load_dataset` reads none without rows; an earlier export's goes, and the summary says so."""
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "examples.parquet").write_text("old")
+    summary = export(run_folder(tmp_path, []))
+    assert summary.files == ["examples.jsonl", "README.md"] and "there are no rows" in str(summary)
+    assert sorted(file.name for file in (tmp_path / "examples").iterdir()) == ["README.md", "examples.jsonl"]
+
+
+def test_jsonl_loads_where_token_ids_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card tells the columns' types, which `datasets` would guess from a file's first 10 MB."""
+    datasets = pytest.importorskip("datasets", reason='pip install ".[train]"')
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)  # this package's; datasets has imported its own
+    long = "x" * 200_000
+    plain = [turn(f"{long} {n}", "down") for n in range(60)]
+    ended = [branch(str(n), [each], "success", task=f"t{n:03d}") for n, each in enumerate(plain)]
+    ended += [branch("0", [turn("short", "up", prompt_token_ids=[1], token_ids=[2])], "success", task="u")]
+    export(run_folder(tmp_path / "run", ended))
+    assert not (tmp_path / "run" / "examples" / "examples.parquet").exists()
+    rows = datasets.load_dataset(str(tmp_path / "run" / "examples"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert rows.column_names == list(Example.__annotations__) and len(rows) == 61
+    assert (rows[0]["completion_token_ids"], rows[60]["completion_token_ids"]) == (None, [2])
+    assert rows[60]["completion"] == [{"role": "assistant", "content": "up"}]
+
+
+def test_card_and_parquet_tell_the_same_columns(tmp_path: Path) -> None:
+    """Names and types."""
+    datasets = pytest.importorskip("datasets", reason='pip install ".[train]"')
+    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[train]"')
+    export(run_folder(tmp_path, lost_and_recovered()))
+    schema = parquet.read_schema(tmp_path / "examples" / "examples.parquet")
+    header = (tmp_path / "examples" / "README.md").read_text().split("---")[1]
+    told = datasets.Features._from_yaml_list(yaml.safe_load(header)["dataset_info"]["features"])
+    assert told == datasets.Features.from_arrow_schema(schema)
+
+
+def test_texts_with_line_separators_are_one_line_each(tmp_path: Path) -> None:
+    """For whatever reads the file; they come back as they were."""
+    ended = [branch("0", [turn("a\u2028b\x85c\u2029d", "up")], "success")]
+    export(run_folder(tmp_path, ended))
+    (line,) = (tmp_path / "examples" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["prompt"][-1]["content"] == "a\u2028b\x85c\u2029d"
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "refused"),
+    [
+        ("t", {"split": "test"}, True),
+        ("t", {"split": "train"}, False),
+        ("sokoban-test-6x6-000001", {}, True),
+        ("sokoban-train-6x6-000001", {}, False),
+        ("latest", {}, False),
+    ],
+)
+def test_rows_of_test_tasks_are_made_only_if_asked_for(
+    task: str, settings: dict[str, Any], refused: bool, tmp_path: Path
+) -> None:
+    """They are to judge by; settings of a command line tell the split, else the tasks' names."""
+    run = run_folder(tmp_path, [branch("0", [turn("start", "up")], "success", task=task)], **settings)
+    if refused:
+        with pytest.raises(ConfigError, match=r"tasks of the test split.*--test-tasks"):
+            export(run)
+        assert not (tmp_path / "examples").exists()
+    assert export(run, test_tasks=True).rehearsal == 1
+    assert refused or export(run).rehearsal == 1
+
+
+def test_test_tasks_are_refused_before_anything_is_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By demonstrations and by a file of rounds."""
+    assert main(["demonstrate", "--split", "test", "--tasks", "1", "--out", str(tmp_path / "rows.jsonl")]) == 2
+    assert "--test-tasks if that is meant" in capsys.readouterr().err
+    (tmp_path / "f.yaml").write_text("model: local:smollm2-135m\nexplore:\n  split: test\n")
+    with pytest.raises(ConfigError, match=r"explore\.split is test"):
+        read_config(tmp_path / "f.yaml")
+    assert read_config(tmp_path / "f.yaml", {"export.test_tasks": True}).explore.split == "test"
 
 
 def test_without_pyarrow_the_jsonl_is_written_and_the_extra_named(tmp_path: Path, monkeypatch: Any) -> None:

@@ -17,6 +17,7 @@ from leafe_graph.finetune.tokens import (
     token_id_counts,
     tokenize,
 )
+from leafe_graph.types import Example
 
 pytest.importorskip("transformers", reason='the trainer is not installed: pip install ".[train]"')
 
@@ -111,6 +112,29 @@ def test_a_malformed_row_is_named(tmp_path: Path, bad: dict[str, Any], message: 
     with pytest.raises(ExampleError, match=message) as error:
         read_examples([path])
     assert error.value.row == 1 and "rows.jsonl, line 2:" in str(error.value)
+
+
+def test_rows_of_another_format_are_told_the_columns_that_are_expected(tmp_path: Path) -> None:
+    """With the page that tells them, whose example is such a row."""
+    (tmp_path / "chat.jsonl").write_text('{"messages": [{"role": "user", "content": "hi"}], "source": "web"}\n')
+    with pytest.raises(ExampleError) as caught:
+        read_examples([tmp_path / "chat.jsonl"])
+    said = str(caught.value)
+    assert "line 1: not a row of this trainer's: it has the columns 'messages, source'; expected version, kind" in said
+    assert "docs/training_rows.md" in said and "export the run anew" not in said
+    page = (Path(__file__).parents[1] / "docs" / "training_rows.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in Example.__annotations__)
+    (tmp_path / "page.jsonl").write_text(page.split("```json\n")[1].split("```")[0])
+    assert read_examples([tmp_path / "page.jsonl"])[0].example["task_id"] == "sum-1"
+
+
+def test_branch_that_became_a_number_is_its_text_again(tmp_path: Path) -> None:
+    """As where pandas has read and written the rows. A task's number might have been another text: it is refused."""
+    path = write(tmp_path / "rows.jsonl", [row() | {"branch_id": 12}])
+    assert read_examples([path])[0].example["branch_id"] == "12"
+    for bad in ({"branch_id": 1.5}, {"branch_id": True}, {"task_id": 7}):
+        with pytest.raises(ExampleError, match=f"{next(iter(bad))}: Input should be a valid string"):
+            read_examples([write(tmp_path / "bad.jsonl", [row() | bad])])
 
 
 def test_a_missing_field_and_a_torn_line_are_named(tmp_path: Path) -> None:

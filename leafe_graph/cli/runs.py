@@ -1,10 +1,12 @@
 """Commands on whole runs."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import CliPositionalArg, NoDecode
 
+from ..errors import ConfigError, LeafeError
 from ..files import UserFile, UserPath
 from ..parsing import key_values
 from ..settings import Settings
@@ -47,7 +49,8 @@ class Run(Settings):
     set: Annotated[dict[str, Any], NoDecode, BeforeValidator(key_values)] = Field(default_factory=dict)
     """Other values for fields of the file: --set explore.max_branches=4,train.beta=2"""
     dry_run: bool = False
-    """Only print the plan: rows, tokens, memory and time, estimated without loading a model."""
+    """Only print the plan: rows, tokens, memory and time, estimated without loading a model; and what is not there of
+    what the file names."""
 
     def cli_cmd(self) -> None:
         """``leafe run``."""
@@ -57,10 +60,15 @@ class Run(Settings):
         flags = {"rounds": self.rounds, "out": self.out}
         settings = read_config(self.config, self.set | {name: value for name, value in flags.items() if value})
         if self.dry_run:
+            from ..rounds.absent import absent
             from ..rounds.dry_run import plan
 
-            for table in plan(settings):
-                console.print(table)
+            lacking = list(absent(settings))
+            with suppress(*[LeafeError] * bool(lacking)):  # no plan of what is not there
+                for table in plan(settings):
+                    console.print(table)
+            if lacking:
+                raise ConfigError("\n".join(lacking))
             return
         from ..rounds.loop import run
 

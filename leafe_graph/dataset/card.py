@@ -3,7 +3,24 @@
 import json
 from typing import Any
 
+from ..types import Example
 from .examples import Summary
+
+_MESSAGES = "\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string"
+_COLUMNS = {
+    "version": "\n    dtype: int32",
+    "prompt": _MESSAGES,
+    "completion": _MESSAGES,
+    "decision_point": "\n    dtype: int32",
+    "weight": "\n    dtype: float64",
+    "prompt_token_ids": "\n    list: int32",
+    "completion_token_ids": "\n    list: int32",
+}
+"""Types that are no plain text. `datasets` guesses a JSONL file's from its first 10 MB unless the card tells them, and
+fails where token ids come later than that."""
+_TEXT = "\n    dtype: string"
+FEATURES = "\n".join(f"  - name: {name}{_COLUMNS.get(name, _TEXT)}" for name in Example.__annotations__)
+"""The columns, as a card's ``dataset_info`` has them."""
 
 
 def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str) -> str:
@@ -30,6 +47,9 @@ configs:
   data_files:
   - split: train
     path: {data}
+dataset_info:
+  features:
+{FEATURES}
 ---
 
 # Experience examples

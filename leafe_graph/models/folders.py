@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MissingDependency
-from .adapters import merged
 from .spec import EMBEDDED, ModelSpec
 
 
@@ -76,11 +75,13 @@ def save_merged(out: Path, *, folder: str, tokenizer: Any, dtype: str) -> Path:
 def merge(adapter: Path, target: Path, *, folder: str, tokenizer: Any, dtype: str) -> None:
     """Write base plus adapter to ``target``; what is there goes."""
     import torch
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = merged(AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)), adapter, folder)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     shutil.rmtree(target, ignore_errors=True)
-    model.save_pretrained(target)
+    merged.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 

@@ -143,7 +143,15 @@ class ExploreConfig(PlayConfig, Play, Limits):
     """Drop a tree's checkpoints when it is finished."""
 
 
-class DemonstrateConfig(Choosing, Texts):
+class Taught(Settings):
+    """From which tasks there may be training rows."""
+
+    test_tasks: bool = False
+    """Also make rows of tasks of the test split. They are to judge by: a policy that has learned from them is judged on
+    what it has seen."""
+
+
+class DemonstrateConfig(Choosing, Texts, Taught):
     """How an expert's play becomes training rows."""
 
     out: UserPath
@@ -154,7 +162,7 @@ class DemonstrateConfig(Choosing, Texts):
     """Decides the mistakes."""
 
 
-class ExportConfig(Settings):
+class ExportConfig(Taught):
     """How a run's trees become training rows."""
 
     run: CliPositionalArg[UserPath]

@@ -5,7 +5,7 @@ import time
 from ..errors import MissingDependency
 from ..evaluation.plots import plot, table
 from ..evaluation.results import Result, result_from_run
-from ..files import beside, make_room
+from ..files import beside, check_file
 from ..settings import Acting, Limits, Play, part
 from .config import EvalConfig
 from .console import console
@@ -15,7 +15,7 @@ from .explore import play
 def run_eval(config: EvalConfig) -> Result:
     """``leafe eval``."""
     for suffix in (".json", ".png"):
-        make_room(beside(config.out, suffix))
+        check_file(beside(config.out, suffix))
     started = time.monotonic()
     run = play(
         config,

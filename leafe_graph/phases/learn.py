@@ -13,7 +13,7 @@ from ..dataset.examples import Summary
 from ..dataset.export import as_played, export, write_jsonl
 from ..envs.catalog import expert
 from ..errors import ConfigError, LeafeError
-from ..files import make_room, replace_file, save_json
+from ..files import check_file, replace_file, save_json
 from ..finetune.config import TrainConfig, TrainResult
 from ..processes.apart import apart, run_guarded
 from ..prompts import Prompts
@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 
 def run_demonstrate(config: DemonstrateConfig) -> None:
     """``leafe demonstrate``."""
-    make_room(config.out)
+    check_file(config.out)
+    if config.split == "test" and not config.test_tasks:
+        raise ConfigError(
+            "split test: these tasks are to judge by, and rows of them no training data; take another split, or give "
+            "--test-tasks if that is meant"
+        )
     plays = expert(config.env, options=config.env_options)
     make, tasks = chosen(config)
     rows = demonstrate(
@@ -51,6 +56,7 @@ def run_export(config: ExportConfig) -> Summary:
         keep=config.keep,
         skip_invalid=config.skip_invalid,
         diverged=config.diverged,
+        test_tasks=config.test_tasks,
         out=config.out,
         prompts=texts(config.other_prompts) or _played(run),
         other_texts=config.other_prompts is not None,

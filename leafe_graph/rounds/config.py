@@ -158,6 +158,14 @@ class RunConfig(Played):
         return self
 
     @model_validator(mode="after")
+    def _learns_from_no_test(self) -> "RunConfig":
+        if self.explore.split == "test" and not self.export.test_tasks:
+            raise ValueError(
+                "explore.split is test, whose tasks are to judge by: explore another, or set export.test_tasks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_reached(self) -> "RunConfig":
         if self.serve is None and ModelSpec.parse(self.model).kind != "local":
             raise ValueError(f'model {self.model!r}: write "local:FOLDER", or a serve section to have vLLM serve it')

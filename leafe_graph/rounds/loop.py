@@ -11,14 +11,14 @@ from typing import Any
 from ..errors import ConfigError
 from ..evaluation.model_card import add_result
 from ..evaluation.results import Result, powers_of_two
-from ..files import lock_folder, path_of, refuse_other_settings, save_json
+from ..files import lock_folder, refuse_other_settings, save_json
 from ..finetune.hub import check_hub, push
-from ..importing import attribute
 from ..methods import METHODS, Access, Method, Policy, Tasks, Tools
 from ..phases.evaluate import run_eval
 from ..report.page import write_report
 from ..settings import defaults
 from ..types import FORMAT_VERSION
+from .absent import absent, start_adapter
 from .access import LocalAccess, ServedAccess
 from .config import RunConfig
 from .folder import mark, once, result_file, round_folder
@@ -31,13 +31,16 @@ def run(config: RunConfig) -> dict[str, Any]:
     """Play the rounds that are missing; what ``rounds.json`` then says.
 
     Raises:
-        ConfigError: the folder holds a run with other settings, or a phase found its own wrong.
+        ConfigError: something that the settings name is not there, the folder holds a run with other settings, or a
+            phase found its own wrong.
         RunFolderError: another process writes to the folder.
         LeafeError: all is played, but the upload of the best adapter failed; the same call tries it again.
     """
     hub = config.train.push_to_hub
     if hub:
         check_hub(hub)
+    if lacking := list(absent(config)):
+        raise ConfigError("\n".join(lacking))
     with lock_folder(config.out):
         _claim(config)
         access: Access = LocalAccess(config.model)
@@ -64,7 +67,7 @@ def run(config: RunConfig) -> dict[str, Any]:
 
 def _rounds(config: RunConfig, method: Method) -> dict[str, Any]:
     """All rounds; a finished phase costs no more than reading its mark."""
-    policies = [Policy(model=config.model, adapter=_start_adapter(config.adapter))]
+    policies = [Policy(model=config.model, adapter=start_adapter(config.adapter))]
     results = [_judge(config, method, policies[0], 0)]
     while True:
         number = len(results)
@@ -113,12 +116,3 @@ def _claim(config: RunConfig) -> None:
         save_json(file, now)
     else:
         refuse_other_settings(config.out, json.loads(file.read_text(encoding="utf-8")), now, defaults(RunConfig))
-
-
-def _start_adapter(adapter: str | None) -> Path | None:
-    if adapter is None or ":" not in adapter:
-        return None if adapter is None else path_of(adapter)
-    found = attribute(adapter, "adapter")
-    if not isinstance(found, str | Path):
-        raise ConfigError(f"adapter {adapter!r} is {found!r}; expected the path of a PEFT folder")
-    return Path(found)
