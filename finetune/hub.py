@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError, LeafeError
+from leafe_graph.models.connection import told
 
 from .card import ADAPTER, base_name
 
@@ -57,7 +58,7 @@ def push(out: Path, repo: str, *, model: str) -> str:
         api.create_commit(repo, changes, commit_message="Upload by leafe-graph")
     except Exception as error:  # no connection, no permission, a full quota, a changed protocol ...
         raise LeafeError(
-            f"the upload to {repo} failed ({type(error).__name__}: {error}). Nothing is lost: all lies in {out}, and "
+            f"the upload to {repo} failed ({told(error)}). Nothing is lost: all lies in {out}, and "
             "the same command again uploads it without training anew"
         ) from error
     return url

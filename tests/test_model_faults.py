@@ -349,7 +349,7 @@ def test_failed_reflection_leaves_the_run_its_failures(tmp_path: Path, caplog: p
     run = explore(ScriptedModel(reply=reply), GridWorld, [PIT], out=tmp_path, retry=None, limits=Limits(max_branches=2))
     assert [branch["end"] for branch in run.branches] == ["failure", "failure"]
     assert run.branches[0]["error"] == "ConnectionError: nobody listens"
-    assert "no reflection was made: 1 failed: 1 times ConnectionError: nobody listens" in caplog.text
+    assert "no reflection was made: 1 failed: once ConnectionError: nobody listens" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"timeout": -1.0}, {"on_divergence": "ignore"}])

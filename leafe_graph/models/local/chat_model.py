@@ -137,7 +137,7 @@ class LocalChatModel(BaseChatModel):
         """Number of tokens of a text, without special tokens around it."""
         return len(self._shared().loaded()[1].encode(text, add_special_tokens=False))
 
-    def check(self) -> None:
+    def load(self) -> None:
         """Load the weights: what they lack is told before anything is played."""
         self._shared().loaded()
 
