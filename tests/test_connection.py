@@ -16,7 +16,7 @@ from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.cli.main import main
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError, NothingPlayed
 from leafe_graph.exploration.explore import aexplore, explore
-from leafe_graph.models import connection
+from leafe_graph.models import ready
 from leafe_graph.models.connection import told
 from leafe_graph.models.load import load_model
 from leafe_graph.settings import Limits
@@ -116,7 +116,7 @@ def test_server_that_is_not_well_yet_keeps_its_retries(lists: Any, tmp_path: Pat
 
 def test_server_that_hangs_is_left_to_the_runs_own_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look before the run waits for it only so long."""
-    monkeypatch.setattr(connection, "SOON", 0.2)
+    monkeypatch.setattr(ready, "SOON", 0.2)
     with Server(lambda n: "hang" if not n else None, lists=[]) as server:
         assert play(server.model, tmp_path).branches[0]["end"] == "failure"
         assert server.requests[0]["max_tokens"] == 1

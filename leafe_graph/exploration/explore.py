@@ -31,7 +31,7 @@ from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..errors import ConfigError, ModelError
 from ..files import full_disk
-from ..models.connection import check_model
+from ..models.ready import check_model
 from ..prompts import Prompts
 from ..settings import Limits, Live, Pace, Play, part, takes
 from ..strategies import STRATEGIES, Strategy
