@@ -1,4 +1,5 @@
-# Everything runs in one virtual environment, made on first use and brought up to date when pyproject.toml changes.
+# Everything runs in one virtual environment, made on first use and brought up to date when pyproject.toml changes; the
+# demo in the active one, if that has the package.
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -10,6 +11,9 @@ EXTRAS ?= hf,train,sqlite,postgres,openai
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+
+ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+LEAFE := $(if $(ACTIVE),$(wildcard $(ACTIVE)/bin/leafe))
 
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -30,8 +34,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --editable ".[$(EXTRAS)]" --group dev
 	touch $@
 
-demo: $(READY)  ## The whole loop with the embedded model; LEAFE_DEMO=small for a run of a few minutes.
-	$(BIN)/leafe demo $(ARGS)
+demo: $(if $(LEAFE),,$(READY))  ## The whole loop with the embedded model; LEAFE_DEMO=small for a run of a few minutes.
+	$(or $(LEAFE),$(BIN)/leafe) demo $(ARGS)
 
 test: $(READY)  ## The tests; ARGS="-k sokoban" for some of them.
 	$(BIN)/python -m pytest $(ARGS)

@@ -42,6 +42,8 @@ def main() -> None:
             budget=Budget(env_steps=arguments.env_steps),
             experience_turns=None if strategy == "refine" else 1,
             seed=arguments.seed,
+            progress=True,
+            label=strategy,
         )
         solved = {branch["task"]["id"] for branch in run.branches if branch["end"] == "success"}
         costs = (f"{run.cost[cost]:,} |" for cost in COSTS)  # type: ignore[literal-required]

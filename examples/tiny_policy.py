@@ -12,11 +12,13 @@ import random
 from pathlib import Path
 
 import torch
+from rich.progress import track
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from leafe_graph.envs import sokoban
 from leafe_graph.prompts import Prompts
+from leafe_graph.terminal.console import errors
 
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}"
@@ -83,7 +85,8 @@ def demonstrations(levels: int, size: int, boxes: int, seed: int) -> list[tuple[
     """Prompts and best moves along noisy solutions: a third of the moves is random, so that slips are met too."""
     rng, prompts = random.Random(seed), Prompts()
     rows = []
-    for task in sokoban.tasks("train", levels, size=size, boxes=boxes, min_moves=3, max_moves=22):
+    tasks = sokoban.tasks("train", levels, size=size, boxes=boxes, min_moves=3, max_moves=22)
+    for task in track(tasks, "the solver's play", console=errors):
         env = sokoban.SokobanEnv()
         observation, _ = env.reset(options=task["options"])
         for _ in range(40):
@@ -112,7 +115,7 @@ def imitate(
     ids = [tokenizer(tokenizer.apply_chat_template(chat, tokenize=False).rstrip()).input_ids for chat in chats]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     right = []
-    for step in range(steps):
+    for step in track(range(steps), "imitating it", console=errors):
         batch = [ids[i] for i in rng.sample(range(len(ids)), min(batch_size, len(ids)))]
         longest = max(map(len, batch))
         padded = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in batch])

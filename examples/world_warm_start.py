@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.progress import track
+
 from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.dataset.export import write_jsonl
 from leafe_graph.prompts import BRIEF
@@ -63,7 +65,7 @@ def scienceworld(n: int, seed: int) -> list[Example]:
     rows = []
     for kind in ("find-living-thing", "find-non-living-thing"):
         tasks = world.tasks("train", n, task=kind, instruction="")
-        rows += demonstrate(world.ScienceWorldEnv, tasks, world.expert, prompts=BRIEF, seed=seed)
+        rows += demonstrate(world.ScienceWorldEnv, tasks, world.expert, prompts=BRIEF, seed=seed, progress=True)
     return rows
 
 
@@ -76,9 +78,10 @@ def alfworld(n: int, seed: int) -> list[Example]:
     for kind in ("look_at_obj_in_light", "pick_and_place_simple"):
         tasks = world.tasks("train", n, task_types=[kind], instruction="")
         env, rng = world.AlfworldEnv(), random.Random(seed)
-        plans.update({task["id"]: searching(env, task, world.expert(task), rng) for task in tasks})
+        plans.update({task["id"]: searching(env, task, world.expert(task), rng) for task in track(tasks, kind)})
         env.close()
-        rows += demonstrate(world.AlfworldEnv, tasks, lambda task: plans[task["id"]], prompts=BRIEF, seed=seed)
+        how: dict[str, Any] = {"prompts": BRIEF, "seed": seed, "progress": True}
+        rows += demonstrate(world.AlfworldEnv, tasks, lambda task: plans[task["id"]], **how)
     return rows
 
 

@@ -66,10 +66,12 @@ def finish(
     write_card(config, result, tasks=prepared.tasks)
     plot(out, prepared.objective.terms)
     if config.merge:
+        log.info("merging the adapter into the base model")
         save_merged(out, folder=folder, tokenizer=tokenizer, dtype=dtype)
     if result.gguf and prepared.converter:
         save_gguf(result, prepared.converter, folder=folder, tokenizer=tokenizer, dtype=dtype)
     save_json(out / "result.json", result.summary())
     if config.push_to_hub:
+        log.info("uploading to %s", config.push_to_hub)
         log.info("uploaded to %s", push(out, config.push_to_hub, model=config.model))
     return result

@@ -93,6 +93,7 @@ def prepare(config: TrainConfig) -> Prepared:
         refuse_shared_tasks(read, held_out)
     elif config.eval_share:
         read, held_out = split_tasks(read, config.eval_share)
+    log.info("%d rows to train on, %d held out; tokenising them", len(read), len(held_out))
     rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
     kinds = [row.kind for row in rows]
     coefficients, doubted = trained_for.coefficients(kinds)

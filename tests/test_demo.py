@@ -5,10 +5,28 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from leafe_graph.tree.run_folder import RunFolder
+
+
+def test_make_demo_runs_where_the_package_is(tmp_path: Path) -> None:
+    """In the active environment, if it has the package; else in one of its own, which it installs."""
+
+    def commands(active: Path) -> list[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "CONDA_PREFIX"}
+        make = ["make", "--dry-run", "demo", "ARGS=--seed 1", f"VENV={tmp_path / 'own'}"]
+        where: Any = {"cwd": Path(__file__).parents[1], "env": environment | {"VIRTUAL_ENV": str(active)}}
+        return subprocess.run(make, check=True, capture_output=True, text=True, **where).stdout.splitlines()
+
+    active = tmp_path / "active"
+    (active / "bin").mkdir(parents=True)
+    assert commands(active)[-1] == f"{tmp_path}/own/bin/leafe demo --seed 1"
+    assert any("pip install" in line for line in commands(active))
+    (active / "bin" / "leafe").touch()
+    assert commands(active) == [f"{active}/bin/leafe demo --seed 1"]
 
 
 @pytest.mark.embedded
@@ -20,13 +38,17 @@ def test_small_demo_closes_the_loop(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Pass@" in done.stdout
     assert "seconds in all" in done.stdout
+    assert "12 levels cannot tell" in done.stdout
 
     run = RunFolder(tmp_path / "run")
     assert any(branch["end"] == "success" for branch in run.branches), "the warm-started policy won nothing"
     assert any(branch["reflections"] for branch in run.branches), "no failure was reflected upon"
     rows = [json.loads(line) for line in (run.folder / "examples" / "examples.jsonl").read_text().splitlines()]
     experiences = [branch["experience"] for branch in run.branches if branch["experience"]]
-    assert rows
+    corrected = [row for row in rows if row["kind"] == "counterfactual"]
+    assert corrected, "no mistake was corrected"
+    told = " ".join(done.stdout.split())
+    assert f"there are {len(corrected)} such rows" in told and f"--task {corrected[0]['task_id']}" in told
     assert not any(text in json.dumps(row, ensure_ascii=False) for row in rows for text in experiences)
     report = json.loads((tmp_path / "demo.json").read_text())
     assert {d["k"] for d in report["comparison"]["differences"]} == {1, 2}

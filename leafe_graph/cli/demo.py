@@ -1,5 +1,6 @@
 """``leafe demo``: one round of a packaged recipe, demo.yaml, with the embedded model and Sokoban."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,12 @@ from .runs import show_rounds
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 SMALL: dict[str, Any] = {
-    "explore.tasks": 8,
-    "explore.env_steps": 24,
+    "explore.tasks": 24,
+    "explore.env_steps": 60,  # few levels, so more tries at each: it takes some until a reflection helps
+    "explore.max_branches": 8,
+    "explore.max_depth": 3,
     "train.epochs": 1,
-    "eval.tasks": 6,
+    "eval.tasks": 12,
     "eval.samples": 2,
 }
 """What "small" has otherwise than the recipe."""
@@ -79,6 +82,12 @@ class Demo(Settings):
             link.symlink_to(folder.name)
         console.rule("held-out levels, no reflection, no rewind", align="left")
         console.print(comparison.table())
+        if self.size == "small":
+            console.print(
+                f"{comparison.tasks} levels cannot tell what so few rows teach from chance; the full demo has 50."
+            )
+        console.rule("a mistake that was corrected", align="left")
+        console.print(_correction(folder), highlight=False, soft_wrap=True)
         console.print(f"{sum(seconds.values()):.0f} seconds in all. In {folder}:")
         for file, what in (
             ("branches.jsonl", "every branch of every tree"),
@@ -88,3 +97,25 @@ class Demo(Settings):
             ("report.html", "trees and tables to look at"),
         ):
             console.print(f"  {file:18} {what}", highlight=False)
+
+
+def _correction(folder: Path) -> str:
+    """In words, a mistake that became a training row: what was done, what was learned of it, what was done then."""
+    from ..tree.branches import path
+    from ..tree.run_folder import RunFolder
+
+    trees = RunFolder(folder).trees
+    with (folder / "examples" / "examples.jsonl").open(encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["kind"] == "counterfactual"]
+    if not rows:
+        return "None: all rows are of the policy's own wins. More levels help: --size full, or another --seed."
+    tree, t = trees[rows[0]["task_id"]], rows[0]["decision_point"]
+    branch = tree[rows[0]["branch_id"]]
+    failed = path(tree, branch["parent"] or "")
+    return (
+        f"On level {branch['task']['id']}, at step {t}, the policy did {failed[t]['action']!r}, and did not win.\n"
+        f"Asked what went wrong, it said: {branch['experience']}\n"
+        f"Told so, back at step {t}, it did {branch['turns'][0]['action']!r}, and won. The row is that step's prompt "
+        f"without the advice, and {rows[0]['completion'][0]['content']!r}; there are {len(rows)} such rows.\n"
+        f"The whole tree: leafe show {folder} --task {branch['task']['id']}"
+    )

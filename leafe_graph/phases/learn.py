@@ -43,6 +43,7 @@ def run_demonstrate(config: DemonstrateConfig) -> None:
         history=config.history,
         mistakes=config.mistakes,
         seed=config.seed,
+        progress=True,
     )
     replace_file(config.out, lambda new: write_jsonl(rows, new))
     console.print(f"{len(rows)} rows of {len(tasks)} tasks in {config.out}", markup=False)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def why_stop(config: RunConfig, results: list[Result]) -> str | None:
     """Why to begin no other round; None to go on."""
     if len(results) > config.rounds:
-        return f"All {len(results) - 1} rounds are played"
+        return f"All {len(results) - 1} rounds are played" if len(results) > 2 else "The one round is played"
     best, gains = _gains(config, results)
     since = len(results) - 1 - best
     if config.patience is None or since < config.patience:
