@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from leafe_graph.envs.catalog import ENVS
 from leafe_graph.errors import install
 
 ROOT = Path(__file__).parent.parent
@@ -198,3 +199,22 @@ def test_nobody_is_sent_to_an_index_that_has_no_such_package() -> None:
     assert re.findall(r'pip install "leafe-graph.*', SOURCES) == [
         'pip install "leafe-graph[{extra}]{url and " @ " + url}"\''
     ]
+
+
+def test_the_extra_all_is_what_the_readme_says() -> None:
+    """Everything but a server, Unsloth and the environments; with these, everything but the first two."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    def within(*names: str) -> set[str]:
+        """Extras that these bring along, themselves included."""
+        brought = {
+            name for extra in names for told in extras[extra] for name in re.findall(r"[\w-]+", told.partition("[")[2])
+        }
+        found = {*names, *(brought & extras.keys())}
+        return found if found == {*names} else within(*found)
+
+    assert "| `all` | everything but `serve`, `unsloth` and the environments: `.[all,worlds]` has these too |" in PAGES
+    worlds = within("worlds")
+    assert {env.extra for env in ENVS.values()} - {None} <= worlds
+    assert extras.keys() - within("all") == {"serve", "unsloth"} | worlds
+    assert extras.keys() - within("all", "worlds") == {"serve", "unsloth"}
