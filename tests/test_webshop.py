@@ -188,6 +188,8 @@ def test_attributes_have_a_page_where_it_is_asked_for(shop: Catalog) -> None:
         ("Let me click[size [large]] now", ("click", "size [large]")),
         ("click[a] or search[b", ("click", "a")),
         ("Action:\n\nsearch[ shirt ]\nObservation: [x]", ("search", "shirt")),
+        ("click[a] or search[b]?</think>search[c]", ("search", "c")),
+        ("[THINK]click[a], then", None),
         ("search shirt", None),
         ("click[ ]", None),
     ],

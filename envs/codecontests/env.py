@@ -16,6 +16,7 @@ from leafe_graph.env import Guide
 from leafe_graph.env.common import Split, after_reset, check_max_steps, check_split, plain, split_of_hash
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.files import path_of
+from leafe_graph.text import without_thoughts
 from leafe_graph.types import Task
 
 from ..sandbox import Sandbox, default_sandbox
@@ -47,8 +48,9 @@ def program_of(action: str, entry_point: str | None = None) -> str:
     """The program in a message: its last fenced block, else the whole text.
 
     Blocks that are marked as Python go before others, which may show an input or an output; and where the problem asks
-    for a function, those that define it before an example of its use.
+    for a function, those that define it before an example of its use. What is thought aloud is no part of the message.
     """
+    action = without_thoughts(action)
     blocks = _FENCE.findall(action)
     marked = [code for mark, code in blocks if _PYTHON.match(mark)] or [code for _, code in blocks]
     name = (entry_point or "").removeprefix("Solution().")

@@ -21,6 +21,7 @@ from leafe_graph.env.common import (
     split_of_hash,
 )
 from leafe_graph.errors import ConfigError, EnvError
+from leafe_graph.text import without_thoughts
 from leafe_graph.types import Task
 
 from .levels import (
@@ -63,9 +64,10 @@ _UNKNOWN = "unknown action, answer up, down, left or right"
 def read_action(text: str) -> str | None:
     """The one direction that a text names, or None where it names none or several.
 
-    Where the text has ``<answer>…</answer>`` or ``Action: …``, only the last of these counts.
+    Thoughts are left out (`leafe_graph.text.without_thoughts`); where the rest has ``<answer>…</answer>`` or
+    ``Action: …``, only the last of these counts.
     """
-    text = text.lower()
+    text = without_thoughts(text).strip().lower()
     if text in ACTIONS:
         return text
     if "<answer>" in text:

@@ -14,6 +14,7 @@ from leafe_graph.env import Guide
 from leafe_graph.env.common import Split, after_reset, check_split, plain
 from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.files import path_of
+from leafe_graph.text import without_thoughts
 from leafe_graph.types import Task
 
 from ..catalog import ENVS
@@ -59,8 +60,9 @@ def read_action(text: str) -> tuple[str, str] | None:
     """("search" or "click", its argument in lower case); None where a text has no such action.
 
     The first one after the last ``Action:``, or in the whole text, counts; it ends with the line's last bracket.
+    Thoughts are left out (`leafe_graph.text.without_thoughts`).
     """
-    for line in text.lower().rpartition("action:")[2].splitlines():
+    for line in without_thoughts(text).lower().rpartition("action:")[2].splitlines():
         found = [(line.find(f"{name}["), name) for name in ("search", "click") if f"{name}[" in line]
         if found:
             begin, name = min(found)
