@@ -73,10 +73,12 @@ class ModelMessage(TypedDict):
     refused_tool_calls: NotRequired[list[dict[str, Any]]]
     """Further calls of the same message. A turn is one action: they are not carried out, and no prompt or row shows
     them."""
+    thoughts: NotRequired[str]
+    """What it thought aloud, where a server took that out of ``content``: in no prompt, but said by ``token_ids``."""
     prompt_token_ids: NotRequired[list[int]]
     """Token ids of the prompt, where the model gave them."""
     token_ids: NotRequired[list[int]]
-    """Sampled token ids, the stop token included, where the model gave them."""
+    """Sampled token ids, thoughts and the stop token included, where the model gave them."""
     logprobs: NotRequired[list[float]]
     """Natural-log probability of each of ``token_ids``."""
 

@@ -26,7 +26,8 @@ class Server:
     "silence": the connection is closed without an answer. "torn": in the middle of one. "hang": no answer at all.
     "empty": an answer without text.
     ``ids``, what it does when asked for token ids: "vllm" and "sglang" give `PROMPT_IDS` and `REPLY_IDS` in the places
-    of these two, "refuses" answers 400. Unless given, it ignores that.
+    of these two, "refuses" answers 400. Unless given, it ignores that. ``beside``: more fields of a message that says
+    these words, such as the thoughts before them.
     ``lists``: the models that it names when asked which it has, or the status that it answers then; 501 unless given.
     """
 
@@ -37,8 +38,9 @@ class Server:
         port: int = 0,
         ids: Literal["vllm", "sglang", "refuses"] | None = None,
         lists: Sequence[str] | int = 501,
+        beside: Callable[[str], dict[str, str]] = lambda words: {},
     ) -> None:
-        self.ids = ids
+        self.ids, self.beside = ids, beside
         self.fault = fault if callable(fault) else lambda n: fault[n] if n < len(fault) else None
         self.requests: list[dict[str, Any]] = []
         self.hanging, self._lock, server = threading.Event(), threading.Lock(), self
@@ -98,7 +100,7 @@ class Server:
         words = "" if fault == "empty" else pit_reply(convert_to_messages(request["messages"]))
         choice: dict[str, Any] = {
             "index": 0,
-            "message": {"role": "assistant", "content": words},
+            "message": {"role": "assistant", "content": words, **self.beside(words)},
             "finish_reason": "stop",
         }
         body: dict[str, Any] = {

@@ -87,9 +87,10 @@ def test_thoughts_that_were_cut_short_are_no_action(tmp_path: Path) -> None:
         AIMessage([{"type": "thinking", "thinking": "left?", "signature": "x"}, {"type": "text", "text": "up"}]),
         AIMessage([{"type": "reasoning", "reasoning": "left?"}, {"type": "text", "text": "up"}]),
         AIMessage([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "left?"}]}, "up"]),
-        AIMessage("up", additional_kwargs={"reasoning_content": "left?"}),
     ],
 )
 def test_thoughts_beside_the_answer_are_no_part_of_it(answer: AIMessage) -> None:
     """Integrations and servers that part the two give the answer alone, which is all that a history could show."""
     assert model_message(answer) == {"content": "up"}
+    named = AIMessage("up", additional_kwargs={"reasoning_content": "left?"})
+    assert model_message(named) == {"content": "up", "thoughts": "left?"}

@@ -25,7 +25,7 @@ from worlds import PIT, WORLDS, Killed, Recorder, actions, lasting
 from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.checkpoint.tables import FORMAT
-from leafe_graph.errors import RunFolderError
+from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}
@@ -276,6 +276,13 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database " * 100)
     with pytest.raises(RunFolderError, match="no readable SQLite database"):
         TreeSaver(tmp_path / "text")
+
+
+def test_thread_id_that_no_database_can_hold_is_refused(saver: TreeSaver) -> None:
+    """Two such ids must not become one thread."""
+    agent = create_leafe_agent(Recorder().model, env=GridWorld, checkpointer=saver)
+    with pytest.raises(ConfigError, match=r"thread_id 'a\\ud83d': half a surrogate pair at character 1"):
+        agent.invoke({"task": PIT}, {"configurable": {"thread_id": "a\ud83d"}})
 
 
 def test_closed_saver_says_so(saver: TreeSaver) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from servers import PROMPT_IDS, REPLY_IDS, Server
-from worlds import PIT
+from worlds import LESSON, PIT
 
 pytest.importorskip("langchain_openai", reason='these tests need pip install ".[openai]"')
 
@@ -104,3 +104,19 @@ def test_rows_of_an_exploration_carry_the_ids(tmp_path: Path) -> None:
     assert {row["kind"] for row in rows} == {"counterfactual", "rehearsal"}
     assert all(row["completion_token_ids"] == REPLY_IDS for row in rows)
     assert PROMPT_IDS in [row["prompt_token_ids"] for row in rows]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_thoughts_that_a_server_parts_from_the_answer_are_read_for_leaks(field: str, tmp_path: Path) -> None:
+    """They are in no prompt, but the recorded ids say them: such a row would train on the experience."""
+    with Server(ids="vllm", beside=lambda words: {field: f"I was told: {LESSON} So {words}."}) as server:
+        run = explore(load_model(server.model), GridWorld, [PIT], out=tmp_path, checkpointer=InMemorySaver())
+    thoughts = run.branches[1]["turns"][0]["message"]["thoughts"]
+    assert thoughts == f"I was told: {LESSON} So right."
+    assert not any("told" in message["content"] for request in server.requests for message in request["messages"][:-1])
+    rows, summary = examples(run.branches)
+    assert rows == [] and summary.leaked > 0
+    for branch in run.branches:
+        for turn in branch["turns"]:
+            del turn["message"]["token_ids"]
+    assert {row["kind"] for row in examples(run.branches)[0]} == {"counterfactual", "rehearsal"}

@@ -93,6 +93,8 @@ def model_message(answer: AIMessage) -> ModelMessage:
         message["tool_calls"], refused = utf8_all(calls[:1]), utf8_all(calls[1:])
         if refused:
             message["refused_tool_calls"] = refused
+    if isinstance(thoughts := answer.additional_kwargs.get("reasoning_content"), str):
+        message["thoughts"] = utf8(thoughts)
     for field in ("prompt_token_ids", "token_ids", "logprobs"):
         if isinstance(answer.response_metadata.get(field), list):
             message[field] = answer.response_metadata[field]

@@ -12,6 +12,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, get_checkpoint_id, writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from ..errors import ConfigError
+
 Writes = list[PendingWrite]
 
 FORMAT = 2
@@ -55,8 +57,19 @@ ANCESTORS = """WITH RECURSIVE chain(id, parent, body) AS (
 
 
 def where_of(config: RunnableConfig) -> tuple[str, str]:
-    """A thread's id and its namespace, by which the tables know it."""
-    return str(config["configurable"]["thread_id"]), config["configurable"].get("checkpoint_ns", "")
+    """A thread's id and its namespace, by which the tables know it.
+
+    Raises:
+        ConfigError: the id is no text that a database can hold.
+    """
+    thread_id = str(config["configurable"]["thread_id"])
+    try:
+        thread_id.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"thread_id {thread_id!r}: half a surrogate pair at character {error.start}, which no database can hold"
+        ) from None
+    return thread_id, config["configurable"].get("checkpoint_ns", "")
 
 
 def config_of(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:

@@ -64,6 +64,8 @@ class LeakCheck:
             return False
         messages = [*row["prompt"], *row["completion"]]
         written = [message["content"] for message in messages if message["role"] == "assistant"]
+        if row["completion_token_ids"] is not None:  # what is trained on says the thoughts, too
+            written[-1] = f"{turns[-1]['message'].get('thoughts', '')}\n{written[-1]}"
         shown = [message["content"] for message in messages if message["role"] != "assistant"]
         return any(map(self.in_shown, shown)) or any(
             self.in_written(text, turn) for text, turn in zip(reversed(written), reversed(turns), strict=False)

@@ -1,7 +1,8 @@
 """A chat model behind vLLM that keeps the token ids of its answers, which `ChatOpenAI` drops.
 
 The trainer takes a recorded reply as it was sampled instead of tokenising its text again. The ids stand in
-``response_metadata`` under the names that `leafe_graph.models.local.chat_model.LocalChatModel` gives them.
+``response_metadata`` under the names that `leafe_graph.models.local.chat_model.LocalChatModel` gives them. They also
+say the thoughts that a server took out of the answer, which are kept so that the proof that rows are clean reads them.
 """
 
 import logging
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 FIELD = "return_token_ids"
 """What asks for token ids: vLLM has it (chat_completion/protocol.py of 0.32), and SGLang (its pull request 30917)."""
+
+REASONING = ("reasoning_content", "reasoning")
+"""Where a server's reasoning parser puts the thoughts: SGLang and older vLLM, newer vLLM. `ChatOpenAI` drops both."""
 
 
 class VllmChatModel(ChatOpenAI):  # type: ignore[misc]
@@ -51,6 +55,9 @@ class VllmChatModel(ChatOpenAI):  # type: ignore[misc]
                 given = (getattr(part, "prompt_token_ids", None) for part in (response, choice))
                 ids["prompt_token_ids"] = next(filter(None, given), None)
             generation.message.response_metadata |= {name: value for name, value in ids.items() if value}
+            given = (getattr(choice.message, name, None) for name in REASONING)
+            if thoughts := next(filter(None, given), None):
+                generation.message.additional_kwargs[REASONING[0]] = thoughts
         return result
 
     def _generate(
