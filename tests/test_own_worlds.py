@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from worlds import PIT, pit_reply
 
-from leafe_graph import create_leafe_agent, explore
+from leafe_graph import Budget, Limits, create_leafe_agent, explore
 from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.envs.catalog import environment, find
 from leafe_graph.errors import ConfigError, EnvError
@@ -170,6 +170,8 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
         out=tmp_path / "run",
         seed=np.int64(1),  # type: ignore[arg-type]
         max_turns=np.int32(9),  # type: ignore[arg-type]
+        limits=Limits(max_branches=np.int64(2), stop_on_success=np.bool_(True)),  # type: ignore[arg-type]
+        budget=Budget(env_steps=np.int64(50)),  # type: ignore[arg-type]
     )
     assert [branch["end"] for branch in run.branches] == ["failure", "success"]
     won = RunFolder(tmp_path / "run").branches[1]
