@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
+from leafe_graph.files import writing
 from leafe_graph.settings import Output, Pace, Place, defaults, marked
 
 from .config import TrainConfig, Unlearned
@@ -59,7 +60,7 @@ class State:
             "optimizer": optimizer.state_dict(),
         }
         aside = folder / "writing.tmp"
-        with aside.open("wb") as file:
+        with writing(folder), aside.open("wb") as file:
             torch.save(held, file)
             file.flush()
             os.fsync(file.fileno())

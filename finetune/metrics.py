@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafe_graph.errors import install
-from leafe_graph.files import replace_file
+from leafe_graph.files import replace_file, writing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -42,7 +42,7 @@ class Metrics:
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""
         if self._accelerator.is_main_process:
-            with self.path.open("a") as file:
+            with writing(self.path), self.path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         self._accelerator.log({name: value for name, value in record.items() if name != "step"}, step=record["step"])
 

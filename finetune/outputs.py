@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from leafe_graph.files import writing
+
 
 def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json as PEFT does.
@@ -24,10 +26,12 @@ def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path, was_inference = folder, config.inference_mode
     config.inference_mode = True
-    config.save_pretrained(str(out))
+    with writing(out):
+        config.save_pretrained(str(out))
     config.inference_mode = was_inference
     weights, new = out / "adapter_model.safetensors", out / "adapter_model.tmp"
-    save_file(tensors, new, metadata={"format": "pt"})
+    with writing(out):
+        save_file(tensors, new, metadata={"format": "pt"})
     if not weights.exists() or not filecmp.cmp(weights, new, shallow=False):
         shutil.rmtree(out / "merged", ignore_errors=True)
         for file in out.glob("model-*.gguf"):

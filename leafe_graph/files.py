@@ -56,6 +56,10 @@ def writing(place: Path) -> Iterator[None]:
         raise full_disk(place, error) or RunFolderError(
             f"{place} cannot be written: {what}{at}; choose another place, or see to this one"
         ) from error
+    except Exception as error:
+        if (full := full_disk(place, error)) is not None:
+            raise full from error
+        raise
 
 
 _INSTEAD = {
@@ -196,9 +200,10 @@ def _differences(
 
 
 def full_disk(folder: Path, error: BaseException) -> RunFolderError | None:
-    """What to tell the user if the error is that of a full disk, the operating system's or SQLite's."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "disk is full" in str(error)
-    advice = "Every branch that was logged is safe: make room, then run the same command again to go on"
+    """What to tell the user if the error is that of a full disk: the operating system's, SQLite's or safetensors'."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = full or any(words in str(error) for words in ("disk is full", "No space left on device"))
+    advice = "What was logged or saved is safe: make room, then run the same command again to go on"
     if not full or advice in str(error):
         return None
     return RunFolderError(f"{folder} cannot be written: {error}. {advice}")

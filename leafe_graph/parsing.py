@@ -50,7 +50,7 @@ def load_json(text: str | bytes, what: str) -> Any:
         ConfigError: it is none, or an object in it has a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=keys_once)
     except _Twice as error:
         line = _line_of(text if isinstance(text, str) else text.decode(json.detect_encoding(text)), error.key)
         raise ConfigError(f"{what}{line}: the key {error.key!r} is given twice") from None
@@ -92,7 +92,7 @@ def key_values(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     found: dict[str, Any] = {}
-    decoder, place = json.JSONDecoder(object_pairs_hook=_object), 0
+    decoder, place = json.JSONDecoder(object_pairs_hook=keys_once), 0
     while given[place:].strip():
         pairs: Any = None
         if given[place:].lstrip().startswith("{"):
@@ -138,7 +138,12 @@ class _Twice(ValueError):
         self.key = key
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for ``object_pairs_hook``.
+
+    Raises:
+        ValueError: a key stands in it twice.
+    """
     held = dict(pairs)
     if len(held) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -156,7 +161,7 @@ def _line_of(text: str, key: str) -> str:
         begins.pop()
         return found
 
-    decoder: Any = json.JSONDecoder(object_pairs_hook=_object)
+    decoder: Any = json.JSONDecoder(object_pairs_hook=keys_once)
     decoder.parse_object = held
     with contextlib.suppress(_Twice, RecursionError):
         py_make_scanner(decoder)(text.lstrip(), 0)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -21,7 +22,16 @@ from leafe_graph.envs.sokoban import load_levels
 from leafe_graph.evaluation.compare import compare
 from leafe_graph.evaluation.plots import plot
 from leafe_graph.evaluation.results import Result, TaskResult
-from leafe_graph.files import cache_dir, check_file, check_folder, lock_folder, path_of, replace_file, save_json
+from leafe_graph.files import (
+    cache_dir,
+    check_file,
+    check_folder,
+    lock_folder,
+    path_of,
+    replace_file,
+    save_json,
+    writing,
+)
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.rows import read_examples
 from leafe_graph.rounds import RunConfig, read_config
@@ -238,6 +248,43 @@ def test_a_file_that_cannot_be_replaced_is_as_it_was(number: int, says: str, tmp
         replace_file(tmp_path / "f.json", fail)
     assert [file.name for file in tmp_path.iterdir()] == ["f.json"]
     assert "1" in (tmp_path / "f.json").read_text()
+
+
+def test_a_training_that_meets_a_full_disk_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes: torch, safetensors in words of its own, or we; the checkpoint before it is there."""
+    torch = pytest.importorskip("torch")
+    from leafe_graph.finetune.checkpoint import State
+
+    optimizer = SimpleNamespace(state_dict=dict)
+    State(fingerprint={}).save(tmp_path, {}, optimizer)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    state = State(fingerprint={})
+    state.step = 1
+    with pytest.raises(RunFolderError, match=r"No space left on device.*run the same command again to go on"):
+        state.save(tmp_path, {}, optimizer)
+    assert [*tmp_path.glob("step-*.pt")] == [tmp_path / "step-0000000.pt"]
+    with pytest.raises(RunFolderError, match="make room"), writing(tmp_path):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(ZeroDivisionError), writing(tmp_path):
+        raise ZeroDivisionError
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only a full disk; the log is as it was."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with RunFolder(tmp_path).open({"settings": {}}) as run:
+        run.append(WON[0])
+        with monkeypatch.context() as patch, pytest.raises(RunFolderError, match="Input/output error"):
+            patch.setattr(os, "write", fail)
+            run.append(WON[0])
+    assert len(RunFolder(tmp_path).branches) == 1
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

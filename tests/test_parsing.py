@@ -9,6 +9,7 @@ import pytest
 from leafe_graph import ConfigError
 from leafe_graph.cli.main import main
 from leafe_graph.envs.catalog import environment
+from leafe_graph.envs.codecontests import problems
 from leafe_graph.evaluation.results import Result
 from leafe_graph.finetune.config import TrainConfig
 from leafe_graph.parsing import json_line, key_values, load_json, load_yaml, read_text
@@ -70,6 +71,9 @@ def test_a_key_twice_is_refused_in_every_file_that_people_write(
         read_config(rounds)
     with pytest.raises(ConfigError, match=r"result\.json:6: the key 'c' is given twice"):
         Result.load(result)
+    (tmp_path / "problems.jsonl").write_text('{"name": "a"}\n{"name": "b", "name": "c"}\n')
+    with pytest.raises(ConfigError, match=r"problems\.jsonl, line 2: .*the key 'name' is given twice"):
+        list(problems.read_problems(tmp_path / "problems.jsonl", start=1))
     rounds.write_text("model: local:m\n")
     play = ["explore", "--model", "m", "--out", str(tmp_path / "run")]
     for args, says in (

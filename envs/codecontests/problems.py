@@ -129,7 +129,7 @@ def _rows(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
                 if number < start:
                     continue
                 try:
-                    row = read_json(line)
+                    row = read_json(line, by_hand=True)
                 except ValueError as error:
                     raise ConfigError(f"{path}, line {number + 1}: not JSON: {error}") from error
                 if not isinstance(row, dict):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from ..errors import ConfigError, EnvError
+from ..parsing import keys_once
 
 T = TypeVar("T")
 
@@ -76,14 +77,14 @@ def stamp(file: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def read_json(text: str | bytes) -> Any:
+def read_json(text: str | bytes, *, by_hand: bool = False) -> Any:
     """JSON of a data set, which may hold integers of more digits than Python converts unless told to.
 
     Raises:
-        ValueError: it is not JSON, or nested too deep.
+        ValueError: it is not JSON, or nested too deep; or, in what people write ``by_hand``, a key stands twice.
     """
     try:
-        return json.loads(text, parse_int=_integer)
+        return json.loads(text, parse_int=_integer, object_pairs_hook=keys_once if by_hand else None)
     except RecursionError:
         raise ValueError("nested too deep") from None
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from ..budget import add_costs, no_cost
 from ..errors import RunFolderError
-from ..files import full_disk, lock_folder, path_of, refuse_other_settings, save_json
+from ..files import lock_folder, path_of, refuse_other_settings, save_json, writing
 from ..parsing import json_line
 from ..settings import defaults
 from ..text import utf8_all
@@ -94,13 +94,12 @@ class RunFolder:
         """
         self._lock = lock_folder(self.folder)
         try:
-            self._claim(utf8_all(json.loads(json.dumps({"version": FORMAT_VERSION, **config}))))
-            self._read(repair=True)
-            self._log = open(self.folder / "branches.jsonl", "ab", buffering=0)  # noqa: SIM115
-        except BaseException as error:
+            with writing(self.folder):
+                self._claim(utf8_all(json.loads(json.dumps({"version": FORMAT_VERSION, **config}))))
+                self._read(repair=True)
+                self._log = open(self.folder / "branches.jsonl", "ab", buffering=0)  # noqa: SIM115
+        except BaseException:
             self.close()
-            if (told := full_disk(self.folder, error)) is not None:
-                raise told from error
             raise
         return self
 
@@ -118,12 +117,11 @@ class RunFolder:
             while line:  # a disk that becomes full takes a part first
                 line = line[os.write(file, line) :]
             os.fsync(file)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):  # else the torn line is cut off when the run is resumed
                 os.ftruncate(file, size)
-            if (told := full_disk(self.folder, error)) is not None:
-                raise told from error
-            raise
+            with writing(self.folder):
+                raise
         self._add(branch)
 
     def close(self) -> None:
