@@ -121,11 +121,12 @@ def raise_problems(problems: Sequence[Problem]) -> None:
     """Raise `ExampleError` if there are any."""
     if not problems:
         return
-    lines = [f"  {p.source}, {p.place}: {p.text}" for p in problems[:_SHOWN]]
+    lines = [f"{p.source}, {p.place}: {p.text}" for p in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
-        lines.append(f"  ... and {len(problems) - _SHOWN} more")
+        lines.append(f"... and {len(problems) - _SHOWN} more")
+    between = "\n  " if len(lines) > 1 else " "
     raise ExampleError(
-        f"{len(problems)} row(s) would train wrongly:\n" + "\n".join(lines),
+        between.join([f"{len(problems)} row(s) would train wrongly:", *lines]),
         row=problems[0].row,
         source=problems[0].source,
         rows=[(p.source, p.row) for p in problems],

@@ -28,6 +28,9 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     "a choice misspelt": (["export", "run", "--keep", "succes"], "'succes'", "did you mean 'success'?"),
     "a split misspelt": ([*EXPLORE, "--split", "tets"], "'tets'", "did you mean 'test'?"),
     "a strategy misspelt": ([*EXPLORE, "--strategy", "refin"], "'refin'", "leafe, independent, refine"),
+    "an environment misspelt": (
+        [*EXPLORE, "--env", "sokobn"], "unknown environment 'sokobn'", "did you mean 'sokoban'?",
+    ),
     "an option of the environment misspelt": ([*EXPLORE, "--env-options", "sise=6"], "['sise']", "'size'"),
     "a required flag left out": (["explore", "--out", "new"], "--model", "required"),
     "a required argument left out": (["export"], "RUN", "required"),
@@ -44,7 +47,7 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
         [*EXPLORE, "--levels", "nix.txt"], "'nix.txt'", "--levels: there is no such file",
     ),
     "levels that are none": (
-        [*EXPLORE, "--levels", "notes.txt"], "notes.txt, line 1, column 1: 'h'", "expected one of",
+        [*EXPLORE, "--levels", "notes.txt"], "notes.txt: no level found", "expected rows of # @",
     ),
     "prompts that are not there": (
         [*EXPLORE, "--prompts", "mine:PROMPTS"], "'mine:PROMPTS'", "expected MODULE:ATTRIBUTE",
@@ -57,6 +60,11 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     ),
     "a file for a model's folder": (explore("local:notes.txt"), "notes.txt is not a Hugging Face", "it is a file"),
     "vllm without an address": (explore("vllm:name"), '"vllm:name" has no address', 'write "vllm:name@http://'),
+    "an address without http": (explore("vllm:name@127.0.0.1:9"), "'127.0.0.1:9'", "expected http://HOST:PORT/v1"),
+    "an address at which nothing listens": (
+        explore("vllm:name@http://127.0.0.1:9/v1"), "http://127.0.0.1:9/v1", "cannot be reached",
+    ),
+    "no key for OpenAI": (explore("openai:name"), "'openai:name' has no key", "set OPENAI_API_KEY"),
     "an adapter that is not there": (
         [*explore("local:tiny"), "--adapter", "nowhere"], "nowhere is not a PEFT adapter folder", "it does not exist",
     ),
@@ -99,14 +107,24 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     "a larger k than samples": (
         ["compare", "four", "four", "-k", "8"], "Pass@8 of 4 samples", "take more samples, or a smaller k",
     ),
-    "a file of rounds that is not there": (["run", "nix.yaml"], "'nix.yaml'", "there is no such file"),
+    "a file of rounds that is not there": (["run", "nix.yaml"], "nix.yaml", "there is no such file"),
     "a file of rounds that is not YAML": (
         ["run", "torn.yaml"], "torn.yaml:2", "not YAML: while parsing a flow sequence",
     ),
-    "a field of rounds misspelt": (["run", "field.yaml"], "field.yaml:2: rouds", "not permitted"),
+    "a field of rounds misspelt": (["run", "field.yaml"], "field.yaml:2: rouds", "did you mean 'rounds'?"),
+    "a field of a section misspelt": (["run", "section.yaml"], "section.yaml:3: explore.tsks", "did you mean 'tasks'?"),
+    "a setting of a training's file misspelt": (
+        ["train", "--config", "train.yaml", "--data", "rows", "--out", "new"],
+        "'learning_rat'", "did you mean 'learning_rate'?",
+    ),
+    "a training's file with a key twice": (["train", "--config", "keys.yaml"], "keys.yaml:3: beta", "given twice"),
     "a field of rounds given twice": (["run", "twice.yaml"], "twice.yaml:3: rounds", "given twice"),
     "training on nothing": (
         [*TRAIN, "--data", "empty"], "no example rows at empty", "expected a .jsonl or .parquet file",
+    ),
+    "training on rows of another format": (
+        [*TRAIN, "--data", "other"],
+        "line 1: not a row of this trainer's: it has the columns 'question'", "expected version, kind",
     ),
     "training on a run before its export": (
         [*TRAIN, "--data", "run"], "run is a run without example rows", "leafe export run",
@@ -141,11 +159,15 @@ def desk(tiny_model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         Path("notes.txt").write_text("hello")
         Path("torn.yaml").write_text("model: [a\n")
         Path("field.yaml").write_text("model: local:tiny\nrouds: 3\n")
+        Path("section.yaml").write_text("model: local:tiny\nexplore:\n  tsks: 3\n")
+        Path("train.yaml").write_text("model: local:tiny\nlearning_rat: 1\n")
+        Path("keys.yaml").write_text("model: local:tiny\nbeta: 1\nbeta: 2\n")
         Path("twice.yaml").write_text("model: local:tiny\nrounds: 3\nrounds: 4\n")
-        for name in ("empty", "weights", "rows"):
+        for name in ("empty", "weights", "rows", "other"):
             Path(name).mkdir()
         Path("weights", "adapter_model.safetensors").write_bytes(b"")
         write(Path("rows", "rows.jsonl"), [row()])
+        write(Path("other", "rows.jsonl"), [{"question": "a"}])
         shutil.copytree(tiny_model_path, "tiny")
         yield folder
 
@@ -161,9 +183,13 @@ def files(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize(("args", "seen", "do"), MISTAKES.values(), ids=MISTAKES)
 def test_mistake_is_answered_in_a_line(
-    args: list[str], seen: str, do: str, desk: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], seen: str, do: str, desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not an exit code of 0, no traceback, no file left behind: one line, below argparse's usage at most."""
+    if "openai:" in " ".join(args) or "vllm:" in " ".join(args):
+        pytest.importorskip("langchain_openai", reason='pip install ".[openai]"')
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.delenv(name, raising=False)
     before = files(desk)
     try:
         code = main(args)

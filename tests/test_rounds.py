@@ -354,8 +354,8 @@ def wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., l
     [
         ("rounds: 1\n", "f.yaml:1: model: Field required"),
         ("model: local:m\nmax_turns: 0\n", "f.yaml:2: max_turns: Input should be greater than or equal to 1, got 0"),
-        ("model: local:m\n\nexplor: {}\n", "f.yaml:3: explor: Extra inputs are not permitted, got {}"),
-        ("model: local:m\ntrain:\n  bata: 1\n", "f.yaml:3: train.bata: Extra inputs are not permitted, got 1"),
+        ("model: local:m\n\nexplor: {}\n", "f.yaml:3: explor: there is no such field; did you mean 'explore'?"),
+        ("model: local:m\ntrain:\n  bata: 1\n", "f.yaml:3: train.bata: there is no such field; did you mean 'beta'?"),
         (
             "model: local:m\neval:\n  n: x\n",
             "f.yaml:3: eval.n: Input should be a valid integer, unable to parse string as an ",
@@ -387,7 +387,7 @@ def test_all_mistakes_are_told_at_once(wrong: Callable[..., list[str]]) -> None:
     lines = wrong("model: local:m\nmax_turns: x\nexplore:\n  tusks: 1\n", "--set", "train.beta=-1,eval.k=3")
     assert [line.split(": ")[:3] for line in lines[:2]] == [
         ["leafe", "f.yaml:2", "max_turns"],
-        ["f.yaml:4", "explore.tusks", "Extra inputs are not permitted, got 1"],
+        ["f.yaml:4", "explore.tusks", "there is no such field; did you mean 'tasks'?"],
     ]
     assert [line.split(": ")[0] for line in lines[2:]] == ["--set train.beta", "--set eval.k"]
 

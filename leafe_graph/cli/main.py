@@ -126,6 +126,8 @@ def _bad_flag(error: "ErrorDetails") -> str:
         return f"{flag}it is required; leafe {command} --help lists all"
     message = error["msg"].removeprefix("Value error, ")
     fields = model_of(Leafe, str(command)).model_fields
+    if error["type"] == "extra_forbidden":  # argparse refuses flags: it stands in a file
+        return f"{command} has no setting {where[-1]!r}{did_you_mean(str(where[-1]), fields)}"
     if where and where[0] in fields and positional(fields[str(where[0])]):
         return f"{error['input']}: {message}"
     choices = re.findall("'([^']*)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []

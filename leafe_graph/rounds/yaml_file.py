@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from ..files import path_of
 from ..parsing import load_yaml, read_text
+from ..text import did_you_mean
 from .config import DECIDED, RunConfig
 
 
@@ -39,6 +40,9 @@ def read_config(file: str | Path, changes: Mapping[str, Any] | None = None) -> R
             if e["type"] == "missing":
                 problems += [(where, what)] if len(where) == 1 else []
                 continue
+            if e["type"] == "extra_forbidden":
+                problems.append((where, "there is no such field" + did_you_mean(str(where[-1]), _fields(where[:-1]))))
+                continue
             if not _stands(data, where):  # what is shared stands once in the file, whatever sections complain
                 where = where[1:]
             problems.append((where, what + f", got {e['input']!r}" * bool(where)))
@@ -57,6 +61,16 @@ def _put(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
         below = data.get(name)
         data[name] = data = below if isinstance(below, dict) else {}
     data[path[-1]] = value
+
+
+def _fields(section: Sequence[int | str]) -> list[str]:
+    """The fields that may be said in a section; those of the file for no section."""
+    model: Any = RunConfig
+    decided = DECIDED.get(str(section[0]), {}) if section else {}
+    for name in section:
+        kind = model.model_fields[name].annotation  # a section, or one or None
+        model = next(each for each in (*get_args(kind), kind) if hasattr(each, "model_fields"))
+    return [name for name in model.model_fields if name not in decided]
 
 
 def _stands(data: Any, where: Sequence[int | str]) -> bool:
