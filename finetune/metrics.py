@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a metrics.jsonl."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             records.append(json.loads(line))
         except ValueError:
@@ -37,12 +37,12 @@ class Metrics:
         if accelerator.is_main_process:
             kept = [m for m in read_metrics(path) if upto and m["step"] <= upto]
             text = "".join(json.dumps(m) + "\n" for m in kept)
-            replace_file(path, lambda new: new.write_text(text))
+            replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""
         if self._accelerator.is_main_process:
-            with writing(self.path), self.path.open("a") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._accelerator.log({name: value for name, value in record.items() if name != "step"}, step=record["step"])
 

@@ -1,6 +1,7 @@
 """Shared fixtures: no network, one torch thread, a tiny model made from scratch."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ TEMPLATE = (
 def pytest_configure(config: pytest.Config) -> None:
     """Declare this suite's markers."""
     config.addinivalue_line("markers", "embedded: needs the embedded model (downloaded once, then cached)")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background: children would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 Reports = Generator[None, pytest.CollectReport | pytest.TestReport, pytest.CollectReport | pytest.TestReport]
@@ -55,6 +58,13 @@ def _loopback_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """However the tests were started, and whatever a test does: neither they nor their children ignore SIGINT."""
+    yield
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
 @pytest.fixture(scope="session", autouse=True)

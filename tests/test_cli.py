@@ -186,7 +186,7 @@ def test_environments_in_processes_play_the_same(leafe: Run) -> None:
     [
         (["explore", "--model", "nonsense", "--out", "run"], "unknown model 'nonsense'"),
         (["explore", "--model", "python:no_such:thing", "--out", "run"], "model 'no_such:thing' cannot be found"),
-        (["explore", "--model", WANDERER, "--out", "run", "--env", "chess"], "env 'chess' cannot be found"),
+        (["explore", "--model", WANDERER, "--out", "run", "--env", "chess"], "unknown environment 'chess'"),
         (["explore", "--model", WANDERER, "--out", "r", "--env", "json:loads"], "no function tasks(split, n, start=…)"),
         (["explore", "--model", WANDERER, "--out", "run", "--env-options", "depth=1"], "has no options ['depth']"),
         (["explore", "--model", WANDERER, "--out", "run", "--max-turns", "0"], "--max-turns: Input should be greater"),

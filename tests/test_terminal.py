@@ -1,8 +1,10 @@
 """What is printed, wherever it goes: ASCII, a reader that goes away, a full disk, a narrow terminal, hostile texts."""
 
+import ast
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from leafe_graph.terminal import bar, streams
 from leafe_graph.terminal.console import Terminal
 from leafe_graph.text import did_you_mean, printable
 
+ROOT = Path(__file__).parents[1]
 HOSTILE = "\x1b[2J\x1b]0;title\x07 a\x00b\r\x9b31m \u202egnp.exe\u2066 \ud83d"
 HARMLESS = r"\x1b[2J\x1b]0;title\x07 a\x00b\r\x9b31m \u202egnp.exe\u2066 \ud83d"
 NAMES = ("local:some-model-of-a-long-name-base", "local:some-model-of-a-long-name-adapted")
@@ -184,6 +187,22 @@ def test_the_users_own_choice_of_replacement_is_kept(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdout", stream)
     streams.ready()
     assert stream.errors == "replace"
+
+
+def test_text_files_are_read_and_written_in_utf8_whatever_the_locale() -> None:
+    """A terminal that is not UTF-8 comes with a locale that is not, by which Python would take files too."""
+    found = []
+    for file in (each for folder in ("leafe_graph", "envs", "finetune") for each in (ROOT / folder).rglob("*.py")):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            mode = [part.value for part in call.args if isinstance(part, ast.Constant)][-1:]
+            opens = name == "open" and re.fullmatch("[rwax]+?", str(*mode)) is not None
+            told = any(keyword.arg == "encoding" for keyword in call.keywords)
+            if not told and (opens or name in ("read_text", "write_text")):
+                found.append(f"{file.relative_to(ROOT)}:{call.lineno}")
+    assert found == []
 
 
 # ---- a reader that goes away, a full disk

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.runtime import get_runtime
 
+from ..processes import daemon
 from ..settings import Play
 from .context import Context, Model
 from .model_calls import Call, Update, chat, innermost
@@ -23,6 +23,8 @@ Make = Callable[[Call], Awaitable[AIMessage | Exception]]
 """Makes a model call; what it raises is handed over, since a coroutine cannot raise StopIteration."""
 Step = Callable[[Callable[[State, Context], Update], State, Context], Awaitable[Update]]
 """Runs a node without model calls."""
+EXIT_SECONDS = 5.0
+"""When the interpreter ends, a call that was left behind is waited for so long: its model may compute in C++."""
 
 
 class Inline(Runnable[Any, Any]):
@@ -158,7 +160,8 @@ def _in_thread(call: Call) -> "Future[AIMessage]":
         except BaseException as error:  # it is raised where the call was made
             answer.set_exception(error)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    context = contextvars.copy_context()
+    daemon.start(lambda: context.run(run), name="leafe-call", patience=EXIT_SECONDS)
     return answer
 
 

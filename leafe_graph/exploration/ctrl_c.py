@@ -14,9 +14,11 @@ log = logging.getLogger(__name__)
 def first_interrupt(*events: threading.Event) -> Iterator[None]:
     """Inside, the first Ctrl-C sets the events; a second one cancels the task, whatever handled Ctrl-C before.
 
-    For coroutines. Outside the main thread, which alone is told of signals, it does nothing.
+    For coroutines. Outside the main thread, which alone is told of signals, it does nothing; nor where SIGINT was being
+    ignored, as in a job that a shell runs in the background: the Ctrl-C is meant for others, and SIGTERM stops the job.
     """
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
     loop, task, before = asyncio.get_running_loop(), asyncio.current_task(), signal.getsignal(signal.SIGINT)

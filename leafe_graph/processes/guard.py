@@ -46,7 +46,7 @@ def _obey(process: "subprocess.Popen[bytes]") -> None:
 
 def _children() -> list[int]:
     files = Path("/proc/self/task").glob("*/children")  # none where the system has no such files
-    return [int(pid) for file in files for pid in file.read_text().split()]
+    return [int(pid) for file in files for pid in file.read_text(encoding="ascii").split()]
 
 
 def _kill(group: int) -> None:

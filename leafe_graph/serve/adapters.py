@@ -24,7 +24,7 @@ def adapter_folder(path: str | Path) -> Path:
 def copied(adapter: Path, name: str, folder: Path) -> tuple[str, Path]:
     """What the adapter is called, and the folder of its copy in ``folder``."""
     weights = sorted(adapter.glob("adapter_model.*"))
-    config = json.loads((adapter / "adapter_config.json").read_text())
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(json.dumps([config.get("r"), config.get("lora_alpha")]).encode())
     for file in weights:
         digest.update(file.read_bytes())

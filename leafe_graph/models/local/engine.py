@@ -16,11 +16,14 @@ from dataclasses import asdict
 from typing import Any
 
 from ...errors import ModelError
+from ...processes import daemon
 from .batch import Batch, Rows, Stats
 from .sampling import Answer, Ids, Memo, Request, Sampling
 
 IDLE_SECONDS = 5.0
 """The worker thread ends after so long without a call; the next call starts another."""
+EXIT_SECONDS = 30.0
+"""When the interpreter ends, a step of the model that is being computed is waited for so long."""
 MEMO_DEPTH = 8
 """Logits of so many new tokens are memoised: a long free text never comes again, and would evict what does."""
 
@@ -67,20 +70,23 @@ class Engine:
             self._stats.requests += 1
             self._arrived.append(request)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="leafe-local", daemon=True)
-                self._thread.start()
+                self._thread = daemon.start(self._work, name="leafe-local", stop=self._stop, patience=EXIT_SECONDS)
             self._wake.notify()
         return request.future
 
     def close(self) -> None:
         """Fail what waits, end the thread, and drop the weights; a later call loads them again."""
-        with self._wake:
-            thread, self._closing = self._thread, self._thread is not None
-            self._wake.notify()
-        if thread is not None:
+        if (thread := self._stop()) is not None:
             thread.join()
         with self._loading:
             self._loaded = None
+
+    def _stop(self) -> threading.Thread | None:
+        """Ask the thread to end after its present step, failing what waits; the thread, if there is one."""
+        with self._wake:
+            self._closing = self._thread is not None
+            self._wake.notify()
+            return self._thread
 
     # The rest runs on the worker thread.
 
@@ -131,10 +137,13 @@ class Engine:
             else:
                 late.append(request)
         for chunk in batch.plan(list(groups)):
+            if self._closing:  # what is left of the round would only keep who waits for its end
+                late += (request for ids in chunk for request in groups[ids])
+                continue
             logits, block = batch.prefill(chunk)
             rows, parents = self._sample({ids: groups[ids] for ids in chunk}, logits, late)
             batch.join(rows, parents, block)
-        if batch.rows:
+        if batch.rows and not self._closing:
             batch.replace(*self._sample(batch.rows, batch.decode(), late))
         return late
 
