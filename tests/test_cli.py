@@ -234,6 +234,11 @@ def test_errors_are_one_line(leafe: Run, args: list[str], says: str) -> None:
         ),
         (["explore", "--out"], "--out: expected one argument; leafe explore --help lists all"),
         (["compare", "a"], "the following arguments are required: SECOND; leafe compare --help lists all"),
+        (["run", "nix.yaml"], "nix.yaml: there is no such file"),
+        (
+            ["eval", "--model", "m", "--out", "o", "-n", "0"],
+            "-n: Input should be greater than or equal to 1, got '0'",
+        ),
         (["show", "run", "again"], "show does not know what to do with 'again'; leafe show --help lists all"),
         (
             ["export", "run", "--keep", "sucess"],

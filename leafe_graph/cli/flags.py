@@ -54,8 +54,9 @@ class Flags(CliSettingsSource[Any]):
         self.root_parser.add_argument("--version", action="version", **version)
 
     def _command(self, commands: Any, name: str, **how: Any) -> Any:
-        fields = model_of(self.settings_cls, name).model_fields
-        needed = [_usage(field, info) for field, info in fields.items() if info.is_required()]
+        model = model_of(self.settings_cls, name)
+        needed = [spelt(model, field) for field, info in model.model_fields.items() if info.is_required()]
+        needed = [each if each.isupper() else f"{each} {each.strip('-').upper()}" for each in needed]
         how["description"] = cleandoc(how["description"])
         return _SubParsersAction.add_parser(
             commands, name, usage=" ".join(["leafe", name, *needed, "[options]"]), **how
@@ -118,7 +119,7 @@ def flags(model: type[BaseModel]) -> Iterator[str]:
     """The flags of a command."""
     for name, info in model.model_fields.items():
         for alias in _aliases(info) or [name]:
-            yield f"-{alias}" if len(alias) == 1 else f"--{alias}".replace("_", "-")
+            yield spelt(model, alias)
         if info.annotation is bool:
             yield f"--no-{name}".replace("_", "-")
 
@@ -128,10 +129,9 @@ def _aliases(info: Any) -> list[str]:
     return [*map(str, alias.choices)] if isinstance(alias, AliasChoices) else [alias] if alias else []
 
 
-def positional(info: Any) -> bool:
-    """Whether a field is given by its place and not by a flag."""
-    return CliPositionalArg[int].__metadata__[0] in info.metadata  # type: ignore[attr-defined]
-
-
-def _usage(name: str, info: Any) -> str:
-    return name.upper() if positional(info) else f"--{name} {name.upper()}"
+def spelt(model: type[BaseModel], name: str) -> str:
+    """How a field, or an alias of one, is given on the command line: RUN, -n, --max-turns."""
+    info = model.model_fields.get(name)
+    if info is not None and CliPositionalArg[int].__metadata__[0] in info.metadata:  # type: ignore[attr-defined]
+        return name.upper()
+    return f"-{name}" if len(name) == 1 else f"--{name}".replace("_", "-")

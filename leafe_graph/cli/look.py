@@ -1,5 +1,6 @@
 """Commands that look at what is there."""
 
+import shlex
 from pathlib import Path
 
 from pydantic import Field
@@ -9,7 +10,9 @@ from ..envs.catalog import ENVS
 from ..errors import ConfigError
 from ..files import UserPath, beside, check_file
 from ..settings import Settings
+from ..text import did_you_mean
 from ..tree.run_folder import RunFolder
+from .runs import rounds_in, saved_rounds, show_rounds
 
 
 class Compare(Settings):
@@ -49,7 +52,7 @@ class Show(Settings):
     """
 
     run: CliPositionalArg[UserPath]
-    """A run folder."""
+    """A run folder, or one of leafe run: then its rounds are shown."""
     task: str | None = None
     """The task whose tree is printed; the most telling trees unless given."""
     trees: int = Field(default=1, ge=1)
@@ -61,14 +64,26 @@ class Show(Settings):
         from ..report.transcript import transcript
         from ..tree.branches import ranked
 
-        run = RunFolder(self.run)
-        if not run.branches:
-            raise ConfigError(f"{self.run} has no branches to show: give a run folder in which a branch has ended")
-        if self.task is not None and self.task not in run.trees:
-            raise ConfigError(f"{self.run} has no task {self.task!r}; it has {', '.join([*run.trees][:20]) or 'none'}")
-        trees = ranked(run)[: self.trees] if self.task is None else [[*run.trees[self.task].values()]]
-        for tree in trees:
-            console.print(transcript(tree), highlight=False, soft_wrap=True)
+        if rounds := rounds_in(self.run):
+            if saved := saved_rounds(self.run):
+                show_rounds(*saved)
+            for run in rounds:
+                counts = str(run).removeprefix(f"{self.run}/")
+                console.print(f"{counts}: leafe show {shlex.quote(str(run.folder))}", highlight=False, soft_wrap=True)
+            if self.task is None:
+                return
+        runs = [run for run in rounds if self.task in run.trees] or rounds[-1:] or [RunFolder(self.run)]
+        for run in runs:
+            if not run.branches:
+                raise ConfigError(
+                    f"{run.folder} has no branches to show: give a run folder in which a branch has ended"
+                )
+            if self.task is not None and self.task not in run.trees:
+                has = f"; it has {', '.join([*run.trees][:20]) or 'none'}"
+                raise ConfigError(f"{run.folder} has no task {self.task!r}{did_you_mean(self.task, run.trees)}{has}")
+            trees = ranked(run)[: self.trees] if self.task is None else [[*run.trees[self.task].values()]]
+            for tree in trees:
+                console.print(transcript(tree), highlight=False, soft_wrap=True)
 
 
 class Report(Settings):
@@ -78,7 +93,7 @@ class Report(Settings):
     """
 
     run: CliPositionalArg[UserPath]
-    """A run folder."""
+    """A run folder, or one of leafe run: then each of its rounds gets a page."""
     trees: int = Field(default=6, ge=1)
     """How many trees are drawn."""
 
@@ -87,9 +102,11 @@ class Report(Settings):
         from ..phases.console import console
         from ..report.page import write_report
 
-        if not RunFolder(self.run).config:
-            raise ConfigError(f"{self.run} is not a run folder (it has no config.json): give one that explore made")
-        console.print(f"written to {write_report(self.run, trees=self.trees)}")
+        runs = rounds_in(self.run) or [RunFolder(self.run)]
+        for run in runs:
+            if not run.config:
+                raise ConfigError(f"{self.run} is not a run folder (it has no config.json): give one that explore made")
+            console.print(f"written to {write_report(run, trees=self.trees)}")
 
 
 class Envs(Settings):

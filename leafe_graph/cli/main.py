@@ -25,7 +25,7 @@ from ..errors import LeafeError
 from ..terminal import streams
 from ..text import did_you_mean
 from .demo import Demo
-from .flags import Flags, model_of, positional, told
+from .flags import Flags, model_of, spelt, told
 from .look import Compare, Envs, Report, Show
 from .phases import Demonstrate, Eval, Explore, Export, Train
 from .runs import Prune, Run
@@ -121,14 +121,14 @@ def _complain(*lines: str) -> int:
 def _bad_flag(error: "ErrorDetails") -> str:
     """A pydantic error in the words of the command line."""
     command, *where = error["loc"]
-    flag = f"--{where[0]}".replace("_", "-") + ": " if where else ""
+    message = error["msg"].removeprefix("Value error, ")
+    flag = f"{spelt(model_of(Leafe, str(command)), str(where[0]))}: " if where else ""
     if error["type"] == "missing":
         return f"{flag}it is required; leafe {command} --help lists all"
-    message = error["msg"].removeprefix("Value error, ")
-    fields = model_of(Leafe, str(command)).model_fields
     if error["type"] == "extra_forbidden":  # argparse refuses flags: it stands in a file
-        return f"{command} has no setting {where[-1]!r}{did_you_mean(str(where[-1]), fields)}"
-    if where and where[0] in fields and positional(fields[str(where[0])]):
+        near = did_you_mean(str(where[-1]), model_of(Leafe, str(command)).model_fields)
+        return f"{command} has no setting {where[-1]!r}{near}"
+    if flag and not flag.startswith("-"):  # it is told by its place
         return f"{error['input']}: {message}"
     choices = re.findall("'([^']*)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
     near = did_you_mean(str(error["input"]), choices)

@@ -1,6 +1,8 @@
 """Commands on whole runs."""
 
+import json
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -10,6 +12,7 @@ from ..errors import ConfigError, LeafeError
 from ..files import UserFile, UserPath
 from ..parsing import key_values
 from ..settings import Settings
+from ..tree.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,10 +83,24 @@ def show_rounds(told: dict[str, Any], model: str) -> None:
     from ..phases.console import console
 
     console.print(_table(told))
-    for entry in told["rounds"]:
-        if entry.get("warning"):
-            console.print(entry["warning"])
-    console.print(f"{told['stopped']}. Best: round {told['best']}, {told['adapter'] or model}")
+    stopped = told["stopped"] or "Not all rounds are played"
+    console.print(f"{stopped}. Best: round {told['best']}, {told['adapter'] or model}")
+
+
+def rounds_in(folder: Path) -> list[RunFolder]:
+    """The runs that ``leafe run`` made in this folder, by number; none in one that it did not make."""
+    if not (folder / "run.json").is_file():
+        return []
+    numbers = (path.parent.name.removeprefix("round-") for path in folder.glob("round-*/config.json"))
+    return [RunFolder(folder / f"round-{number}") for number in sorted(map(int, filter(str.isdigit, numbers)))]
+
+
+def saved_rounds(folder: Path) -> tuple[dict[str, Any], str] | None:
+    """What the rounds in this folder have come to so far, and the base model's name; None while nothing is judged."""
+    if not (folder / "rounds.json").is_file():
+        return None
+    told, settings = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("rounds.json", "run.json"))
+    return told, str(settings.get("model"))
 
 
 def _table(told: dict[str, Any]) -> "Table":

@@ -140,6 +140,12 @@ class Result(Settings):
         """Samples of all tasks together."""
         return sum(task.n for task in self.tasks)
 
+    def __repr__(self) -> str:
+        solved = f"{sum(task.c for task in self.tasks)} of {sum(task.n for task in self.tasks)} samples solved"
+        return f"Result({self.policy!r}: {solved}, {len(self.tasks)} tasks x {self.n}, {self.errors} errors)"
+
+    __str__ = __repr__
+
     @property
     def errors(self) -> int:
         """Samples that a budget or an error ended, or that were never started."""

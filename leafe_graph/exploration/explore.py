@@ -189,6 +189,9 @@ async def _explore(given: Arguments) -> RunFolder:
         run.open(settings.saved())
         trees, before = run.trees, len(run.logged)
         _same_tasks(run, work)
+        if trees:
+            have = f"{len(run.branches)} branches of {len(trees)} of {len(work)} tasks are there"
+            log.info("going on with %s: %s", run.folder, have)
         file = run.folder / "checkpoints.sqlite" if strategy.forks else None
         points = await open_points(given.checkpointer, stack, file=file, interval=INTERVAL)
         outage = Outage(given.max_failed_calls or max(20, 2 * given.concurrency))

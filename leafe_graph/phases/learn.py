@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,8 +91,24 @@ def run_train(config: TrainConfig) -> TrainResult:
 
     result = train(config)
     if not int(os.environ.get("RANK", "0")):
-        show("training", result.summary().items())
+        show("training", told_of_training(result))
     return result
+
+
+def told_of_training(result: TrainResult) -> Iterator[tuple[str, str]]:
+    """What a training came to, in words; what there is not is not told."""
+    for name, value in result.__dict__.items():
+        label = name.replace("_", " ")
+        if name == "warnings":
+            yield from (("warning", warning) for warning in value)
+        elif isinstance(value, dict):
+            counts = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in value.items() if count]
+            yield from [(label, " + ".join(counts))] if counts else []
+        elif name == "resumed_from":
+            yield from [("went on from step", f"{value:,}")] if value else []
+        elif value is not None:
+            digits = ",.4f" if "loss" in name else ",.1f" if isinstance(value, float) else ","
+            yield label, format(value, digits) if isinstance(value, int | float) else str(value)
 
 
 def run_train_apart(config: TrainConfig, accelerate: Path | None) -> TrainResult:

@@ -50,6 +50,8 @@ def once(folder: Path, phase: str, work: Callable[[], dict[str, Any]]) -> dict[s
         started = time.monotonic()
         facts = work()
         save_json(file, {"seconds": round(time.monotonic() - started, 1), **facts})
+    else:
+        log.info("%s: %s is there", folder.name, phase)
     return done(folder, phase)
 
 

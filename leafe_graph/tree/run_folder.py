@@ -45,6 +45,12 @@ class RunFolder:
         self._lock: IO[bytes] | None = None
         self._read(repair=False)
 
+    def __str__(self) -> str:
+        return f"{self.folder}: {len(self.branches)} branches of {len(self.trees)} tasks, {len(self.solved)} solved"
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self})"
+
     @property
     def config(self) -> dict[str, Any]:
         """What ``config.json`` says; empty for a new folder."""
