@@ -194,7 +194,7 @@ class Jvm:
         code = None if self._process is None else self._process.wait()
         said = ""
         with contextlib.suppress(OSError):  # another process may have swept it
-            said = (self._folder / "stderr").read_text(errors="replace")[-1000:].strip()
+            said = (self._folder / "stderr").read_text(encoding="utf-8", errors="replace")[-1000:].strip()
         self._stop()
         return EnvLost(
             f"the JVM of {self._name} died while {doing} (exit code {code}); the next reset starts a new one"

@@ -254,4 +254,4 @@ def _request(url: str, body: dict[str, str] | None = None) -> bytes:
 
 
 def _tail(file: Path, lines: int = 30) -> str:
-    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.is_file() else ""
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) if file.is_file() else ""
