@@ -53,9 +53,9 @@ CHECKS: dict[str, Callable[[type[GridWorld], Path], None]] = {
 }
 REPLAY, SNAPSHOT = GridWorld, SnapshotGridWorld
 MUTATIONS: dict[str, tuple[Any, str, str, str, type[GridWorld]]] = {
-    "one replayed action is skipped": (env.EnvPool, "lease", "enumerate(turns)", "enumerate(turns[:-1])", REPLAY),
-    "nothing is replayed": (env.EnvPool, "lease", "enumerate(turns)", "enumerate([])", REPLAY),
-    "the snapshot is not restored": (env.EnvPool, "lease", "env.restore(place.env_state)", "pass", SNAPSHOT),
+    "one replayed action is skipped": (env.EnvPool, "_bring", "enumerate(turns)", "enumerate(turns[:-1])", REPLAY),
+    "nothing is replayed": (env.EnvPool, "_bring", "enumerate(turns)", "enumerate([])", REPLAY),
+    "the snapshot is not restored": (env.EnvPool, "_bring", "env.restore(place.env_state)", "pass", SNAPSHOT),
     "the snapshot is of the moment after": (
         nodes,
         "step",
@@ -66,7 +66,13 @@ MUTATIONS: dict[str, tuple[Any, str, str, str, type[GridWorld]]] = {
     "the snapshot is left out of the place": (records, "place", 'state["env_state"]', "None", SNAPSHOT),
     "an instance is taken wherever it stands": (env.EnvPool, "lease", "if stands_there:", "if True:", REPLAY),
     "the write of a turn is dropped": (nodes, "step", '"turns": [turn]', '"turns": [turn] * (len(turns) != 2)', REPLAY),
-    "the write of an observation is dropped": (nodes, "step", '"observation": observation, "env', '"env', REPLAY),
+    "the write of an observation is dropped": (
+        nodes,
+        "step",
+        '"observation": answer.observation, "env',
+        '"env',
+        REPLAY,
+    ),
     "a turn remembers the checkpoint before": (
         nodes,
         "step",

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage
 from postgres import Server
-from worlds import PIT, TOLD, pit_reply
+from worlds import PIT, TOLD, is_reflection, pit_reply
 
 from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.agent.records import model_message
 from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.dataset.export import export, write_jsonl
-from leafe_graph.errors import ConfigError
+from leafe_graph.errors import ConfigError, NothingPlayed
 from leafe_graph.evaluation.results import Result, result_from_run
 from leafe_graph.exploration.explore import explore
 from leafe_graph.prompts import Prompts
@@ -121,7 +121,7 @@ def test_an_agent_plays_odd_texts_in_place() -> None:
 
 
 def test_error_whose_words_cannot_be_saved_ends_its_branch(tmp_path: Path) -> None:
-    """Of the environment or the model."""
+    """Of the environment, the model or the reflector."""
 
     class Raises(OddWorld):
         def step(self, action: str) -> Any:
@@ -130,10 +130,16 @@ def test_error_whose_words_cannot_be_saved_ends_its_branch(tmp_path: Path) -> No
     def silent(messages: list[BaseMessage], seed: int | None) -> str:
         raise ValueError(ODD)
 
+    def uncritical(messages: list[BaseMessage], seed: int | None) -> str:
+        return silent(messages, seed) if is_reflection(messages) else odd_reply(messages, seed)
+
     for env, reply in ((Raises, odd_reply), (OddWorld, silent)):
-        run = explore(ScriptedModel(reply=reply), env, [PIT], out=tmp_path / reply.__name__, retry=None)
-        assert run.branches[0]["error"] == "ValueError: ??"
-        assert RunFolder(run.folder).branches == run.branches
+        with pytest.raises(NothingPlayed, match=r"ValueError: \?\?"):  # since it is so in every branch
+            explore(ScriptedModel(reply=reply), env, [PIT], out=tmp_path / reply.__name__, retry=None)
+        run = RunFolder(tmp_path / reply.__name__)
+        assert {branch["error"] for branch in run.branches} == {"ValueError: ??"}
+    run = explore(ScriptedModel(reply=uncritical), OddWorld, [PIT], out=tmp_path / "uncritical", retry=None)
+    assert (run.branches[0]["end"], run.branches[0]["error"]) == ("failure", "ValueError: ??")
 
 
 def test_demonstrations_are_rows_that_can_be_written(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     except BudgetExceeded:
         return {"end": "budget"}
     except CallFailed as failed:
-        return {"end": "model_error", "error": str(failed), "cost": account.cost}
+        return {"end": "model_error", "error": utf8(str(failed)), "cost": account.cost}
     said = model_message(answer)
     if shown and state["experience"] is not None:
         said.pop("prompt_token_ids", None)  # they spell the experience, which is no part of the history
@@ -162,7 +162,7 @@ def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
         goes_on = state["end"] or refused.limit == "reflections"
         return {"reflection": None} if goes_on else {"reflection": None, "end": "budget"}
     except CallFailed as failed:
-        spent = {"reflection": None, "cost": account.cost, "error": str(failed)}
+        spent = {"reflection": None, "cost": account.cost, "error": utf8(str(failed))}
         return spent if state["end"] else spent | {"end": "model_error"}
     raw = model_message(answer)["content"]
     verdict, decision_point, experience = parse_reflection(raw, len(turns))
