@@ -59,6 +59,7 @@ class Comparison(BaseModel):
             table.add_row(str(d.k), f"{100 * d.first:.1f}", f"{100 * d.second:.1f}", gain, f"{d.p:.4f}")
         notes = [ALIKE] if any(d.alike for d in self.differences) else []
         notes += self.warnings
+        table.caption_justify = "left"
         table.caption = "\n".join(notes) if notes else None
         return table
 

@@ -32,6 +32,7 @@ def table(results: Sequence[Result], ks: Iterable[int] | None = None) -> "Table"
     out.add_row("env steps", *(f"{result.cost['env_steps']:,}" for result in results))
     notes = [ALIKE] if any(estimate.alike for curve in curves for estimate in curve) else []
     notes += [warning for result in results if (warning := result.warning)]
+    out.caption_justify = "left"
     out.caption = "\n".join(notes) if notes else None
     return out
 

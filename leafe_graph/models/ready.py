@@ -36,7 +36,9 @@ def check_model(model: Any) -> None:
         except LeafeError:
             raise
         except Exception as error:
-            raise ConfigError(f"the model cannot be loaded: {type(error).__name__}: {error}") from error
+            what = " with ".join([model.path, *model._adapters])
+            said = " ".join(str(error).split())[:400]
+            raise ConfigError(f"{what} cannot be loaded: {type(error).__name__}: {said}") from error
         return
     if "langchain_openai" not in sys.modules:
         return
