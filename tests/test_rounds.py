@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,9 @@ eval:
   tasks: 4
   samples: 2
 """
+
+
+WEIGHTS = rounds._weights
 
 
 class Phases:
@@ -101,6 +105,7 @@ def phases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Phases:
     warm_adapter()
     monkeypatch.setattr(rounds, "write_report", lambda folder: None)
     monkeypatch.setattr(summary, "_plot", lambda told, file: None)
+    monkeypatch.setattr(rounds, "_weights", lambda config, start: {"base": {}, "adapters": [str(start)]})
     return Phases(monkeypatch)
 
 
@@ -264,6 +269,39 @@ def test_a_folder_of_other_settings_is_refused(phases: Phases) -> None:
         run(config(**{"train.beta": 2}))
 
 
+def test_rounds_belong_to_the_weights_that_they_started_from(
+    phases: Phases, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others at the same place are refused by their digest, the same ones elsewhere go on; an adapter counts too."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(rounds, "_weights", WEIGHTS)
+    shutil.copytree(tiny_model_path, "base")
+    from_base = {"rounds": 1, "adapter": None, "model": "local:base"}
+    run(config(**from_base))
+    played = len(phases.told)
+    shutil.copytree("base", "moved")
+    run(config(**from_base | {"model": "local:moved"}))
+    Path("base/generation_config.json").write_text('{"eos_token_id": 9}')
+    with pytest.raises(ConfigError, match=r"weights\.base\.config: '\w{16}' there, '\w{16}' now"):
+        run(config(**from_base))
+    with pytest.raises(ConfigError, match="warm is not a PEFT adapter folder"):
+        run(config(**from_base | {"adapter": "warm", "out": "other"}))
+    assert not Path("other").exists() and len(phases.told) == played
+    known = json.loads(Path("runs/three/run.json").read_text())
+    del known["weights"]
+    Path("runs/three/run.json").write_text(json.dumps(known))
+    run(config(**from_base))
+    assert "does not tell the weights it started from" in caplog.text
+
+
+def test_a_rounds_adapter_that_was_written_anew_is_not_gone_on_with(phases: Phases) -> None:
+    """Its results and the next round belong to what its own training left."""
+    run(config(rounds=1))
+    Path("runs/three/round-1/adapter/adapter_model.safetensors").write_text("of another training")
+    with pytest.raises(ConfigError, match=r"round-1/adapter has other weights .* then, \w{16} now"):
+        run(config(rounds=2))
+
+
 def test_two_runs_do_not_write_to_one_folder(phases: Phases) -> None:
     """The second is told who does."""
     with lock_folder(Path("runs/three")), pytest.raises(RunFolderError, match=f"written by process {os.getpid()}"):
@@ -370,6 +408,10 @@ def wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., l
         ("model: local:m\ntrain:\n  patience: 1\n", "f.yaml:2: train: patience needs eval_data"),
         ("model: local:m\nseed: null\n", "f.yaml:2: seed: Input should be a valid integer, got None"),
         ("model: local:m\nk: 9\n", "f.yaml:1: k is 9, but eval.samples is 8: take more samples or a smaller k"),
+        (
+            "model: m\nserve: {}\ntrain:\n  lora_r: 64\n",
+            "f.yaml:1: train.lora_r is 64, but the server takes adapters up to rank 32: write serve.max_lora_rank: 64",
+        ),
         ("model: local:m\nkeep_rows: -1\n", "f.yaml:2: keep_rows: expected "),
         ("model: m\n", "f.yaml:1: model 'm': write \"local:FOLDER\", or a serve section to have vLLM serve it"),
         ("model: [\n", "f.yaml:2: not YAML: while parsing a flow node expected the node content"),
@@ -380,6 +422,38 @@ def test_a_mistake_is_told_with_its_line_and_field(wrong: Callable[..., list[str
     """One line of it."""
     (line,) = wrong(text)
     assert line.startswith(f"leafe: {says}")
+
+
+def test_the_rank_that_is_trained_is_one_that_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An adapter to start from keeps its own; merged weights have none; vLLM's own argument wins. The dry run tells."""
+    file, start = tmp_path / "f.yaml", tmp_path / "start"
+    start.mkdir()
+    (start / "adapter_config.json").write_text(json.dumps({"r": 8, "rank_pattern": {"q_proj": 48}}))
+    file.write_text(f"model: m\nadapter: {start}\nserve:\n  max_loras: 1\ntrain:\n  lora_r: 64\n")
+    assert main(["run", str(file), "--dry-run"]) == 2
+    assert f"the rank of {start} is 48, but the server takes adapters up to rank 32" in capsys.readouterr().err
+    for enough in (
+        {"serve.max_lora_rank": 33},
+        {"serve.merge": True},
+        {"serve.arguments": ["--max-lora-rank=128"]},
+        {"adapter": None, "train.lora_r": 20},
+    ):
+        read_config(file, enough)
+    with pytest.raises(ConfigError, match="up to rank 16"):
+        read_config(file, {"adapter": None, "train.lora_r": 20, "serve.max_lora_rank": 9})
+
+
+def test_the_dry_run_warns_of_prompts_that_the_context_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of the model, or of the server as it is started."""
+    file = tmp_path / "f.yaml"
+    file.write_text(FILE.replace("adapter: warm\n", ""))
+    flags = ["--set", "estimate.turn_tokens=1000,max_turns=8,train.max_length=9999"]
+    for more, told in (([], "context holds 8,192"), (["--set", 'serve.arguments=["--max-model-len","4096"]'], "4,096")):
+        assert main(["run", str(file), "--dry-run", *flags, *more]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "the longest prompt with its answer has about 8,3" in said and told in said
 
 
 def test_all_mistakes_are_told_at_once(wrong: Callable[..., list[str]]) -> None:

@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -135,6 +137,54 @@ def test_adapter_at_the_start_is_a_request_on_a_gpu(base: str, tmp_path: Path) -
         assert server.models() == ["base", server.name]
 
 
+@pytest.mark.parametrize(
+    ("has", "says"),
+    [
+        ({"r": 64}, "has rank 64, the server takes up to 32: give max_lora_rank=64"),
+        ({"r": 8, "rank_pattern": {"q_proj": 40}}, "has rank 40"),
+        ({"use_dora": True}, "has DoRA, which vLLM's LoRA does not take: give merge=True"),
+        ({"modules_to_save": ["lm_head"], "bias": "all"}, "has modules_to_save, bias"),
+    ],
+)
+def test_an_adapter_that_vllm_will_not_take_is_told_before_it_is_started(
+    base: str, tmp_path: Path, has: dict[str, Any], says: str
+) -> None:
+    """With what it has and what the server takes; at the start, and later before it is asked."""
+    python = interpreter(tmp_path / "python", cpu=False)
+    folder = adapter(tmp_path / "a", "one")
+    with VllmServer(base, python=python) as server:
+        (folder / "adapter_config.json").write_text(json.dumps(has))
+        with pytest.raises(ConfigError, match=re.escape(says)):
+            server.load_adapter(folder)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        VllmServer(base, adapter=folder, python=python)
+
+
+def test_a_base_with_other_weights_has_another_name(python: Path, tiny_model_path: Path, tmp_path: Path) -> None:
+    """So a run of one is not gone on with by the other; people may leave the digest out."""
+    names = set()
+    folder = Path(shutil.copytree(tiny_model_path, tmp_path / "tiny"))
+    for text in ("{{ messages }}", "{{ messages[0] }}"):
+        (folder / "chat_template.jinja").write_text(text)
+        with VllmServer(f"local:{folder}", python=python) as server:
+            assert server.models() == [server.name, "tiny"] and re.fullmatch(r"tiny-\w{12}", server.name)
+            assert asked(server)["model"] == server.name and asked(server, "tiny")["model"] == "tiny"
+            names.add(server.name)
+    assert len(names) == 2
+
+
+def test_an_adapter_that_does_not_fit_is_not_served(python: Path, tiny_model_path: Path, tmp_path: Path) -> None:
+    """Where the base is at hand, with the names of tensors."""
+    pytest.importorskip("peft")
+    from safetensors.torch import save_file
+
+    folder = adapter(tmp_path / "a", "")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]}))
+    save_file({}, folder / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match=r"4 that it should have are missing: \S+q_proj\.lora_A"):
+        VllmServer(f"local:{tiny_model_path}", adapter=folder, python=python)
+
+
 def test_adapter_at_the_start_is_merged_on_a_cpu(python: Path, tiny_model_path: Path, tmp_path: Path) -> None:
     """The server gets whole weights under the adapter's name, and takes no adapter on top of them."""
     torch = pytest.importorskip("torch")
@@ -149,7 +199,8 @@ def test_adapter_at_the_start_is_merged_on_a_cpu(python: Path, tiny_model_path: 
     )
     model.save_pretrained(str(tmp_path / "adapter"))
     expected = model.merge_and_unload().state_dict()
-    with VllmServer(f"local:{tiny_model_path}", adapter=tmp_path / "adapter", python=python) as server:
+    start = {"adapter": tmp_path / "adapter", "python": python, "folder": tmp_path / "serve"}
+    with VllmServer(f"local:{tiny_model_path}", **start) as server:
         flags, *_ = started_with(server.log)
         served = Path(flags[flags.index("--model") + 1])
         weights = load_file(served / "model.safetensors")
@@ -158,6 +209,10 @@ def test_adapter_at_the_start_is_merged_on_a_cpu(python: Path, tiny_model_path: 
         assert server.models() == [server.name] and server.base is None and "--enable-lora" not in flags
         with pytest.raises(ConfigError, match="merge=False"):
             server.load_adapter(tmp_path / "adapter")
+    other = shutil.copytree(tiny_model_path, tmp_path / "other")
+    (other / "generation_config.json").write_text("{}")
+    with VllmServer(f"local:{other}", **start) as another:  # what was merged into the first base is not this one's
+        assert another.name != server.name
 
 
 def test_death_at_the_start_tells_its_last_words(

@@ -1,11 +1,12 @@
 """LEAFE (arXiv 2603.16843): grow trees with reflections and rewinds, distil their corrections into a LoRA adapter."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
+from ..models.identity import file_digest
 from ..phases.explore import run_explore
 from ..phases.learn import run_export, run_train_apart
 from .method import Method, Policy, Tasks
@@ -37,6 +38,7 @@ class Leafe(Method):
         """Export the newest run's rows, and train the policy's adapter on those of all runs."""
         newest = runs[-1]
         adapter = newest / "adapter"
+        weights = adapter / "adapter_model.safetensors"
 
         def exported() -> dict[str, Any]:
             summary = run_export(self.tools.export.model_copy(update={"run": newest}))
@@ -47,12 +49,16 @@ class Leafe(Method):
             rows = [run / "examples" / "examples.jsonl" for run in runs]
             where = {"data": rows, "adapter": policy.adapter, "out": adapter, "push_to_hub": None}
             result = run_train_apart(self.tools.train.model_copy(update=where), self.tools.accelerate)
-            weights = (result.adapter / "adapter_model.safetensors").read_bytes()
             facts = ("backend", "steps", "rows", "loss", "eval_loss", "kept_step", "tokens", "warnings")
-            return {name: getattr(result, name) for name in facts} | {"sha256": hashlib.sha256(weights).hexdigest()}
+            return {name: getattr(result, name) for name in facts} | {"sha256": file_digest(weights)}
 
         rows = self.tools.once(newest, "export", exported)
         if not rows["counterfactual"] + rows["rehearsal"]:
             return None
-        self.tools.once(newest, "train", trained)
+        told = self.tools.once(newest, "train", trained)
+        if weights.is_file() and (now := file_digest(weights)) != told.get("sha256", now):
+            raise ConfigError(
+                f"{adapter} has other weights than the training of this round left ({told['sha256'][:16]} then, "
+                f"{now[:16]} now): put those back, or start another folder"
+            )
         return replace(policy, adapter=adapter)

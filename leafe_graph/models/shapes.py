@@ -22,6 +22,8 @@ class Shape:
     """Whether input and output embedding are one."""
     head_dim: int = 0
     """hidden / heads unless given."""
+    context: int | None = None
+    """Most tokens of a prompt with its answer; None where that is not said."""
 
     @property
     def matrices(self) -> list[tuple[int, int]]:
@@ -51,11 +53,17 @@ class Shape:
 
 
 SHAPES = {
-    EMBEDDED: Shape(hidden=576, intermediate=1536, layers=30, heads=9, kv_heads=3, vocab=49152, tied=True),
-    "Qwen/Qwen2.5-7B-Instruct": Shape(hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, vocab=152064),
-    "Qwen/Qwen2.5-72B-Instruct": Shape(hidden=8192, intermediate=29568, layers=80, heads=64, kv_heads=8, vocab=152064),
+    EMBEDDED: Shape(
+        hidden=576, intermediate=1536, layers=30, heads=9, kv_heads=3, vocab=49152, tied=True, context=8192
+    ),
+    "Qwen/Qwen2.5-7B-Instruct": Shape(
+        hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, vocab=152064, context=32768
+    ),
+    "Qwen/Qwen2.5-72B-Instruct": Shape(
+        hidden=8192, intermediate=29568, layers=80, heads=64, kv_heads=8, vocab=152064, context=32768
+    ),
     "meta-llama/Llama-3.1-8B-Instruct": Shape(
-        hidden=4096, intermediate=14336, layers=32, heads=32, kv_heads=8, vocab=128256
+        hidden=4096, intermediate=14336, layers=32, heads=32, kv_heads=8, vocab=128256, context=131072
     ),
 }
 """From the models' config.json, for plans on a machine that does not have them."""
@@ -78,6 +86,7 @@ def shape(model: str) -> Shape | None:
             vocab=config["vocab_size"],
             tied=bool(config.get("tie_word_embeddings")),
             head_dim=config.get("head_dim") or 0,
+            context=config.get("max_position_embeddings"),
         )
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{file} does not tell the model's sizes: {error!r}") from error

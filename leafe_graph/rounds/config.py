@@ -5,16 +5,18 @@ in, so that every phase is an ordinary command; what stands above the sections g
 it says otherwise.
 """
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from ..envs.catalog import ENVS
-from ..files import UserFile, UserPath
+from ..files import UserFile, UserPath, path_of
 from ..finetune.config import TrainConfig
 from ..methods import METHODS
 from ..models.spec import ModelSpec
 from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
+from ..serve.adapters import lora_rank
 from ..serve.config import ServeSection
 from ..settings import Output, Pace, Settings, marked
 
@@ -169,6 +171,23 @@ class RunConfig(Played):
     def _can_be_reached(self) -> "RunConfig":
         if self.serve is None and ModelSpec.parse(self.model).kind != "local":
             raise ValueError(f'model {self.model!r}: write "local:FOLDER", or a serve section to have vLLM serve it')
+        return self
+
+    @model_validator(mode="after")
+    def _rank_is_served(self) -> "RunConfig":
+        if self.serve is None or self.serve.merge:
+            return self
+        rank, what = self.train.lora_r, "train.lora_r"
+        if self.adapter is not None:  # it keeps its own
+            file = path_of(self.adapter) / "adapter_config.json"
+            if not file.is_file():
+                return self
+            rank, what = lora_rank(json.loads(file.read_text(encoding="utf-8"))), f"the rank of {self.adapter}"
+        if rank > self.serve.rank:
+            raise ValueError(
+                f"{what} is {rank}, but the server takes adapters up to rank {self.serve.rank}: write "
+                f"serve.max_lora_rank: {rank}, or serve.merge: true"
+            )
         return self
 
     def kept_settings(self) -> dict[str, Any]:

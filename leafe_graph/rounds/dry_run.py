@@ -87,6 +87,13 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
             f"Warning: the longest row has about {longest:,} tokens, train.max_length is {config.train.max_length:,}: "
             "rows that are too long are errors. Raise it, or shorten history."
         )
+    size = shape(config.model)
+    context = (config.serve and config.serve.argument("--max-model-len")) or (size and size.context)
+    if context and longest > context:
+        yield (
+            f"Warning: the longest prompt with its answer has about {longest:,} tokens, the model's context holds "
+            f"{context:,}: calls that are too long fail. Shorten history or max_turns."
+        )
     env = ENVS.get(config.env)
     if told:
         yield f"Note: {told}."

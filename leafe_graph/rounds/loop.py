@@ -14,13 +14,16 @@ from ..evaluation.results import Result, powers_of_two
 from ..files import lock_folder, refuse_other_settings, save_json
 from ..finetune.hub import check_hub, push
 from ..methods import METHODS, Access, Method, Policy, Tasks, Tools
+from ..models.adapters import check_adapter
+from ..models.folders import model_folder
+from ..models.identity import Digests, identity
 from ..phases.evaluate import run_eval
 from ..report.page import write_report
 from ..settings import defaults
 from ..types import FORMAT_VERSION
 from .absent import absent, start_adapter
 from .access import LocalAccess, ServedAccess
-from .config import RunConfig
+from .config import DECIDED, RunConfig
 from .folder import mark, once, result_file, round_folder
 from .summary import why_stop, write_summary
 
@@ -41,8 +44,10 @@ def run(config: RunConfig) -> dict[str, Any]:
         check_hub(hub)
     if lacking := list(absent(config)):
         raise ConfigError("\n".join(lacking))
+    start = start_adapter(config.adapter)
+    weights = _weights(config, start)
     with lock_folder(config.out):
-        _claim(config)
+        _claim(config, weights)
         access: Access = LocalAccess(config.model)
         if config.serve is not None:
             access = ServedAccess(config.model, config.serve, config.out / "serve")
@@ -55,7 +60,7 @@ def run(config: RunConfig) -> dict[str, Any]:
             once=once,
         )
         try:
-            told = _rounds(config, METHODS.class_of(config.method)(tools))
+            told = _rounds(config, METHODS.class_of(config.method)(tools), start)
         finally:
             access.close()
         if hub and told["best"] and told["adapter"]:
@@ -65,9 +70,9 @@ def run(config: RunConfig) -> dict[str, Any]:
     return told
 
 
-def _rounds(config: RunConfig, method: Method) -> dict[str, Any]:
+def _rounds(config: RunConfig, method: Method, start: Path | None) -> dict[str, Any]:
     """All rounds; a finished phase costs no more than reading its mark."""
-    policies = [Policy(model=config.model, adapter=start_adapter(config.adapter))]
+    policies = [Policy(model=config.model, adapter=start)]
     results = [_judge(config, method, policies[0], 0)]
     while True:
         number = len(results)
@@ -108,11 +113,38 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
     return Result.load(file)
 
 
-def _claim(config: RunConfig) -> None:
-    """Write ``run.json``, or see that it says the same."""
+def _claim(config: RunConfig, weights: Digests) -> None:
+    """Write ``run.json``, or see that it says the same; weights decide, not where they lie or what they are called."""
     file = config.out / "run.json"
-    now = {"version": FORMAT_VERSION, **config.kept_settings()}
+    now = {"version": FORMAT_VERSION, **config.kept_settings(), "weights": weights}
     if not file.exists():
         save_json(file, now)
+        return
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if "weights" in known:
+        known, now = _without_names(known), _without_names(now)
     else:
-        refuse_other_settings(config.out, json.loads(file.read_text(encoding="utf-8")), now, defaults(RunConfig))
+        log.warning("%s does not tell the weights it started from: made by an earlier release", config.out)
+        del now["weights"]
+    refuse_other_settings(config.out, known, now, defaults(RunConfig))
+
+
+def _without_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a file of rounds says, without the names of what the rounds start from, at the top and in each section."""
+    return {
+        name: {key: each for key, each in value.items() if key != "model"} if name in DECIDED else value
+        for name, value in settings.items()
+        if name not in ("model", "adapter")
+    }
+
+
+def _weights(config: RunConfig, start: Path | None) -> Digests:
+    """Digests of what the rounds start from.
+
+    Raises:
+        ConfigError: there is no such model, or the adapter does not fit it.
+    """
+    folder = model_folder(config.model)
+    if start is not None:
+        check_adapter(start, folder)
+    return identity(folder, [] if start is None else [str(start)])

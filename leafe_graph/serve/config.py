@@ -1,6 +1,7 @@
 """How vLLM serves a policy on this machine: what a server is told, the one definition for Python, flags and files."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,21 @@ class ServeConfig(Settings):
     """Seconds until it must be healthy."""
     drain_timeout: float = Field(default=60.0, ge=0)
     """Seconds that requests in flight are given when it is stopped; vLLM's --shutdown-timeout."""
+
+    def argument(self, name: str) -> int | None:
+        """The number that ``arguments`` give one of vLLM's own; None where they do not."""
+        said = " ".join(self.arguments).replace("=", " ").split()
+        given = [value for word, value in pairwise(said) if word == name and value.isdecimal()]
+        return int(given[-1]) if given else None
+
+    @property
+    def rank(self) -> int:
+        """Highest rank that the server will take: the next that vLLM knows, or what ``arguments`` say."""
+        from ..models.folders import RANKS
+
+        if (own := self.argument("--max-lora-rank")) is not None:
+            return own
+        return next(rank for rank in RANKS if rank >= self.max_lora_rank)
 
     @field_validator("max_lora_rank")
     @classmethod

@@ -21,7 +21,7 @@ from ..errors import ConfigError, ModelError
 from ..files import make_folder
 from ..processes.apart import guarded
 from ..settings import takes_too
-from .adapters import adapter_folder, copied, merged
+from .adapters import adapter_folder, copied, fits, merged, refuse_unserved, served_name
 from .config import ServerArguments
 from .vllm_build import find_build
 
@@ -50,7 +50,8 @@ class VllmServer:
     name: str
     """What a request calls the policy: the start's adapter if there is one, else the base."""
     base: str | None
-    """What a request calls the base model; None where the adapter was merged into it."""
+    """What a request calls the base model, a folder by its name and a digest of what is in it: other weights have
+    another name. None where the adapter was merged into it."""
     cpu: bool
     """Whether it is vLLM's CPU build."""
     log: Path
@@ -59,7 +60,7 @@ class VllmServer:
     @takes_too(ServerArguments)
     def __init__(self, given: ServerArguments) -> None:
         """What is to be served, and how; `start` starts it."""
-        from ..models.folders import RANKS, model_folder
+        from ..models.folders import model_folder
 
         self._given = given
         self._adapter = None if given.adapter is None else adapter_folder(given.adapter)
@@ -67,7 +68,8 @@ class VllmServer:
         self.cpu = self._build.cpu
         self._model = model_folder(given.model)
         self._merge = self._adapter is not None and (self.cpu if given.merge is None else given.merge)
-        self._rank = next(rank for rank in RANKS if rank >= given.max_lora_rank)
+        if self._adapter is not None:
+            self._refuse(self._adapter)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -85,12 +87,15 @@ class VllmServer:
         self._work, self.log = work.resolve(), work.resolve() / "vllm.log"
         port = self._given.port or _free_port()
         self.url = f"http://127.0.0.1:{port}/v1"
-        self.name = self.base = Path(self._model).name if Path(self._model).is_dir() else self._model
+        self.name = self.base = served_name(self._model)
         self._loaded: set[str] = set()
         try:
             served = self._model
             if self._merge and self._adapter is not None:
-                self.base, (self.name, copy) = None, copied(self._adapter, "adapter", self._work / "adapters")
+                self.base, (self.name, copy) = (
+                    None,
+                    copied(self._adapter, "adapter", self._work / "adapters", base=self._model),
+                )
                 served = str(merged(copy, self._model))
             command = [self._build.python, "-m", "vllm.entrypoints.openai.api_server", *self._flags(served, port)]
             with self.log.open("ab") as log:
@@ -126,7 +131,8 @@ class VllmServer:
                 f"the server serves {self.name}, merged into the weights; an adapter would come on top of it: start "
                 "the server without adapter=, or with merge=False"
             )
-        called, copy = copied(adapter_folder(path), name, self._work / "adapters")
+        self._refuse(folder := adapter_folder(path))
+        called, copy = copied(folder, name, self._work / "adapters")
         if called not in self._loaded:
             self._post("load_lora_adapter", {"lora_name": called, "lora_path": str(copy)}, path)
             self._loaded.add(called)
@@ -198,10 +204,18 @@ class VllmServer:
     # ---- how it is started
 
     def _flags(self, served: str, port: int) -> list[str]:
-        flags = ["--model", served, "--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(port)]
+        plain = [Path(self._model).name] if self.base not in (None, self._model) else []  # as people call it
+        names = list(dict.fromkeys([self.name, *plain]))
+        flags = ["--model", served, "--served-model-name", *names, "--host", "127.0.0.1", "--port", str(port)]
         flags += ["--enable-prefix-caching", "--shutdown-timeout", str(round(self._given.drain_timeout))]
         if self.base is not None:
-            flags += ["--enable-lora", "--max-lora-rank", str(self._rank), "--max-loras", str(self._given.max_loras)]
+            flags += [
+                "--enable-lora",
+                "--max-lora-rank",
+                str(self._given.rank),
+                "--max-loras",
+                str(self._given.max_loras),
+            ]
         return [*flags, *self._build.flags, *self._given.arguments]
 
     def _until_healthy(self) -> None:
@@ -227,6 +241,12 @@ class VllmServer:
         )
 
     # ---- adapters
+
+    def _refuse(self, adapter: Path) -> None:
+        """Say what cannot be served before vLLM is asked, which takes a start."""
+        if not self._merge:
+            refuse_unserved(adapter, self._given.rank)
+        fits(adapter, self._model)
 
     def _post(self, route: str, body: dict[str, str], what: object) -> None:
         try:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 parser = argparse.ArgumentParser()
-for name in ("model", "served-model-name", "host", "max-lora-rank", "dtype"):
+for name in ("model", "host", "max-lora-rank", "dtype"):
     parser.add_argument(f"--{name}")
+parser.add_argument("--served-model-name", nargs="+")
 parser.add_argument("--port", type=int)
 parser.add_argument("--enable-lora", action="store_true")
 FLAGS, _ = parser.parse_known_args()
@@ -35,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         """/health and /v1/models."""
         if self.path == "/health":
             return self._answer(503 if MODE == "sick" else next(HEALTH, 200), {})
-        self._answer(200, {"data": [{"id": name} for name in [FLAGS.served_model_name, *ADAPTERS]]})
+        self._answer(200, {"data": [{"id": name} for name in [*FLAGS.served_model_name, *ADAPTERS]]})
 
     def do_POST(self) -> None:
         """Chat, and loading and unloading adapters."""
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, {})
         if self.path == "/v1/unload_lora_adapter":
             return self._answer(404 if ADAPTERS.pop(asked["lora_name"], None) is None else 200, {})
-        if asked["model"] not in (FLAGS.served_model_name, *ADAPTERS):
+        if asked["model"] not in (*FLAGS.served_model_name, *ADAPTERS):
             return self._answer(404, {"error": {"message": f"The model {asked['model']} does not exist."}})
         prompt = asked["messages"][-1]["content"]
         if prompt == "wait":
