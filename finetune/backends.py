@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from leafe_graph.errors import ConfigError, MissingDependency, install
+from leafe_graph.models.adapters import ends_seen_to
 from leafe_graph.models.folders import needs_train_extra
 
 from .config import TrainConfig
@@ -89,12 +90,13 @@ def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    if config.adapter is not None:
-        return PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True).train()
-    lora = LoraConfig(**_lora(config, model), task_type="CAUSAL_LM")
-    torch.manual_seed(config.seed)  # as Unsloth does: both start from the same matrices
-    with _targets_there_are(config, model):
-        return get_peft_model(model, lora).train()
+    with ends_seen_to():
+        if config.adapter is not None:
+            return PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True).train()
+        lora = LoraConfig(**_lora(config, model), task_type="CAUSAL_LM")
+        torch.manual_seed(config.seed)  # as Unsloth does: both start from the same matrices
+        with _targets_there_are(config, model):
+            return get_peft_model(model, lora).train()
 
 
 def _lora(config: TrainConfig, model: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.errors import ConfigError
-from leafe_graph.files import writing
+from leafe_graph.files import differences, writing
+from leafe_graph.models.identity import identity
 from leafe_graph.settings import Output, Pace, Place, defaults, marked
 
 from .config import TrainConfig, Unlearned
@@ -78,12 +79,9 @@ class State:
             except Exception as error:
                 log.warning("%s cannot be read (%s): taking the one before it", path, type(error).__name__)
                 continue
-            theirs, added = held["fingerprint"], defaults(TrainConfig)  # what was added since had its default then
-            if changed := sorted(
-                k for k in theirs.keys() | self.fingerprint if theirs.get(k, added.get(k)) != self.fingerprint.get(k)
-            ):
+            if changed := ", ".join(self._changes(held["fingerprint"])):
                 raise ConfigError(
-                    f"{folder} holds checkpoints of a run with other settings or rows ({', '.join(changed)}): "
+                    f"{folder} holds checkpoints of a run with other settings or rows ({changed}): "
                     "choose another out, or start anew with resume=False (--no-resume)"
                 )
             with torch.no_grad():
@@ -94,6 +92,19 @@ class State:
                 setattr(self, name, held[name])
             return self.step
         return 0
+
+    def _changes(self, theirs: dict[str, Any]) -> list[str]:
+        """What a checkpoint was made with that is otherwise now, and weights with old and new digest."""
+        ours, added = dict(self.fingerprint), defaults(TrainConfig)  # what was added since had its default then
+        weights = ours.pop("weights")
+        if (known := theirs.get("weights")) is None:
+            log.warning("a checkpoint of an earlier release does not tell which weights it was trained from")
+            known = weights
+        else:  # where they lie decides nothing
+            theirs = {name: value for name, value in theirs.items() if name not in ("weights", "model", "adapter")}
+            del ours["model"], ours["adapter"]
+        found = sorted(k for k in theirs.keys() | ours if theirs.get(k, added.get(k)) != ours.get(k))
+        return [*found, *differences({"weights": known}, {"weights": weights}, {})]
 
 
 def fingerprint(
@@ -109,4 +120,5 @@ def fingerprint(
         return held.hexdigest()
 
     settings = config.model_dump(mode="json", exclude=_MAY_CHANGE)
-    return {**settings, "model": folder, "data": digest(rows), "eval_data": digest(eval_rows)}
+    weights = identity(folder, [] if config.adapter is None else [str(config.adapter)])
+    return {**settings, "model": folder, "weights": weights, "data": digest(rows), "eval_data": digest(eval_rows)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.files import writing
+from leafe_graph.models.adapters import base_metadata
 
 
 def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
@@ -31,7 +32,7 @@ def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     config.inference_mode = was_inference
     weights, new = out / "adapter_model.safetensors", out / "adapter_model.tmp"
     with writing(out):
-        save_file(tensors, new, metadata={"format": "pt"})
+        save_file(tensors, new, metadata={"format": "pt", **base_metadata(folder)})
     if not weights.exists() or not filecmp.cmp(weights, new, shallow=False):
         shutil.rmtree(out / "merged", ignore_errors=True)
         for file in out.glob("model-*.gguf"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import check_file
+from leafe_graph.models.adapters import check_adapter
 from leafe_graph.models.folders import load_tokenizer, model_folder, stop_ids
 
 from .config import TrainConfig
@@ -61,6 +62,7 @@ def prepare(config: TrainConfig) -> Prepared:
     tokenizer = load_tokenizer(folder)
     stops = stop_ids(folder, tokenizer)
     trained_for = objective(config.objective, config)
+    doubtful = [] if config.adapter is None else check_adapter(config.adapter, folder)
 
     warnings: list[str] = []
 
@@ -100,6 +102,7 @@ def prepare(config: TrainConfig) -> Prepared:
     warnings += [*doubted, *doubts(rows)]
     for warning in warnings:
         log.warning(warning)
+    warnings += doubtful
     if config.push_to_hub:
         check_hub(config.push_to_hub)
     return Prepared(

@@ -108,9 +108,12 @@ def train(config: TrainConfig) -> TrainResult:
                     by_kind[kinds[i]] += rows[i].weight * value
             loss, *sums = parallel.add_up(accelerator, [loss, *by_kind.values()])
             parallel.add_up_gradients(accelerator, weights.values())
-            if not math.isfinite(loss):
-                raise ConfigError(f"the loss is {loss} at step {state.step + 1}: lower learning_rate, or use float32")
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.max_grad_norm).item()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise ConfigError(
+                    f"the loss is {loss} and its gradient's norm {norm} at step {state.step + 1}: lower learning_rate, "
+                    "or use float32"
+                )
             rate = learning_rate(config, state.step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -28,7 +28,7 @@ def path_of(given: str | os.PathLike[str]) -> Path:
 
 
 def _given(path: Any) -> Any:
-    return path_of(path) if isinstance(path, str | os.PathLike) else path
+    return str(path_of(path)) if isinstance(path, str | os.PathLike) else path  # a text: JSON has no paths
 
 
 def _file(path: Path) -> Path:
@@ -151,7 +151,7 @@ def refuse_other_settings(
 
     What a folder does not know was added since: it had its default then.
     """
-    if changes := ", ".join(_differences(known, now, defaults)):
+    if changes := ", ".join(differences(known, now, defaults)):
         raise ConfigError(
             f"{folder} holds a run with other settings ({changes}); give the same ones to resume it, or choose another "
             "folder"
@@ -187,14 +187,16 @@ def replace_file(file: Path, write: Callable[[Path], object]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def _differences(
+def differences(
     known: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[str]:
     """What two configurations do not share, by dotted name."""
     for key in sorted({*known, *now}):
         a, b, default = known.get(key, defaults.get(key)), now.get(key), defaults.get(key)
+        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) and all(isinstance(x, dict) for x in a + b):
+            a, b = ({str(i): each for i, each in enumerate(many)} for many in (a, b))
         if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, default if isinstance(default, dict) else {}, f"{prefix}{key}.")
+            yield from differences(a, b, default if isinstance(default, dict) else {}, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}: {_short(a)} there, {_short(b)} now"
 

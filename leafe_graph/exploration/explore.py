@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
-from langchain_core.language_models import BaseChatModel
 from langgraph.types import RetryPolicy
 from pydantic import Field
 
@@ -31,6 +30,7 @@ from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..errors import ConfigError, ModelError
 from ..files import full_disk
+from ..models.identity import described, digests
 from ..models.ready import check_model
 from ..prompts import Prompts
 from ..settings import Limits, Live, Pace, Play, part, takes
@@ -164,8 +164,9 @@ async def _explore(given: Arguments) -> RunFolder:
     policy = as_model(given.model, "model")
     critic = policy if given.reflector is None else as_model(given.reflector, "reflector")
     told = {
-        "model": _identity(policy),
-        "reflector": None if given.reflector is None else _identity(critic),
+        "model": described(policy),
+        "reflector": None if given.reflector is None else described(critic),
+        "weights": {"model": digests(policy), "reflector": [] if given.reflector is None else digests(critic)},
         "texts": prompts.texts,
         "strategy": given.strategy if isinstance(given.strategy, str) else strategy.name,
         "limits": limits,
@@ -268,12 +269,6 @@ def _tell_failures(run: RunFolder, before: int) -> None:
         unreflected = [branch for branch in run.branches if branch["error"] and branch["end"] not in FAILED]
         if unreflected:
             log.warning("no reflection was made: %d failed%s", len(unreflected), told_causes(causes(unreflected)))
-
-
-def _identity(model: Model) -> dict[str, Any]:
-    """What tells one model from another when a run is resumed: of a chat model its settings."""
-    settings = model._identifying_params if isinstance(model, BaseChatModel) else {}
-    return {"class": type(model).__name__, **json.loads(json.dumps(dict(settings), default=str))}
 
 
 def _same_tasks(run: RunFolder, work: Sequence[Task]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MissingDependency
+from .adapters import merged
 from .spec import EMBEDDED, ModelSpec
 
 
@@ -75,13 +76,11 @@ def save_merged(out: Path, *, folder: str, tokenizer: Any, dtype: str) -> Path:
 def merge(adapter: Path, target: Path, *, folder: str, tokenizer: Any, dtype: str) -> None:
     """Write base plus adapter to ``target``; what is there goes."""
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    model = merged(AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)), adapter, folder)
     shutil.rmtree(target, ignore_errors=True)
-    merged.save_pretrained(target)
+    model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 

@@ -14,6 +14,7 @@ line counts, and all lines' costs.
 
 import contextlib
 import json
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ from ..parsing import json_line
 from ..settings import defaults
 from ..text import utf8_all
 from ..types import FORMAT_VERSION, Branch, Cost
-from .run_settings import RunSettings, read_config, run_settings
+from .run_settings import RunSettings, read_config, run_settings, same_policy
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -157,7 +160,11 @@ class RunFolder:
         if not known:
             save_json(self.folder / "config.json", config)
             return
-        refuse_other_settings(self.folder, known, config, {"settings": defaults(RunSettings)})
+        theirs, ours = same_policy(known.get("settings", {}), config.get("settings", {}))
+        if "weights" in config.get("settings", {}) and "weights" not in ours:
+            log.warning("%s does not tell the weights it was played with: made by an earlier release", self.folder)
+        whole = {**known, "settings": theirs}, {**config, "settings": ours}
+        refuse_other_settings(self.folder, *whole, {"settings": defaults(RunSettings)})
 
     def _read(self, *, repair: bool) -> None:
         """Load the log. A last line without its newline was torn by a kill: it is left out, and cut off on repair."""

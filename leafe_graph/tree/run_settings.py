@@ -26,6 +26,9 @@ class RunSettings(Play):
     """The policy: its spec from a command line, else what tells its class and settings."""
     reflector: Any = None
     """Another model for the reflections."""
+    weights: dict[str, list[dict[str, Any]]] | None = None
+    """Digests of what ``model`` and ``reflector`` are made of, see `leafe_graph.models.identity`; a list is empty where
+    no weights are known, as of a model behind an address. None in folders of releases that kept none."""
     texts: dict[str, str] = Field(default_factory=dict)
     """The prompts' texts that were played, by name; empty in folders of releases that kept none."""
     strategy: str = "leafe"
@@ -60,6 +63,41 @@ def read_config(file: Path) -> dict[str, Any]:
             f"{file} has format version {config.get('version')!r}; this release reads version {FORMAT_VERSION}"
         )
     return config
+
+
+def same_policy(known: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a folder and those of now, without what does not decide whether they play the same policy.
+
+    Weights that are known decide, not where they lie. A folder of a release that kept none is compared by what it says.
+    """
+    theirs, ours = dict(known), dict(now)
+    if theirs.get("weights") is None:
+        theirs.pop("weights", None)
+        digests = ours.pop("weights", None) or {}
+        for role in ("model", "reflector"):
+            if isinstance(a := theirs.get(role), dict) and isinstance(b := ours.get(role), dict):
+                adapters = [adapter["weights"] for each in digests.get(role, []) for adapter in each["adapters"]]
+                ours[role] = {name: value for name, value in (b | {"weights": adapters}).items() if name in a}
+        return theirs, ours
+    for role in ("model", "reflector"):
+        if all((settings.get("weights") or {}).get(role) for settings in (theirs, ours)):
+            for settings in (theirs, ours):
+                settings[role] = _without_places(settings.get(role))
+                if role == "model":
+                    settings.pop("adapter", None)
+    return theirs, ours
+
+
+def _without_places(model: Any) -> Any:
+    """What a model is called or described as, without folders: its weights say more."""
+    if isinstance(model, str):
+        return "weights" if model.startswith("local:") else model
+    if isinstance(model, list):
+        return [_without_places(each) for each in model]
+    if not isinstance(model, dict):
+        return model
+    places = ("path", "adapter") if "path" in model else ()
+    return {name: _without_places(value) for name, value in model.items() if name not in places}
 
 
 def run_settings(config: Mapping[str, Any], file: Path) -> RunSettings:

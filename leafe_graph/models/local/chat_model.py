@@ -23,7 +23,9 @@ from pydantic import PrivateAttr, field_validator
 
 from ...errors import ConfigError, MissingDependency, PromptError
 from ...files import path_of
+from ..adapters import check_adapter, merged
 from ..chat_tokens import ChatTokenizer
+from ..identity import Digests, identity
 from .engine import Engine, shared_engine
 from .sampling import Answer, Ids, Sampling
 from .tool_calls import check_template, read_tool_calls
@@ -74,6 +76,7 @@ class LocalChatModel(BaseChatModel):
     _engine: Engine | None = PrivateAttr(default=None)
     _engine_key: Any = PrivateAttr(default=None)
     _chat: ChatTokenizer | None = PrivateAttr(default=None)
+    _versions: tuple[tuple[str, ...], str] | None = PrivateAttr(default=None)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
@@ -97,11 +100,24 @@ class LocalChatModel(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         names = ("path", "adapter", "temperature", "top_p", "max_tokens", "stop", "seed")
-        return {name: getattr(self, name) for name in names} | {"weights": [_digest(a) for a in self._adapters]}
+        folders = (self.path, *self._adapters)
+        if self._versions is None or self._versions[0] != folders:
+            self._versions = folders, hashlib.sha256(repr([*map(_version, folders)]).encode()).hexdigest()[:16]
+        return {name: getattr(self, name) for name in names} | {"version": self._versions[1]}
 
     @property
     def _adapters(self) -> tuple[str, ...]:
         return (self.adapter,) if isinstance(self.adapter, str) else tuple(self.adapter or ())
+
+    def digests(self) -> Digests:
+        """Of the weights, tokenizer and template in its folders: what it is, wherever that lies.
+
+        Raises:
+            ConfigError: an adapter does not fit.
+        """
+        for adapter in self._adapters:
+            check_adapter(adapter, self.path)
+        return identity(self.path, self._adapters)
 
     @property
     def stats(self) -> dict[str, int]:
@@ -226,10 +242,9 @@ class LocalChatModel(BaseChatModel):
         key = (self.path, self._adapters, self.max_batch_size, self.batch_window, self.memo_bytes)
         if self._engine is None or key != self._engine_key:
             # A folder that was written anew (the next round's adapter) is another model.
-            versions = tuple(_version(Path(folder)) for folder in (self.path, *self._adapters))
             path, adapters = self.path, self._adapters
             self._engine = shared_engine(
-                (key, versions),
+                (key, *map(_version, (path, *adapters))),
                 lambda: Engine(
                     lambda: _load(path, adapters),
                     max_batch_size=self.max_batch_size,
@@ -248,7 +263,7 @@ def _load(path: str, adapters: tuple[str, ...]) -> tuple[Any, Any]:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         if adapters:
-            from peft import PeftModel
+            import peft  # noqa: F401
     except ImportError as error:
         raise MissingDependency(extra="hf", needed_for="a local model") from error
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -260,7 +275,7 @@ def _load(path: str, adapters: tuple[str, ...]) -> tuple[Any, Any]:
     cuda = torch.cuda.is_available()
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto" if cuda else torch.float32)
     for folder in adapters:  # merged: twice as fast as an adapter beside the weights
-        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        model = merged(model, folder, path)
     return model.to("cuda" if cuda else "cpu").eval(), tokenizer
 
 
@@ -275,14 +290,10 @@ def _require(folder: Path, name: str, what: str) -> None:
         raise ConfigError(f"{folder} is not {what}: {seen}")
 
 
-def _digest(adapter: str) -> str:
-    """What tells an adapter's weights from those of another training run in the same folder."""
-    files = sorted(Path(adapter).glob("adapter_model.*"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(sorted(file.stat().st_mtime_ns for file in folder.iterdir() if file.is_file()))
+def _version(folder: str) -> tuple[Any, ...]:
+    """What changes, at the latest, when a file of the folder does; its digests would take seconds."""
+    stats = ((file.name, file.stat()) for file in sorted(Path(folder).iterdir()) if file.is_file())
+    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)
 
 
 def _chat_message(message: BaseMessage) -> dict[str, Any]:

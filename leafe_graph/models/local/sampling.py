@@ -1,12 +1,13 @@
 """One answer on its way: how it is drawn, what was drawn so far, and when it ends. And the memo of logits it reads."""
 
+import math
 import random
 from collections import OrderedDict
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ModelError
 
 Ids = tuple[int, ...]
 """Token ids."""
@@ -78,8 +79,14 @@ class Request:
             cumulative = probs.cumsum(-1)
             index = min(int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)), len(probs) - 1)
             token = index if ids is None else int(ids[index])
+        logprob = float(logits[token] - logits.logsumexp(-1))
+        if math.isnan(logprob):
+            raise ModelError(
+                "the model's logits are not numbers (NaN): its weights hold values that are none, or overflow in their "
+                "number format; nothing it says would mean anything"
+            )
         self.tokens.append(token)
-        self.logprobs.append(float(logits[token] - logits.logsumexp(-1)))
+        self.logprobs.append(logprob)
 
     def finished(self, tokenizer: Any, stops: set[int]) -> Answer | None:
         """The answer if the last token ended it: a token of ``stops``, a stop text, or the last that was allowed."""
