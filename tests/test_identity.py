@@ -95,15 +95,15 @@ def test_what_is_bound_is_known_and_no_secret_is_kept(tmp_path: Path) -> None:
 
     def bound(**kwargs: Any) -> Any:
         return named("m").bind(
-            **{"tools": [Walk], "extra_headers": {"Authorization": "hush"}, "api_key": "hush"} | kwargs
+            **{"shapes": [Walk], "extra_headers": {"Authorization": "hush"}, "api_key": "hush"} | kwargs
         )
 
     run = play(bound(), tmp_path)
     assert "hush" not in (tmp_path / "config.json").read_text()
-    assert run.config["settings"]["model"]["kwargs"]["tools"][0]["schema"]["required"] == ["way"]
+    assert run.config["settings"]["model"]["kwargs"]["shapes"][0]["schema"]["required"] == ["way"]
     play(bound(api_key="another"), tmp_path)
-    with pytest.raises(ConfigError, match="tools"):
-        play(bound(tools=[]), tmp_path)
+    with pytest.raises(ConfigError, match="shapes"):
+        play(bound(shapes=[]), tmp_path)
     assert described({"max_tokens": 3, "access_token": "hush"}) == {"max_tokens": 3}
 
 
