@@ -83,6 +83,9 @@ def show_rounds(told: dict[str, Any], model: str) -> None:
     from ..phases.console import console
 
     console.print(_table(told))
+    for entry in told["rounds"]:
+        if entry.get("warning"):
+            console.print(entry["warning"])
     stopped = told["stopped"] or "Not all rounds are played"
     console.print(f"{stopped}. Best: round {told['best']}, {told['adapter'] or model}")
 
