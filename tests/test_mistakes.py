@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from test_cli import LEVELS, WANDERER
 
 from leafe_graph.cli.main import main
+from leafe_graph.errors import install
 
 EXPLORE = ["explore", "--model", WANDERER, "--out", "new"]
 PLAYED = ["--levels", "levels.txt", "--env-options", "max_steps=3"]
@@ -198,4 +200,33 @@ def test_mistake_is_answered_in_a_line(
     line = NOT_TOLD.sub("", capsys.readouterr().err)
     assert code != 0 and line.count("\n") == 1 and line.startswith("leafe")
     assert seen in line and do in line
+    assert files(desk) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "package", "extra"),
+    [
+        (explore("vllm:name@http://127.0.0.1:9/v1"), "langchain_openai", "openai"),
+        (explore("local:tiny"), "transformers", "hf"),
+        ([*TRAIN, "--data", "rows"], "peft", "train"),
+        ([*EXPLORE, "--env", "gymnasium:Taxi-v3"], "gymnasium", "gymnasium"),
+    ],
+)
+def test_missing_package_is_answered_with_the_command_that_installs_it(
+    args: list[str],
+    package: str,
+    extra: str,
+    desk: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a line, before anything is played or trained."""
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == package:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    before = files(desk)
+    assert main(args) == 2
+    line = NOT_TOLD.sub("", capsys.readouterr().err)
+    assert line.count("\n") == 1 and install(extra) in line
     assert files(desk) == before
