@@ -12,6 +12,8 @@ from test_cli import LEVELS, WANDERER
 from leafe_graph.cli.main import main
 from leafe_graph.errors import install
 
+pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
+
 EXPLORE = ["explore", "--model", WANDERER, "--out", "new"]
 PLAYED = ["--levels", "levels.txt", "--env-options", "max_steps=3"]
 TREES = [*PLAYED, "--max-branches", "2", "--max-turns", "3"]
@@ -73,6 +75,9 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     "an adapter without its settings": (
         [*explore("local:tiny"), "--adapter", "weights"],
         "weights is not a PEFT adapter folder", "no adapter_config.json",
+    ),
+    "an adapter of another model": (
+        [*explore("local:tiny"), "--adapter", "larger"], "layers.0.self_attn.q_proj", "trained on",
     ),
     "an adapter on a server's model": (
         [*explore("vllm:name@http://127.0.0.1:9/v1"), "--adapter", "weights"], "adapter='weights'", "leafe serve",
@@ -171,7 +176,19 @@ def desk(tiny_model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         write(Path("rows", "rows.jsonl"), [row()])
         write(Path("other", "rows.jsonl"), [{"question": "a"}])
         shutil.copytree(tiny_model_path, "tiny")
+        adapter_of_another(Path("tiny"), Path("larger"))
         yield folder
+
+
+def adapter_of_another(base: Path, out: Path) -> None:
+    """An adapter of a model that is twice as wide."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(base)
+    config.hidden_size *= 2
+    model = AutoModelForCausalLM.from_config(config)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(out)
 
 
 NOT_TOLD = re.compile(r"^usage: .*\n(?: .*\n)*|^\r.*\n", re.MULTILINE)
