@@ -84,6 +84,7 @@ class LocalChatModel(BaseChatModel):
         _require(Path(self.path), "config.json", "a Hugging Face model folder")
         for folder in self._adapters:
             _require(Path(folder), "adapter_config.json", "a PEFT adapter folder")
+        self._identifying_params  # noqa: B018  # looks at files, which may not hold up an event loop later
 
     @field_validator("path", "adapter", mode="before")
     @classmethod
