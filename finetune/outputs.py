@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafe_graph.files import writing
-from leafe_graph.models.adapters import base_metadata
+from leafe_graph.models.adapters import note_base
 
 
 def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
@@ -32,9 +32,10 @@ def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     config.inference_mode = was_inference
     weights, new = out / "adapter_model.safetensors", out / "adapter_model.tmp"
     with writing(out):
-        save_file(tensors, new, metadata={"format": "pt", **base_metadata(folder)})
+        save_file(tensors, new, metadata={"format": "pt"})
     if not weights.exists() or not filecmp.cmp(weights, new, shallow=False):
         shutil.rmtree(out / "merged", ignore_errors=True)
         for file in out.glob("model-*.gguf"):
             file.unlink()
     os.replace(new, weights)
+    note_base(out, folder)

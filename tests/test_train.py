@@ -235,7 +235,7 @@ def test_settings_come_from_a_file_and_flags(
     told = TrainConfig(config=tmp_path / "o" / "train_config.json", lora_r=2)  # type: ignore[call-arg]
     assert (told.beta, told.max_steps, told.lora_r, told.config) == (0.5, 1, 2, None)
     assert json.loads((tmp_path / "o" / "result.json").read_text())["steps"] == 1
-    for text, said in (("- a", "holds list, expected fields"), ("a: [", "cannot be read as YAML")):
+    for text, said in (("- a", "holds list, expected fields"), ("a: [", "not YAML")):
         file.write_text(text)
         with pytest.raises(ValidationError, match=said):
             TrainConfig(config=file)  # type: ignore[call-arg]

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import save_json
 from .embedded import HUB
 from .identity import adapter_identity, identity
 from .spec import EMBEDDED
 
 log = logging.getLogger(__name__)
 
+_BASE = "base.json"
+"""The file that `note_base` writes. (The order of a safetensors file's metadata differs from write to write.)"""
 _SHAPES = re.compile(r"size mismatch for (\S+): .*?Size\(\[([\d, ]+)\]\).*?Size\(\[([\d, ]+)\]\)")
 
 
@@ -118,20 +121,17 @@ def _another_base(adapter: Path, folder: str) -> list[str]:
 
 
 def trained_on(adapter: Path) -> dict[str, str]:
-    """What the trainer wrote of the base beside the adapter's tensors: ``{"weights": …}`` or ``{"commit": …}``."""
-    from safetensors import safe_open
-
-    file = adapter / "adapter_model.safetensors"
-    if not file.is_file():
-        return {}
-    with safe_open(file, framework="pt") as held:
-        told = held.metadata() or {}
-    return {kind: told[f"base_{kind}"] for kind in ("weights", "commit") if f"base_{kind}" in told}
+    """What `note_base` wrote of the base: ``{"weights": …}`` or ``{"commit": …}``; nothing where it is not of these."""
+    file = adapter / _BASE
+    told: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    same = told.pop("adapter", None) == adapter_identity(adapter)["weights"]
+    return told if same else {}
 
 
-def base_metadata(folder: str) -> dict[str, str]:
-    """What the trainer writes beside an adapter's tensors for `trained_on`."""
-    return {f"base_{kind}": value for kind, value in identity(folder)["base"].items() if kind in ("weights", "commit")}
+def note_base(adapter: Path, folder: str) -> None:
+    """Write beside an adapter's weights which base they were trained on."""
+    base = {kind: value for kind, value in identity(folder)["base"].items() if kind in ("weights", "commit")}
+    save_json(adapter / _BASE, {**base, "adapter": adapter_identity(adapter)["weights"]})
 
 
 def _name(base: str) -> str:
