@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -37,7 +38,8 @@ class Calls:
         seen = len(self._lines())
         self.server.stdin.write(f"{out} {moment} {delay}\n")
         self.server.stdin.flush()
-        return int(self.server.stdout.readline()), [line for line in self._lines()[seen:] if line.startswith("round-")]
+        ended = int(self.server.stdout.readline())
+        return ended, [line for line in self._lines()[seen:] if re.fullmatch(r"round-\d+: \w+", line)]
 
     def _lines(self) -> list[str]:
         return self.phases.read_text().splitlines() if self.phases.exists() else []
