@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from leafe_graph.errors import ConfigError, ExampleError, MissingDependency
 from leafe_graph.files import path_of
+from leafe_graph.parsing import keys_once
 from leafe_graph.types import FORMAT_VERSION, Example
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -151,7 +152,7 @@ def _jsonl(file: Path) -> Iterator[tuple[str, Any]]:
                 continue
             value: Any
             try:
-                value = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
+                value = json.loads(line.decode("utf-8"), object_pairs_hook=keys_once)
             except UnicodeDecodeError as error:
                 value = ValueError(
                     f"not UTF-8 ({error.reason} at byte {error.start}): expected JSON lines, "
@@ -162,15 +163,6 @@ def _jsonl(file: Path) -> Iterator[tuple[str, Any]]:
             except ValueError as error:
                 value = ValueError(f"not JSON: {error}")
             yield f"line {number}", value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    held = dict(pairs)
-    if len(held) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {short(twice)} stands twice in one object")
-    return held
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, Any]]:

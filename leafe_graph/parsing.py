@@ -8,8 +8,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from json.decoder import JSONObject  # type: ignore[attr-defined]
-from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +41,7 @@ def read_text(file: Path) -> str:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def load_json(text: str | bytes, what: str) -> Any:
+def load_json(text: str, what: str) -> Any:
     """The value of a JSON text; ``what`` it is, for errors, such as the file.
 
     Raises:
@@ -52,8 +50,7 @@ def load_json(text: str | bytes, what: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=keys_once)
     except _Twice as error:
-        line = _line_of(text if isinstance(text, str) else text.decode(json.detect_encoding(text)), error.key)
-        raise ConfigError(f"{what}{line}: the key {error.key!r} is given twice") from None
+        raise ConfigError(f"{what}{_line_of(text, error.key)}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{what} is not JSON: nested too deep") from None
     except ValueError as error:
@@ -134,7 +131,7 @@ class _Twice(ValueError):
     """A key that an object has twice."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"the key {key!r} is given twice")
+        super().__init__(f"the key {key!r:.80} is given twice")
         self.key = key
 
 
@@ -152,22 +149,13 @@ def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _line_of(text: str, key: str) -> str:
-    """:LINE of the key that an object has twice, which Python's own scanner tells by where the object begins."""
-    begins: list[int] = []
+    """:LINE of the key that an object of a JSON text has twice; nothing where YAML does not read that text."""
+    import yaml
 
-    def held(place: tuple[str, int], *args: Any) -> Any:
-        begins.append(place[1])
-        found = JSONObject(place, *args)
-        begins.pop()
-        return found
-
-    decoder: Any = json.JSONDecoder(object_pairs_hook=keys_once)
-    decoder.parse_object = held
-    with contextlib.suppress(_Twice, RecursionError):
-        py_make_scanner(decoder)(text.lstrip(), 0)
-    body = text.lstrip()[begins[-1] :]
-    again = [each.start() for each in re.finditer(rf"{re.escape(json.dumps(key, ensure_ascii=False))}\s*:", body)]
-    return f":{text.count(chr(10), 0, len(text) - len(body) + again[1]) + 1}" if len(again) > 1 else ""
+    with contextlib.suppress(yaml.YAMLError, RecursionError):
+        node = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)  # JSON's white space, which YAML refuses
+        return next((f":{line}" for line, where in _twice(node, set()) if where[-1] == key), "")
+    return ""
 
 
 def _twice(node: Any, seen: set[int], where: tuple[str, ...] = ()) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -82,11 +82,11 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("4,000-digit version", raw("version", "9" * 4000), "version"),
     ("5,000-digit weight", raw("weight", "9" * 5000), "not JSON"),
     ("other case", GOOD.replace('"kind"', '"Kind"').encode(), "kind"),
-    ("a key twice", GOOD.replace('"weight"', '"weight": 1000.0, "weight"').encode(), "'weight' stands twice"),
+    ("a key twice", GOOD.replace('"weight"', '"weight": 1000.0, "weight"').encode(), "'weight' is given twice"),
     (
         "a role twice",
         GOOD.replace('"role": "user"', '"role": "system", "role": "user"').encode(),
-        "'role' stands twice",
+        "'role' is given twice",
     ),
     ("a list", b"[1, 2]", "expected a JSON object, got list"),
     ("a number", b"3", "expected a JSON object, got int"),
