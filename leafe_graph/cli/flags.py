@@ -5,10 +5,9 @@ field, so a field that is added needs nothing.
 """
 
 import re
-from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator
 from inspect import cleandoc
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import AliasChoices, BaseModel
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource
@@ -58,9 +57,7 @@ class Flags(CliSettingsSource[Any]):
         needed = [spelt(model, field) for field, info in model.model_fields.items() if info.is_required()]
         needed = [each if each.isupper() else f"{each} {each.strip('-').upper()}" for each in needed]
         how["description"] = cleandoc(how["description"])
-        return _SubParsersAction.add_parser(
-            commands, name, usage=" ".join(["leafe", name, *needed, "[options]"]), **how
-        )
+        return commands.add_parser(name, usage=" ".join(["leafe", name, *needed, "[options]"]), **how)
 
     def _flag(self, parser: Any, *names: str, **how: Any) -> Any:
         command, _, flag = how.get("dest", "").partition(".")
@@ -69,7 +66,7 @@ class Flags(CliSettingsSource[Any]):
             if "metavar" in how:
                 how["metavar"] = VALUES.get(how["metavar"], re.sub(r"^list\[(.*)\]$", r"\1", how["metavar"]))
             parser = self._group(parser, model_of(self.settings_cls, command), flag)
-        return ArgumentParser.add_argument(parser, *names, **how)
+        return parser.add_argument(*names, **how)
 
     def _group(self, parser: Any, model: type[BaseModel], flag: str) -> Any:
         """The group that a flag of this command belongs to; a command of few flags has none."""
@@ -132,6 +129,6 @@ def _aliases(info: Any) -> list[str]:
 def spelt(model: type[BaseModel], name: str) -> str:
     """How a field, or an alias of one, is given on the command line: RUN, -n, --max-turns."""
     info = model.model_fields.get(name)
-    if info is not None and CliPositionalArg[int].__metadata__[0] in info.metadata:  # type: ignore[attr-defined]
+    if info is not None and get_args(CliPositionalArg)[-1] in info.metadata:
         return name.upper()
     return f"-{name}" if len(name) == 1 else f"--{name}".replace("_", "-")

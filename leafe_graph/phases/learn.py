@@ -47,7 +47,7 @@ def run_demonstrate(config: DemonstrateConfig) -> None:
         progress=True,
     )
     replace_file(config.out, lambda new: write_jsonl(rows, new))
-    console.print(f"{len(rows)} rows of {len(tasks)} tasks in {config.out}", markup=False)
+    console.print(f"{len(rows)} rows of {len(tasks)} tasks in {config.out}")
 
 
 def run_export(config: ExportConfig) -> Summary:
@@ -65,7 +65,7 @@ def run_export(config: ExportConfig) -> Summary:
     )
     show(f"examples: {config.out or config.run / 'examples'}", summary.rows())
     for note in summary.notes:
-        console.print(note, markup=False)
+        console.print(note)
     return summary
 
 
