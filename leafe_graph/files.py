@@ -32,8 +32,10 @@ def _given(path: Any) -> Any:
 
 
 def _file(path: Path) -> Path:
-    if not os.path.isfile(path):
-        raise ValueError("it is a folder, expected a file" if os.path.isdir(path) else "there is no such file")
+    if os.path.isdir(path):
+        raise ValueError("it is a folder, expected a file")
+    if not os.path.exists(path):  # a pipe is a file, too: a shell's <(…)
+        raise ValueError("there is no such file")
     return path
 
 
@@ -96,8 +98,13 @@ def check_file(file: Path) -> Path:
             raise OSError(errno.EISDIR, "")
         if file.exists() and not file.is_file():
             raise OSError(errno.EINVAL, "there is a device, expected a file")
-        check_folder(file.parent)
+        check_folder(_target(file).parent)
     return file
+
+
+def _target(file: Path) -> Path:
+    """The file itself, or what a link leads to."""
+    return Path(os.path.realpath(file)) if file.is_symlink() else file
 
 
 def make_folder(folder: Path) -> Path:
@@ -175,8 +182,8 @@ def replace_file(file: Path, write: Callable[[Path], object]) -> None:
     Raises:
         RunFolderError: it cannot be written; what was there is as it was.
     """
-    make_folder(check_file(file).parent)
-    real = Path(os.path.realpath(file))
+    real = _target(check_file(file))
+    make_folder(real.parent)
     temporary = real.with_name(f".{real.name}.{os.getpid()}.tmp")
     with writing(file):
         try:

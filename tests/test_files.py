@@ -18,6 +18,7 @@ from trees import branch, run_folder, turn
 from leafe_graph import ConfigError, RunFolder, RunFolderError, export
 from leafe_graph.checkpoint import TreeSaver
 from leafe_graph.cli.main import Leafe, main
+from leafe_graph.cli.runs import Run
 from leafe_graph.envs.sokoban import load_levels
 from leafe_graph.evaluation.compare import compare
 from leafe_graph.evaluation.plots import plot
@@ -288,10 +289,24 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """What it points to is replaced."""
-    (tmp_path / "link").symlink_to("file")
-    save_json(tmp_path / "link", {"a": 1})
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").is_file()
+    """What it points to is replaced, and whether that can be is seen before; its folder is made."""
+    for target in ("file", "a/b/file"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(target)
+        save_json(tmp_path / "link", {"a": 1})
+        assert (tmp_path / "link").is_symlink() and (tmp_path / target).is_file()
+    (tmp_path / "away").symlink_to("file/c")
+    with pytest.raises(RunFolderError, match="file cannot be written: there is a file, expected a folder"):
+        check_file(tmp_path / "away")
+
+
+def test_a_file_of_settings_may_be_a_pipe() -> None:
+    """As a shell's ``<(…)`` is: it is there, and no folder."""
+    reader, writer = os.pipe()
+    os.write(writer, b"model: local:m\nrounds: 3\n")
+    os.close(writer)
+    assert read_config(Run.model_validate({"config": f"/dev/fd/{reader}"}).config).rounds == 3
+    os.close(reader)
 
 
 def test_a_plot_is_whole_or_not_there(tmp_path: Path) -> None:
