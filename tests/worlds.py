@@ -35,6 +35,9 @@ class Restless(GridWorld):
 
     resets = 0
 
+    def __init_subclass__(cls) -> None:
+        cls.resets = 0  # each class begins under a clear sky, whatever was played before
+
     def reset(self, **kwargs: Any) -> Any:
         """Count."""
         type(self).resets += 1
