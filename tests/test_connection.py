@@ -92,6 +92,9 @@ def test_name_that_the_server_does_not_know_is_told_with_those_it_does(tmp_path:
     assert not (tmp_path / "run").exists()
     with Server(lambda n: None if n else "empty", lists=["m:latest"]) as server:
         assert play(server.model, tmp_path / "run").branches[0]["end"] == "failure"
+    with Server(lists=["m"]) as one, Server(lambda n: 404, lists=["other"]) as two:
+        with pytest.raises(ConfigError, match=rf"{two.url} does not know the model 'm'"):  # though it is not down
+            play(f"vllm:m@{one.url},{two.url}", tmp_path / "half")
     with Server(lists=["m"]) as server:
         run = play(server.model, tmp_path / "listed")
         assert len(server.requests) == run.cost["model_calls"]  # nothing was asked besides
@@ -120,6 +123,26 @@ def test_server_that_hangs_is_left_to_the_runs_own_timeout(tmp_path: Path, monke
     with Server(lambda n: "hang" if not n else None, lists=[]) as server:
         assert play(server.model, tmp_path).branches[0]["end"] == "failure"
         assert server.requests[0]["max_tokens"] == 1
+
+
+def test_model_that_can_only_be_asked_in_an_event_loop_is_not_looked_at(nowhere: str) -> None:
+    """A key that is awaited leaves no synchronous client."""
+    from langchain_openai import ChatOpenAI
+
+    async def key() -> str:
+        return "k"
+
+    model = ChatOpenAI(model="m", base_url=nowhere, api_key=key)
+    assert model.root_client is None
+    ready.check_model(model)
+
+
+@pytest.mark.parametrize("bound", [{}, {"stop": ["x"]}])
+def test_model_with_a_fallback_may_lack_its_first_server(bound: Any, nowhere: str, tmp_path: Path) -> None:
+    """That is what the fallback is for; whether something is bound to the first one changes nothing."""
+    first = load_model(f"vllm:m@{nowhere}")
+    model = (first.bind(**bound) if bound else first).with_fallbacks([ScriptedModel(reply=pit_reply)])
+    assert play(model, tmp_path).branches[0]["end"] == "failure"
 
 
 def test_run_that_is_finished_needs_no_server(tmp_path: Path) -> None:

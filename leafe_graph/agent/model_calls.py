@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, convert_to_messages
+from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.errors import GraphBubbleUp
 
 from ..budget import Ledger
@@ -154,8 +155,8 @@ def _completion_bound(call: Call) -> int:
 
 
 def innermost(model: Any) -> Any:
-    """The model itself, without what is bound to it."""
-    while hasattr(model, "bound"):
+    """The model itself, without what is bound to it. A model with fallbacks is itself, whatever its first one is."""
+    while isinstance(model, RunnableBindingBase):
         model = model.bound
     return model
 

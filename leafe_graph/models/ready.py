@@ -47,14 +47,17 @@ def check_model(model: Any) -> None:
     if isinstance(model, ChatOpenAI):
         clients = getattr(model, "_clients", None) or {"": {"root_client": model.root_client}}
         wrong = [found for each in clients.values() if (found := _wrong(model, each["root_client"]))]
-        if len(wrong) == len(clients):  # one of several that is down is left out while it is
-            raise wrong[0]
+        misled = [each for each in wrong if isinstance(each, ConfigError)]
+        if misled or len(wrong) == len(clients):  # one of several that is down is left out while it is
+            raise (misled or wrong)[0]
 
 
 def _wrong(model: Any, client: Any) -> LeafeError | None:
     """What is wrong with a server; None where it is well, or where that cannot be told before it is asked."""
     from openai import APIConnectionError, APIStatusError, AuthenticationError, NotFoundError
 
+    if client is None:  # its key is asked for in an event loop
+        return None
     url = str(client.base_url).rstrip("/")
     client = client.with_options(timeout=SOON, max_retries=0)
     name = model.model_name
