@@ -17,6 +17,7 @@ from trees import branch, run_folder, turn
 from worlds import PIT, pit_reply, wandering_reply
 
 from leafe_graph.agent.graph import create_leafe_agent
+from leafe_graph.budget import Budget
 from leafe_graph.cli.main import main
 from leafe_graph.cli.runs import show_rounds
 from leafe_graph.dataset.demonstrate import demonstrate
@@ -26,7 +27,7 @@ from leafe_graph.errors import ConfigError, EnvError, NothingPlayed
 from leafe_graph.evaluation.compare import compare
 from leafe_graph.evaluation.model_card import add_result
 from leafe_graph.evaluation.plots import plot, table
-from leafe_graph.evaluation.results import MANY, Result, TaskResult, result_from_branches
+from leafe_graph.evaluation.results import MANY, Result, TaskResult, result_from_branches, result_from_run
 from leafe_graph.exploration.explore import explore
 from leafe_graph.report.page import write_report
 from leafe_graph.settings import Limits
@@ -160,6 +161,30 @@ def test_samples_that_all_failed_are_no_result() -> None:
     for end in ("failure", "budget"):
         judged = result_from_branches(samples("model_error", end), policy="p")
         assert (judged.failed, judged.causes, judged.pass_at(1).mean) == (1, {"KeyError: gone": 1}, 0.0)
+
+
+def test_samples_that_the_tasks_budget_leaves_out_have_not_failed(tmp_path: Path) -> None:
+    """The budget is part of what is asked: no warning. What failures have spent, or what a kill left out, is one."""
+    judge = partial(result_from_branches, policy="p", n=4, budget={"env_steps": 2})
+    assert [judge(samples(*ends)).failed for ends in (["failure"] * 2, ["failure"], ["failure", "env_error"])] == [
+        0,
+        3,
+        3,
+    ]
+    with pytest.raises(NothingPlayed):
+        judge(samples("env_error", "env_error"))
+    how: Any = {"limits": Limits(max_branches=4, stop_on_success=False), "budget": Budget(env_steps=2)}
+    run = explore(
+        ScriptedModel(reply=pit_reply), GridWorld, [PIT], out=tmp_path, strategy="independent", max_turns=2, **how
+    )
+    judged = result_from_run(run, policy="p", n=4)
+    assert (len(run.branches), judged.errors, judged.failed, judged.warning) == (1, 3, 0, None)
+
+
+@pytest.mark.parametrize("settings", [{"total_budget": 4}, {"total_budget": None}, {}])
+def test_settings_of_a_result_may_be_anything(settings: dict[str, Any]) -> None:
+    """Also what is called as a setting of ours."""
+    assert Result(policy="p", n=1, tasks=[TaskResult(task_id="a", n=1, c=0)], settings=settings).failed == 0
 
 
 def unplayed(folder: Path, **changes: Any) -> Path:
@@ -296,6 +321,7 @@ TASK = {"task_id": "a", "n": 4, "c": 1}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tasks": [TASK, TASK | {"c": 4}]}, "more than one task is called a"),
     ({"n": 0}, "n=0; expected 1 or more"),
+    ({"settings": [1]}, "settings"),
     ({"tasks": [TASK | {"n": 0, "c": 0}]}, "tasks.0.n=0; expected 1 or more"),
     ({"tasks": [TASK | {"c": -1}]}, "tasks.0.c=-1; expected 0 or more"),
     ({"tasks": [TASK | {"c": 5}]}, "task 'a' has 4 samples, 5 solved"),

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..budget import add_costs, no_cost
+from ..budget import Budget, Ledger, add_costs, is_spent, no_cost
 from ..errors import ConfigError, NothingPlayed
 from ..files import path_of, save_json
 from ..parsing import load_json, read_text
@@ -79,8 +79,8 @@ class TaskResult(Settings):
     errors: int = Field(default=0, ge=0)
     """Samples that a budget or an error ended, or that were never started; they count as not solved."""
     failed: int = Field(default_factory=lambda told: told.get("errors", 0), ge=0)
-    """Those of them that say nothing about the policy: a model or an environment failed, or they were never started.
-    All unless given."""
+    """Those of them that say nothing about the policy: a model or an environment failed, or they were never started
+    though the task's budget was not spent. All unless given."""
     turns: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Mean number of turns of the samples that were started."""
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -120,8 +120,10 @@ class Result(Settings):
         """Releases that did not tell failed samples apart: under a budget what was begun may have been ended by it."""
         if not isinstance(data, dict) or not isinstance(data.get("tasks"), list):
             return data
-        budgets = (data.get("budget"), (data.get("settings") or {}).get("total_budget"))
-        if not any(limit is not None for budget in budgets for limit in (budget or {}).values()):
+        settings = data.get("settings")
+        budgets = (data.get("budget"), settings.get("total_budget") if isinstance(settings, dict) else None)
+        limits = [limit for budget in budgets if isinstance(budget, dict) for limit in budget.values()]
+        if all(limit is None for limit in limits):
             return data
         tasks = [
             {"failed": 0} | task if isinstance(task, dict) and task.get("turns") else task for task in data["tasks"]
@@ -169,8 +171,8 @@ class Result(Settings):
         share = self.failed / self.samples
         return (
             f"{self.policy}: {self.failed} of {self.samples} samples ({share:.0%}) were failed by the model or the "
-            f"environment and count as not solved, so Pass@1 may be up to {100 * share:.0f} points too low"
-            f"{told_causes(self.causes)}"
+            "environment, or never started, and count as not solved, so Pass@1 may be up to "
+            f"{100 * share:.0f} points too low{told_causes(self.causes)}"
         )
 
     def per_task(self, k: int) -> dict[str, float]:
@@ -240,10 +242,11 @@ def result_from_branches(
     Args:
         branches: root branches, as ``explore(..., strategy="independent")`` makes them.
         policy: a name for tables and plots.
-        n: samples that every task was meant to have; what is missing counts as not solved. None: the most that any has.
+        n: samples that every task was meant to have; what is missing counts as not solved, and as failed unless the
+            task's budget was spent on the others. None: the most that any has.
         tasks: ids of the tasks that were meant to be played; None: those in ``branches``.
         settings: what the samples depend on.
-        budget: what they were limited to.
+        budget: what all samples of a task were limited to.
 
     Raises:
         ConfigError: a branch is no independent sample, a task has more than n, or there is nothing to count.
@@ -265,6 +268,13 @@ def result_from_branches(
     n = most if n is None else n
     if n < max(most, 1):
         raise ConfigError(f"a task has {most} samples, expected up to n={n}: there is nothing to count or n is wrong")
+    limits = Budget(**budget or {})
+
+    def failed(played: list[Branch]) -> int:
+        well = [sample["cost"] for sample in played if sample["end"] not in FAILED]
+        spent = bool(well) and is_spent(Ledger(limits, spent=add_costs(*well)))
+        return len(played) - len(well) + (0 if spent else n - len(played))
+
     result = Result(
         policy=policy,
         settings=settings or {},
@@ -275,7 +285,7 @@ def result_from_branches(
                 n=n,
                 c=sum(sample["end"] == "success" for sample in played),
                 errors=n - len(played) + sum(sample["end"] in UNFINISHED for sample in played),
-                failed=n - len(played) + sum(sample["end"] in FAILED for sample in played),
+                failed=failed(played),
                 turns=fmean(len(sample["turns"]) for sample in played) if played else 0.0,
                 seconds=sum(sample["cost"]["seconds"] for sample in played),
             )
