@@ -93,8 +93,9 @@ def test_name_that_the_server_does_not_know_is_told_with_those_it_does(tmp_path:
     with Server(lambda n: None if n else "empty", lists=["m:latest"]) as server:
         assert play(server.model, tmp_path / "run").branches[0]["end"] == "failure"
     with Server(lists=["m"]) as one, Server(lambda n: 404, lists=["other"]) as two:
-        with pytest.raises(ConfigError, match=rf"{two.url} does not know the model 'm'"):  # though it is not down
-            play(f"vllm:m@{one.url},{two.url}", tmp_path / "half")
+        model = load_model(f"vllm:m@{one.url},{two.url}")
+        with pytest.raises(ConfigError, match=rf"{two.url} does not know the model 'm'"):
+            ready.check_model(model)  # two is not down, so it would get requests
     with Server(lists=["m"]) as server:
         run = play(server.model, tmp_path / "listed")
         assert len(server.requests) == run.cost["model_calls"]  # nothing was asked besides
