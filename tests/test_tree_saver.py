@@ -25,6 +25,7 @@ from worlds import PIT, WORLDS, Killed, Recorder, actions, lasting
 from leafe_graph.agent.graph import create_leafe_agent
 from leafe_graph.checkpoint.sqlite import TreeSaver
 from leafe_graph.checkpoint.tables import FORMAT
+from leafe_graph.checkpoint.write_behind import WriteBehind
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 
@@ -430,17 +431,24 @@ def test_no_version_is_given_twice_though_the_clock_was_set_back(
             version = saver.get_next_version(given[0] if given else None, None)
             put(saver, at(), 10 - hours, {"value": hours}, {"value": version})
             given.append(version)
+            values = [each.checkpoint["channel_values"]["value"] for each in saver.list(at())]
+            assert values == [*range(hours, -1, -1)]
     assert given == sorted(set(given))
+
+
+def file_of_format_1(file: Path, *numbers: int) -> None:
+    """A file with these checkpoints, as the release before format 2 left it."""
+    with TreeSaver(file) as saver:
+        for number in numbers:
+            put(saver, at(), number, {"number": number}, {"number": number})
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript("DROP INDEX newest; ALTER TABLE checkpoints DROP COLUMN number; PRAGMA user_version = 1;")
 
 
 def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> None:
     """Format 1 had no numbers: what it holds comes before what is put now, in the order of its ids."""
     file = tmp_path / "checkpoints.sqlite"
-    with TreeSaver(file) as saver:
-        for number in (4, 7):
-            put(saver, at(), number, {"number": number}, {"number": number})
-    with closing(sqlite3.connect(file)) as db:
-        db.executescript("DROP INDEX newest; ALTER TABLE checkpoints DROP COLUMN number; PRAGMA user_version = 1;")
+    file_of_format_1(file, 4, 7)
     with TreeSaver(file) as saver:
         put(saver, at(), 5, {"number": 5}, {"number": 8})
         assert [each.checkpoint["channel_values"]["number"] for each in saver.list(at())] == [5, 7, 4]
@@ -448,3 +456,38 @@ def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> None:
         assert [each.checkpoint["channel_values"]["number"] for each in before] == [4]
     with closing(sqlite3.connect(file)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["format 1", "new"])
+def test_processes_that_open_a_file_at_once_bring_it_to_this_format_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """Another process does it after this one has read the format: both go on."""
+    file = tmp_path / "checkpoints.sqlite"
+    if earlier:
+        file_of_format_1(file, 4, 7)
+    begin = WriteBehind.writing
+
+    def meanwhile(log: WriteBehind) -> Any:
+        monkeypatch.setattr(WriteBehind, "writing", begin)
+        with TreeSaver(file) as other:
+            put(other, at(), 9, {"number": 9}, {"number": 9})
+        return begin(log)
+
+    monkeypatch.setattr(WriteBehind, "writing", meanwhile)
+    with TreeSaver(file) as saver:
+        put(saver, at(), 5, {"number": 5}, {"number": 10})
+        found = [each.checkpoint["channel_values"]["number"] for each in saver.list(at())]
+        assert found == ([5, 9, 7, 4] if earlier else [5, 9])
+
+
+def test_newest_checkpoint_is_found_without_sorting_its_thread(saver: TreeSaver) -> None:
+    """SQLite finds it in the index, however long the thread is."""
+    with saver._log.lock:
+        said: list[str] = []
+        saver._db.set_trace_callback(said.append)
+        assert saver.get_tuple(at()) is None
+        saver._db.set_trace_callback(None)
+        plans = [saver._db.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in said if "ORDER BY" in sql]
+    assert plans
+    assert not [step for plan in plans for *_, step in plan if "TEMP B-TREE" in step]

@@ -37,14 +37,13 @@ from .tables import (
     ANCESTORS,
     BEFORE,
     FORMAT,
-    FROM_FORMAT_1,
     LAST_NUMBER,
     NEWEST_FIRST,
     PUT_CHANNELS,
     PUT_CHECKPOINT,
     PUT_THREAD,
     PUT_WRITES,
-    SCHEMA,
+    TO_THIS_FORMAT,
     Tables,
     config_of,
     id_of,
@@ -108,9 +107,15 @@ class TreeSaver(BaseCheckpointSaver[int]):
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA wal_autocheckpoint = 8000")
             self._db.execute("PRAGMA synchronous = NORMAL")  # flush() syncs the log itself
-            if not tables or version < FORMAT:
-                self._db.executescript(f"BEGIN IMMEDIATE; {FROM_FORMAT_1 if tables else SCHEMA} COMMIT;")
+            if version < FORMAT:
+                self._bring_to_this_format()
             (self._version,) = self._db.execute(f"SELECT coalesce(({LAST_NUMBER}), 0)").fetchone()
+
+    def _bring_to_this_format(self) -> None:
+        with self._log.transaction():  # of processes that open it at once, one does it and the others find it done
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            for statement in TO_THIS_FORMAT.get(version, "").split(";"):
+                self._db.execute(statement)
 
     @property
     def _tables(self) -> Tables:

@@ -21,14 +21,14 @@ FORMAT = 2
 # In each table the rows of one thread lie together. Ids of checkpoints grow with the clock, which may be set back, so
 # what was put last is told by ``number``; it is NULL in what was put when files had format 1.
 SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS threads (
+CREATE TABLE threads (
     thread INTEGER PRIMARY KEY, thread_id TEXT NOT NULL, ns TEXT NOT NULL, UNIQUE (thread_id, ns));
-CREATE TABLE IF NOT EXISTS checkpoints (
+CREATE TABLE checkpoints (
     thread INTEGER, id, parent, body BLOB, number INTEGER, PRIMARY KEY (thread, id)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS newest ON checkpoints (thread, number);
-CREATE TABLE IF NOT EXISTS channels (
+CREATE INDEX newest ON checkpoints (thread, number);
+CREATE TABLE channels (
     thread INTEGER, version, id, names TEXT, body BLOB, PRIMARY KEY (thread, version, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS writes (
+CREATE TABLE writes (
     thread INTEGER, id, number INTEGER, body BLOB, PRIMARY KEY (thread, id, number)) WITHOUT ROWID;
 PRAGMA user_version = {FORMAT};
 """
@@ -37,10 +37,12 @@ ALTER TABLE checkpoints ADD COLUMN number INTEGER;
 CREATE INDEX newest ON checkpoints (thread, number);
 PRAGMA user_version = {FORMAT};
 """
+TO_THIS_FORMAT = {0: SCHEMA, 1: FROM_FORMAT_1}
+"""Statements by the format that a file has; a new one has 0."""
 LAST_NUMBER = """SELECT max(max(
     coalesce((SELECT max(number) FROM checkpoints c WHERE c.thread = t.thread), 0),
     coalesce((SELECT max(version) FROM channels v WHERE v.thread = t.thread), 0))) FROM threads t"""
-NEWEST_FIRST = "coalesce(number, 0) DESC, id DESC"
+NEWEST_FIRST = "number DESC, id DESC"  # NULL is below every number; the index has them in this order
 BEFORE = """(coalesce(number, 0), id) < (
     SELECT coalesce(number, 0), id FROM checkpoints b WHERE b.thread = checkpoints.thread AND b.id = ?)"""
 _THREAD = "(SELECT thread FROM threads WHERE thread_id = ? AND ns = ?)"
@@ -118,7 +120,7 @@ class Tables:
             return None
         if (checkpoint_id := get_checkpoint_id(config)) is not None:
             return found[0], key_of(checkpoint_id)
-        newest = "SELECT id FROM checkpoints WHERE thread = ? ORDER BY number DESC, id DESC LIMIT 1"
+        newest = f"SELECT id FROM checkpoints WHERE thread = ? ORDER BY {NEWEST_FIRST} LIMIT 1"
         row = self.db.execute(newest, found).fetchone()
         return None if row is None else (found[0], row[0])
 
