@@ -55,7 +55,7 @@ def test_a_reflection_names_the_mistake_and_the_next_row_follows_it(seed: int) -
 
 def test_a_task_that_its_expert_does_not_win_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """Wrong demonstrations are not written; where none is left that is an error."""
-    lazy: Callable[[Task], list[str]] = lambda task: sokoban.expert(task)[: None if task is TASKS[1] else -1]  # noqa: E731
+    lazy: Callable[[Task], list[str]] = lambda task: sokoban.expert(task)[: None if task == TASKS[1] else -1]  # noqa: E731
     rows = demonstrate(sokoban.SokobanEnv, TASKS[:3], lazy)
     assert {row["task_id"] for row in rows} == {TASKS[1]["id"]}
     assert TASKS[0]["id"] in caplog.text and TASKS[2]["id"] in caplog.text

@@ -11,6 +11,7 @@ import needs
 import pytest
 
 from leafe_graph import create_leafe_agent
+from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.env import TextEnv
 from leafe_graph.env.gymnasium_adapter import charset, from_gymnasium, tasks, to_gymnasium
 from leafe_graph.envs import sokoban, webshop
@@ -238,10 +239,35 @@ def test_actions_that_are_no_names_are_refused(actions: Any, said: str) -> None:
             wrap()
 
 
-def test_a_task_that_is_none_is_named_before_it_is_played() -> None:
-    """With what it lacks."""
-    with pytest.raises(ConfigError, match=r"a task needs id and instruction; \['id'\] not in \['instruction'\]"):
-        to_gymnasium(GridWorld(), [{"instruction": "Walk."}])  # type: ignore[typeddict-item]
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([{"instruction": "Walk."}], r"a task needs id and instruction; \['id'\] not in \['instruction'\]"),
+        ([{"id": "a", "instruction": "Walk.", "seed": "1"}], "the task's seed is '1'; expected a whole number"),
+        ([3], "the task is 3: an agent is invoked with"),
+        ("Walk.", r"tasks is 'Walk\.'; expected a list of tasks"),
+    ],
+)
+def test_a_task_that_is_none_is_named_before_it_is_played(wrong: Any, said: str) -> None:
+    """In the same words wherever tasks are given."""
+    ways: list[Callable[[], Any]] = [
+        lambda: to_gymnasium(GridWorld(), wrong),
+        lambda: check_env(GridWorld, tasks=wrong),
+        lambda: demonstrate(GridWorld, wrong, lambda task: ["up"]),
+    ]
+    for way in ways:
+        with pytest.raises(ConfigError, match=said):
+            way()
+
+
+def test_a_world_that_does_not_know_whether_an_action_was_valid_says_none() -> None:
+    """As an environment of ours may."""
+    answer = ("ok", 0.0, False, False, {"valid": None})
+    env = from_gymnasium(type("World", (Guess,), {"step": lambda self, action: answer})())
+    env.reset(seed=0)
+    assert env.step("1")[4]["valid"] is None
+    agent = create_leafe_agent(ScriptedModel(reply=["1"]), env=lambda: env, max_turns=1, max_rewinds=0)
+    assert agent.invoke({"task": "guess"})["turns"][0]["valid"] is None
 
 
 @pytest.mark.parametrize(

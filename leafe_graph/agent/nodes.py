@@ -16,13 +16,14 @@ from ..budget import add_costs
 from ..env.answers import step_of
 from ..env.protocol import TextEnv, snapshot
 from ..env.questions import asked_in_vain
+from ..env.tasks import as_task
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
 from ..text import utf8
 from ..types import EndReason, Reflection, Turn
 from .account import Account
 from .context import Context
 from .model_calls import RAISED, Call, CallFailed, Update, spend
-from .records import as_task, branch_record, divergence_record, model_message, place
+from .records import branch_record, divergence_record, model_message, place
 from .reflection import parse_reflection
 from .state import AgentInput, State, call_seed, child, fresh_start, rewound, root
 from .subgraph import refuse_time_travel

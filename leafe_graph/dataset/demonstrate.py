@@ -20,6 +20,7 @@ from typing import Any
 
 from ..env.answers import start_of, step_of
 from ..env.protocol import TextEnv
+from ..env.tasks import as_tasks
 from ..errors import ConfigError, EnvError, MissingDependency
 from ..prompts import Prompts
 from ..terminal.console import errors
@@ -63,12 +64,14 @@ def demonstrate(
         progress: show a bar on standard error.
 
     Raises:
+        ConfigError: one is no task.
         EnvError: no task is won by its expert; the message says what was raised, and on how many.
     """
     from rich.progress import track
 
     shown: dict[str, Any] = {"console": errors, "disable": not progress}
     prompts, rng = prompts or Prompts(), random.Random(int(seed))
+    tasks = as_tasks(tasks)
     world = env()
     rows: list[Example] = []
     raised: Counter[str] = Counter()

@@ -60,7 +60,7 @@ def step_of(answer: Any) -> Answer:
         raise ConfigError(
             f"step terminated the episode with reward {found.reward:g} and no info['success']; expected True or False "
             "there: whether that is a success is not told by the reward. Put it in, or, for an environment of "
-            "Gymnasium, wrap it: leafe_graph.env.from_gymnasium(env)"
+            "Gymnasium, wrap it: leafe_graph.env.from_gymnasium(env, success=RETURN)"
         )
     return found
 

@@ -15,6 +15,7 @@ from ..types import Task
 from .answers import five, flag, observed, start_of
 from .common import FIRST_SEED, SEEDS, Split, after_reset, check_split, plain
 from .protocol import TextEnv
+from .tasks import as_tasks
 
 if TYPE_CHECKING:
     import gymnasium
@@ -156,7 +157,7 @@ class from_gymnasium:  # a class, called as its counterpart is
         self._observation = observed(observation)
         self._return += reward
         info = self._told(info)
-        if "valid" in info:
+        if info.get("valid") is not None:
             info["valid"] = flag(info["valid"], "info['valid']")
         told = next((name for name in ("success", "is_success") if info.get(name) is not None), None)
         if told is not None and (terminated or truncated):
@@ -224,9 +225,7 @@ def to_gymnasium(
     if [] in (None if given is None else list(given) for given in (tasks, actions)):
         raise ConfigError("tasks and actions need at least one; leave them out for seeds and for a space of text")
     names = action_names(actions)
-    for task in tasks or ():
-        if missing := {"id", "instruction"} - set(task):
-            raise ConfigError(f"a task needs id and instruction; {sorted(missing)} not in {sorted(task)}")
+    tasks = None if tasks is None else as_tasks(tasks)
     known = charset()
     ordered = "".join(sorted(known))  # a set has another order in each process, and samples with it
 

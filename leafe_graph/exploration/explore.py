@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,12 +22,12 @@ from pydantic import Field
 from ..agent.context import Context, Model, Outage
 from ..agent.graph import as_model, build_graph
 from ..agent.model_calls import innermost
-from ..agent.records import as_task
 from ..agent.retries import RETRY, retries
 from ..budget import Budget, Ledger, is_spent
 from ..checkpoint.open import Checkpoints, open_points
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
+from ..env.tasks import as_tasks
 from ..errors import ConfigError, ModelError
 from ..files import full_disk
 from ..models.identity import described, digests
@@ -151,9 +151,7 @@ async def _interruptible(given: Arguments) -> tuple[RunFolder, bool]:
 
 
 async def _explore(given: Arguments) -> RunFolder:
-    if isinstance(given.tasks, str | Mapping):
-        raise ConfigError(f"tasks is {given.tasks!r:.80}; expected a list of tasks")
-    work = [as_task(task) for task in given.tasks]
+    work = as_tasks(given.tasks)
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
     if twice:
         raise ConfigError(f"task ids must be unique within a run; more than one task is called {', '.join(twice[:5])}")

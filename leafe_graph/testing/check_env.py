@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from ..agent.records import as_task
 from ..env.answers import scalar
 from ..env.gymnasium_adapter import action_names
 from ..env.protocol import SnapshotEnv, TextEnv
+from ..env.tasks import as_tasks
 from ..errors import EnvError
 from ..types import Task
 
@@ -49,7 +49,7 @@ def check_env(
         ConfigError: what is given as a task or as actions is none.
     """
     ended = False
-    for task in map(as_task, tasks or [Task(id=f"seed {seed}", instruction="", seed=seed) for seed in seeds]):
+    for task in as_tasks(tasks or [Task(id=f"seed {seed}", instruction="", seed=seed) for seed in seeds]):
         given = action_names(actions(task) if callable(actions) else actions, twice=True)
         ended |= _Check(make_env, task).run(None if given is None else given[:steps], steps)
     if not ended:
