@@ -24,7 +24,8 @@ def same_output(actual: str, expected: str, *, any_case: bool = True) -> bool:
     Args:
         actual: what the program printed.
         expected: what it should have.
-        any_case: take capital and small letters for the same, as CodeContests' tester does; APPS' minds them.
+        any_case: take capital and small letters for the same, as CodeContests' tester does; APPS' minds them
+            (hendrycks/apps, eval/testing_util.py; it also takes lines and words in another order, which here differ).
     """
     if any_case:
         actual, expected = actual.lower(), expected.lower()
