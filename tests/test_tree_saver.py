@@ -381,6 +381,23 @@ def test_snapshot_world_is_used(saver: TreeSaver) -> None:
     assert lasting(runs[0]) == lasting(runs[1])
 
 
+def test_list_looks_back_from_a_checkpoint_that_the_thread_has_not(saver: TreeSaver) -> None:
+    """From one that was dropped, and in all threads from that of one: by their ids, as LangGraph's savers do."""
+    other = InMemorySaver()
+    for thread in ("1", "2"):
+        for number in (1, 4, 7) if thread == "1" else (2, 5, 8):
+            for each in (saver, other):
+                put(each, at(thread=thread), number, {}, {})
+    from_there = at(f"{4:08}-0000-6000-8000-000000000000")
+
+    def steps(of: Any, config: Any) -> list[int]:
+        return sorted(found.metadata["step"] for found in of.list(config, before=from_there))
+
+    assert steps(saver, None) == steps(other, None) == [1, 2]
+    saver.keep("1", [f"{number:08}-0000-6000-8000-000000000000" for number in (1, 7)])
+    assert steps(saver, at()) == [1]
+
+
 # ---- a clock that is set back
 
 

@@ -232,7 +232,7 @@ class TreeSaver(BaseCheckpointSaver[int]):
                 values.append(key_of(checkpoint_id))
         if before is not None and (earlier := get_checkpoint_id(before)) is not None:
             where.append(BEFORE)
-            values.append(key_of(earlier))
+            values += 2 * [key_of(earlier)]
         sql = "SELECT thread, thread_id, ns, id, parent, body FROM threads JOIN checkpoints USING (thread) WHERE "
         with self._log.lock:
             self._log.commit(None if config is None else where_of(config)[0])

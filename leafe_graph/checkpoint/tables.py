@@ -43,8 +43,9 @@ LAST_NUMBER = """SELECT max(max(
     coalesce((SELECT max(number) FROM checkpoints c WHERE c.thread = t.thread), 0),
     coalesce((SELECT max(version) FROM channels v WHERE v.thread = t.thread), 0))) FROM threads t"""
 NEWEST_FIRST = "number DESC, id DESC"  # NULL is below every number; the index has them in this order
-BEFORE = """(coalesce(number, 0), id) < (
-    SELECT coalesce(number, 0), id FROM checkpoints b WHERE b.thread = checkpoints.thread AND b.id = ?)"""
+# By the id alone where the thread has no such checkpoint (any more): that of another thread, or one that was dropped.
+BEFORE = """coalesce((coalesce(number, 0), id) < (
+    SELECT coalesce(number, 0), id FROM checkpoints b WHERE b.thread = checkpoints.thread AND b.id = ?), id < ?)"""
 _THREAD = "(SELECT thread FROM threads WHERE thread_id = ? AND ns = ?)"
 PUT_THREAD = "INSERT OR IGNORE INTO threads (thread_id, ns) VALUES (?, ?)"
 PUT_CHECKPOINT = f"INSERT OR REPLACE INTO checkpoints (thread, number, id, parent, body) VALUES ({_THREAD}, ?, ?, ?, ?)"
