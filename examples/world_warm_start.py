@@ -19,6 +19,7 @@ from rich.progress import track
 from leafe_graph.dataset.demonstrate import demonstrate
 from leafe_graph.dataset.export import write_jsonl
 from leafe_graph.prompts import BRIEF
+from leafe_graph.terminal.console import errors
 from leafe_graph.types import Example, Task
 
 
@@ -77,11 +78,12 @@ def alfworld(n: int, seed: int) -> list[Example]:
     plans: dict[str, list[str]] = {}
     for kind in ("look_at_obj_in_light", "pick_and_place_simple"):
         tasks = world.tasks("train", n, task_types=[kind], instruction="")
-        env, rng = world.AlfworldEnv(), random.Random(seed)
-        plans.update({task["id"]: searching(env, task, world.expert(task), rng) for task in track(tasks, kind)})
+        env, rng, shown = world.AlfworldEnv(), random.Random(seed), track(tasks, kind, console=errors)
+        plans.update({task["id"]: searching(env, task, world.expert(task), rng) for task in shown})
         env.close()
-        how: dict[str, Any] = {"prompts": BRIEF, "seed": seed, "progress": True}
-        rows += demonstrate(world.AlfworldEnv, tasks, lambda task: plans[task["id"]], **how)
+        rows += demonstrate(
+            world.AlfworldEnv, tasks, lambda task: plans[task["id"]], prompts=BRIEF, seed=seed, progress=True
+        )
     return rows
 
 

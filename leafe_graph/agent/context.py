@@ -25,7 +25,7 @@ Model = Runnable[LanguageModelInput, AIMessage]
 
 
 class FirstTraceback:
-    """Shows the first traceback of a run: one world or model that raises does so on every branch."""
+    """Shows the first traceback of a run, or of an agent in all its runs: what raises once does so on every branch."""
 
     def __init__(self) -> None:
         self._shown = threading.Lock()
