@@ -19,6 +19,7 @@ from leafe_graph.exploration.explore import explore
 from leafe_graph.prompts import Prompts
 from leafe_graph.report.page import write_report
 from leafe_graph.report.transcript import transcript
+from leafe_graph.rounds import loop, read_config
 from leafe_graph.testing import GridWorld, ScriptedModel
 from leafe_graph.text import utf8, utf8_all
 from leafe_graph.tree.run_folder import RunFolder
@@ -140,6 +141,15 @@ def test_error_whose_words_cannot_be_saved_ends_its_branch(tmp_path: Path) -> No
         assert {branch["error"] for branch in run.branches} == {"ValueError: ??"}
     run = explore(ScriptedModel(reply=uncritical), OddWorld, [PIT], out=tmp_path / "uncritical", retry=None)
     assert (run.branches[0]["end"], run.branches[0]["error"]) == ("failure", "ValueError: ??")
+
+
+def test_rounds_are_gone_on_with_whatever_their_names_hold(tmp_path: Path) -> None:
+    """YAML has escapes, and file names need be no UTF-8."""
+    (tmp_path / "f.yaml").write_text('model: local:m\neval: {prompts: "\\ud83d:\\0"}\n')
+    config = read_config(tmp_path / "f.yaml", {"out": str(tmp_path)})
+    for _ in range(2):
+        loop._claim(config, {})
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["eval"]["prompts"] == "?:?"
 
 
 def test_demonstrations_are_rows_that_can_be_written(tmp_path: Path) -> None:

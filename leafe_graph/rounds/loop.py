@@ -20,6 +20,7 @@ from ..models.identity import Digests, identity
 from ..phases.evaluate import run_eval
 from ..report.page import write_report
 from ..settings import defaults
+from ..text import utf8_all
 from ..types import FORMAT_VERSION
 from .absent import absent, start_adapter
 from .access import LocalAccess, ServedAccess
@@ -116,7 +117,7 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
 def _claim(config: RunConfig, weights: Digests) -> None:
     """Write ``run.json``, or see that it says the same; weights decide, not where they lie or what they are called."""
     file = config.out / "run.json"
-    now = {"version": FORMAT_VERSION, **config.kept_settings(), "weights": weights}
+    now = utf8_all({"version": FORMAT_VERSION, **config.kept_settings(), "weights": weights})
     if not file.exists():
         save_json(file, now)
         return
