@@ -311,12 +311,21 @@ def test_progress_keeps_totals_and_times(
     assert ("━" in line) == bar_drawn
 
 
+def test_items_are_given_one_by_one_as_a_bar_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts when the next is asked for."""
+    out = io.StringIO()
+    monkeypatch.setattr(bar, "errors", Console(file=out, width=80, force_terminal=True, color_system=None))
+    assert [*bar.track("abc", "play")] == ["a", "b", "c"]
+    assert "play" in out.getvalue() and "0/3" in out.getvalue() and "3/3" in out.getvalue()
+
+
 def test_no_bar_is_drawn_into_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its lines would pile up."""
     out = io.StringIO()
     monkeypatch.setattr(bar, "errors", Console(file=out))
     with bar.Bar("evaluate", 2) as drawn:
         drawn.update(1, [])
+    assert [*bar.track([1], "play")] == [1]
     assert out.getvalue() == ""
 
 

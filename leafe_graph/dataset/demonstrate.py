@@ -16,14 +16,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from ..env.answers import start_of, step_of
 from ..env.protocol import TextEnv
 from ..env.tasks import as_tasks
 from ..errors import ConfigError, EnvError, MissingDependency
 from ..prompts import Prompts
-from ..terminal.console import errors
 from ..tree.branches import told_causes
 from ..types import FORMAT_VERSION, Example, Message, ModelMessage, Task, Turn
 
@@ -61,15 +59,14 @@ def demonstrate(
         stray: most actions that an attempt goes on with after its mistake, of the same kind.
         advice: the experience; `ADVICE` names the fields.
         seed: decides the mistakes.
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, if that is a terminal.
 
     Raises:
         ConfigError: one is no task.
         EnvError: no task is won by its expert; the message says what was raised, and on how many.
     """
-    from rich.progress import track
+    from ..terminal.bar import track
 
-    shown: dict[str, Any] = {"console": errors, "disable": not progress}
     prompts, rng = prompts or Prompts(), random.Random(int(seed))
     tasks = as_tasks(tasks)
     world = env()
@@ -88,7 +85,7 @@ def demonstrate(
 
     try:
         won: list[tuple[Task, list[Turn]]] = []
-        for task in track(tasks, "the experts' play", **shown):
+        for task in track(tasks, "the experts' play", shown=progress):
             try:
                 played = Episode(world, task)
                 played.play(expert(task))
@@ -105,7 +102,7 @@ def demonstrate(
                 f"{told_causes(dict(raised.most_common()))}"
             )
         pool = sorted({turn["action"] for _, turns in won for turn in turns})
-        for task, turns in track(won, "with mistakes", **shown):
+        for task, turns in track(won, "with mistakes", shown=progress):
             plan = [turn["action"] for turn in turns]
             for t, turn in enumerate(turns):
                 prompt = prompts.act_messages(task, turns[:t], turn["observation"], history=history)

@@ -1,8 +1,8 @@
 """Progress in one line, however narrow: the bar goes first, then the last of the notes; never totals and times."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from ..text import printable
 from .console import errors
+
+T = TypeVar("T")
 
 LEAST, MOST = 10, 40
 """Columns of a bar; where there is less room, there is none."""
@@ -35,6 +37,14 @@ class Bar:
     def update(self, done: int, notes: Sequence[str]) -> None:
         """So much is done; notes in the order of their weight."""
         self._progress.update(self._task, completed=done, notes=notes)
+
+
+def track(items: Sequence[T], label: str, *, shown: bool = True) -> Iterator[T]:
+    """The items, and a bar of those that are done with."""
+    with Bar(label, len(items), shown=shown) as bar:
+        for done, item in enumerate(items, 1):
+            yield item
+            bar.update(done, ())
 
 
 class _Line(ProgressColumn):
