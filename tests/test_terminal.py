@@ -237,6 +237,15 @@ def test_output_that_nobody_reads_changes_nothing(
     sys.stderr.flush()  # as the interpreter does at its end
 
 
+def test_nothing_goes_to_standard_output_in_place_of_a_closed_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``2>&-`` leaves it."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["ply"]) == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_work_goes_on_when_nobody_reads(unread: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A console whose reader has gone is silent, a bar on it too."""
     monkeypatch.setattr(sys, "stderr", unread())

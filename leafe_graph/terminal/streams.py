@@ -27,6 +27,8 @@ def ready() -> None:
 
 def say(text: str) -> None:
     """A line on standard error, as that is now: above a progress bar, if there is one."""
+    if sys.stderr is None:  # closed: what is printed to None goes to standard output
+        return
     try:
         print(printable(text), file=sys.stderr, flush=True)
     except OSError:
