@@ -272,6 +272,14 @@ def test_share_of_failed_samples_is_told_wherever_figures_are(tmp_path: Path) ->
     assert says in write_report(run_folder(tmp_path, tasks[1])).read_text()
 
 
+def test_tables_say_names_and_causes_as_they_are_on_any_console() -> None:
+    """What a model or a world raised may look like rich's markup, and a notebook's console takes markup."""
+    branches = [b | {"error": "ValueError: no [/INST]"} for b in samples("failure", "model_error")]
+    judged = result_from_branches(branches, policy="[red]a[/b]")
+    for shown in (table([judged]), compare(judged, judged).table()):
+        assert "[red]a[/b]" in (said := text(shown)) and "once ValueError: no [/INST]" in said
+
+
 def test_rounds_tell_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     """Below their table; entries of earlier releases have no such word."""
     curve = [{"k": 1, "mean": 0.0, "low": 0.0, "high": 0.1}]

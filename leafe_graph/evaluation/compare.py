@@ -51,16 +51,19 @@ class Comparison(BaseModel):
         """A table for the terminal: rich prints it."""
         from rich.table import Table
 
-        table = Table(title=f"{self.second} against {self.first}, paired over {self.tasks} tasks")
+        from ..terminal.console import verbatim
+
+        title = f"{self.second} against {self.first}, paired over {self.tasks} tasks"
+        table = Table(title=verbatim(title, "table.title"))
         for head in ("Pass@k, %", self.first, self.second, "difference [95% interval]", "p"):
-            table.add_column(head, justify="right", overflow="fold")  # whole: many names begin alike
+            table.add_column(verbatim(head), justify="right", overflow="fold")  # whole: many names begin alike
         for d in self.differences:
             gain = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]" + "*" * d.alike
             table.add_row(str(d.k), f"{100 * d.first:.1f}", f"{100 * d.second:.1f}", gain, f"{d.p:.4f}")
         notes = [ALIKE] if any(d.alike for d in self.differences) else []
         notes += self.warnings
         table.caption_justify = "left"
-        table.caption = "\n".join(notes) if notes else None
+        table.caption = verbatim("\n".join(notes), "table.caption") if notes else None
         return table
 
 

@@ -18,11 +18,13 @@ def table(results: Sequence[Result], ks: Iterable[int] | None = None) -> "Table"
     """Pass@k in % with 95% intervals, a column for each policy, and below it what to know of them."""
     from rich.table import Table
 
+    from ..terminal.console import verbatim
+
     ks = powers_of_two(min(result.n for result in results)) if ks is None else list(ks)
     out = Table(title="Pass@k in % [95% interval over tasks]")
     out.add_column("k", justify="right")
     for result in results:
-        out.add_column(result.policy, justify="right", overflow="fold")  # whole: many names begin alike
+        out.add_column(verbatim(result.policy), justify="right", overflow="fold")  # whole: many names begin alike
     curves = [result.curve(ks) for result in results]
     for estimates in zip(*curves, strict=True):
         out.add_row(str(estimates[0].k), *map(str, estimates))
@@ -33,7 +35,7 @@ def table(results: Sequence[Result], ks: Iterable[int] | None = None) -> "Table"
     notes = [ALIKE] if any(estimate.alike for curve in curves for estimate in curve) else []
     notes += [warning for result in results if (warning := result.warning)]
     out.caption_justify = "left"
-    out.caption = "\n".join(notes) if notes else None
+    out.caption = verbatim("\n".join(notes), "table.caption") if notes else None
     return out
 
 

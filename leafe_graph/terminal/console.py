@@ -13,6 +13,11 @@ from ..text import printable
 from .streams import drop
 
 
+def verbatim(text: str, style: str = "") -> Text:
+    """Text of a table that is given away: shown as it is by any console, which would take a string for markup."""
+    return Text(printable(text), style=style)
+
+
 class Terminal(Console):
     """A console on which strings are shown as they are: no markup, no emoji names, and no codes that it would obey."""
 
