@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -105,6 +105,31 @@ def check_file(file: Path) -> Path:
 def _target(file: Path) -> Path:
     """The file itself, or what a link leads to."""
     return Path(os.path.realpath(file)) if file.is_symlink() else file
+
+
+def holding(given: str | os.PathLike[str], what: str, *kinds: Sequence[str]) -> Path:
+    """The folder, if it holds one file at least of each of these kinds.
+
+    Args:
+        given: the folder as people name it.
+        what: it should be.
+        kinds: names of files, the usual one of each kind first.
+
+    Raises:
+        ConfigError: it does not; the message says what is missing.
+    """
+    folder = path_of(given)
+    for names in kinds:
+        if not any((folder / name).is_file() for name in names):
+            seen = (
+                f"it has no {names[0]}"
+                if folder.is_dir()
+                else "it is a file"
+                if folder.exists()
+                else "it does not exist"
+            )
+            raise ConfigError(f"{given} is not {what}: {seen}")
+    return folder
 
 
 def make_folder(folder: Path) -> Path:

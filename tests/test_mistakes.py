@@ -76,6 +76,17 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
         [*explore("local:tiny"), "--adapter", "weights"],
         "weights is not a PEFT adapter folder", "no adapter_config.json",
     ),
+    "an adapter without weights": (
+        ["eval", "--model", "local:tiny", "--out", "new", "--adapter", "torn"],
+        "torn is not a PEFT adapter folder", "it has no adapter_model.safetensors",
+    ),
+    "an adapter to train on without weights": (
+        [*TRAIN, "--data", "rows", "--adapter", "torn"],
+        "torn is not a PEFT adapter folder", "it has no adapter_model.safetensors",
+    ),
+    "an adapter whose settings are torn": (
+        [*explore("local:tiny"), "--adapter", "half"], "adapter_config.json is not JSON", "half",
+    ),
     "an adapter of another model": (
         [*explore("local:tiny"), "--adapter", "larger"], "layers.0.self_attn.q_proj", "trained on",
     ),
@@ -177,6 +188,10 @@ def desk(tiny_model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         write(Path("other", "rows.jsonl"), [{"question": "a"}])
         shutil.copytree(tiny_model_path, "tiny")
         adapter_of_another(Path("tiny"), Path("larger"))
+        shutil.copytree("larger", "half")
+        Path("half", "adapter_config.json").write_text("{")
+        shutil.copytree("larger", "torn")  # as a kill in the middle of saving leaves it
+        Path("torn", "adapter_model.safetensors").rename("torn/adapter_model.tmp")
         yield folder
 
 

@@ -96,6 +96,7 @@ def warm_adapter() -> None:
     """The folder that the file names."""
     Path("warm").mkdir()
     Path("warm/adapter_config.json").write_text("{}")
+    Path("warm/adapter_model.safetensors").touch()
 
 
 @pytest.fixture
@@ -284,6 +285,7 @@ def test_rounds_belong_to_the_weights_that_they_started_from(
     Path("base/generation_config.json").write_text('{"eos_token_id": 9}')
     with pytest.raises(ConfigError, match=r"weights\.base\.config: '\w{16}' there, '\w{16}' now"):
         run(config(**from_base))
+    Path("warm/adapter_model.safetensors").unlink()
     with pytest.raises(ConfigError, match="warm is not a PEFT adapter folder"):
         run(config(**from_base | {"adapter": "warm", "out": "other"}))
     assert not Path("other").exists() and len(phases.told) == played
@@ -496,7 +498,7 @@ def test_what_is_not_there_is_told_at_once(
         "train:\n  eval_data: [rows]\nserve:\n  python: venv/bin/python\n"
     )
     said = [
-        "model: ", "adapter: there is no folder nowhere", "method: ",
+        "model: ", "adapter: nowhere is not a PEFT adapter folder", "method: ",
         "explore.strategy: strategy 'no_such:s' cannot be",
         "explore.reflector: no model folder at gone", "explore.prompts: prompts 'no_such:PROMPTS' cannot be found",
         "eval.prompts: ", "explore.env_options: option size='wide': ", "eval.env_options: ",

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import save_json
+from ..files import path_of, save_json
 from .embedded import HUB
-from .identity import adapter_identity, identity
+from .identity import adapter_config, adapter_identity, identity
 from .spec import EMBEDDED
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def check_adapter(adapter: str | Path, folder: str) -> list[str]:
     Raises:
         ConfigError: it does not fit; the message names keys. Or it is no adapter.
     """
-    adapter_identity(adapter)
+    adapter_config(adapter)
     tensors = read_adapter(adapter)
     if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
         raise ConfigError(
@@ -42,7 +42,7 @@ def check_adapter(adapter: str | Path, folder: str) -> list[str]:
             f"{len(tensors)} tensors: {_some(bad)}; train it anew, with a lower learning rate"
         )
     _check_fit(adapter, folder, tensors)
-    doubts = _another_base(Path(adapter).expanduser(), folder)
+    doubts = _another_base(path_of(adapter), folder)
     for doubt in doubts:
         log.warning(doubt)
     return doubts
@@ -63,7 +63,7 @@ def read_adapter(adapter: str | Path) -> dict[str, Any]:
     from safetensors import SafetensorError
 
     try:
-        return dict(load_peft_weights(str(Path(adapter).expanduser()), device="cpu"))
+        return dict(load_peft_weights(str(path_of(adapter)), device="cpu"))
     except SafetensorError as error:
         raise ConfigError(f"the adapter {adapter} cannot be read ({error}): was it written whole?") from error
 
@@ -74,7 +74,7 @@ def _check_fit(adapter: str | Path, folder: str, tensors: dict[str, Any]) -> Non
     from peft.utils.save_and_load import set_peft_model_state_dict
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    settings = PeftConfig.from_pretrained(str(Path(adapter).expanduser()))
+    settings = PeftConfig.from_pretrained(str(path_of(adapter)))
     settings.base_model_name_or_path = None  # PEFT would warn of another path
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
@@ -114,7 +114,7 @@ def _another_base(adapter: Path, folder: str) -> list[str]:
             for kind in known
             if told[kind] != base[kind]
         ]
-    named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    named = adapter_config(adapter).get("base_model_name_or_path")
     if not named or _name(named) == _name(folder):
         return []
     return [f"the adapter {adapter} names another base ({named}) than {folder}: its shapes fit, but is it the one?"]

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import holding, path_of
+from ..parsing import load_json, read_text
 
 Digests = dict[str, Any]
 """``{"base": {"weights": …, "config": …, "tokenizer": …}, "adapters": [{"weights": …, "config": …}]}``"""
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """Of a model's folder, the first kind that is there: as transformers looks for them."""
+ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+"""Of an adapter's folder, the first that is there: as PEFT looks for them."""
 CONFIG = ("config.json", "generation_config.json")
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 TEMPLATE = ("chat_template*", "chat_templates/*")
@@ -46,25 +50,41 @@ def identity(folder: str, adapters: Sequence[str] = ()) -> Digests:
     return {"base": _base(folder), "adapters": [adapter_identity(each) for each in adapters]}
 
 
+def adapter_files(adapter: str | Path) -> tuple[Path, Path]:
+    """Configuration and weights in a PEFT folder.
+
+    Raises:
+        ConfigError: it is none; without weights PEFT would ask the hub for them.
+    """
+    folder = holding(adapter, "a PEFT adapter folder", ("adapter_config.json",), ADAPTER)
+    return folder / "adapter_config.json", next(folder / name for name in ADAPTER if (folder / name).is_file())
+
+
+def adapter_config(adapter: str | Path) -> dict[str, Any]:
+    """What a PEFT folder says of the adapter in it.
+
+    Raises:
+        ConfigError: it is none, or its configuration cannot be read.
+    """
+    file, _ = adapter_files(adapter)
+    held = load_json(read_text(file), str(file))
+    if not isinstance(held, dict):
+        raise ConfigError(f"{file} holds {type(held).__name__}, expected an object of JSON")
+    return held
+
+
 def adapter_identity(adapter: str | Path) -> dict[str, str]:
     """Digests of a PEFT folder: of its weights, and of how they are applied.
 
     Raises:
         ConfigError: it is none.
     """
-    folder = Path(adapter).expanduser()
-    for pattern in ("adapter_config.json", "adapter_model.*"):
-        if not any(folder.glob(pattern)):
-            seen = f"it has no {pattern}" if folder.is_dir() else "the folder does not exist"
-            raise ConfigError(
-                f"{adapter} is not a PEFT adapter folder: {seen}; expected adapter_config.json and "
-                "adapter_model.safetensors, as leafe train writes them"
-            )
-    return {"weights": _digest(folder, ("adapter_model.*",)), "config": _digest(folder, ("adapter_config.json",))}
+    config, weights = adapter_files(adapter)
+    return {"weights": file_digest(weights)[:16], "config": file_digest(config)[:16]}
 
 
 def _base(folder: str) -> dict[str, str]:
-    path = Path(folder).expanduser()
+    path = path_of(folder)
     if not path.is_dir():
         from transformers import AutoConfig
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from ..envs.catalog import check_options
 from ..errors import ConfigError, LeafeError, MissingDependency
-from ..files import check_folder, path_of
+from ..files import check_folder, holding, path_of
 from ..finetune.rows import example_files
 from ..importing import attribute
 from ..methods import METHODS
 from ..models.folders import model_folder
+from ..models.identity import adapter_config
 from ..models.spec import ModelSpec
 from ..phases.resolve import texts
 from ..strategies import STRATEGIES
@@ -57,7 +58,7 @@ def start_adapter(adapter: str | None) -> Path | None:
     found = attribute(adapter, "adapter")
     if not isinstance(found, str | Path):
         raise ConfigError(f"adapter {adapter!r} is {found!r}; expected the path of a PEFT folder")
-    return Path(found)
+    return path_of(found)
 
 
 def _model(spec: str | None) -> None:
@@ -65,19 +66,13 @@ def _model(spec: str | None) -> None:
     if said.kind == "python":
         attribute(said.name, "model")
     elif spec and said.kind in ("local", None) and not (said.embedded and said.folder is None):
-        _holds(Path(model_folder(spec)), "config.json", "a Hugging Face model folder")
+        if Path(folder := model_folder(spec)).is_dir():  # else a name on the hub
+            holding(folder, "a Hugging Face model folder", ("config.json",))
 
 
 def _adapter(folder: Path | None) -> None:
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; expected a PEFT adapter's")
     if folder is not None:
-        _holds(folder, "adapter_config.json", "a PEFT adapter's folder")
-
-
-def _holds(folder: Path, name: str, what: str) -> None:
-    if folder.is_dir() and not (folder / name).is_file():  # a name on the hub is no folder
-        raise ConfigError(f"{folder} has no {name}; expected {what}")
+        adapter_config(folder)
 
 
 def _file(path: str | Path | None) -> None:

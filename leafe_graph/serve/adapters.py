@@ -8,20 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import path_of
-from ..models.identity import adapter_identity, identity
-
-
-def adapter_folder(path: str | Path) -> Path:
-    """The absolute path of a PEFT adapter's folder.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    folder = path_of(path).resolve()
-    if not (folder / "adapter_config.json").is_file() or not list(folder.glob("adapter_model.*")):
-        raise ConfigError(f"{path} is not a PEFT adapter folder (adapter_config.json and adapter_model.safetensors)")
-    return folder
+from ..models.identity import adapter_config, adapter_files, adapter_identity, identity
 
 
 def refuse_unserved(adapter: Path, rank: int) -> None:
@@ -30,7 +17,7 @@ def refuse_unserved(adapter: Path, rank: int) -> None:
     Raises:
         ConfigError: its rank is higher than ``rank``, or it has what vLLM's LoRA has not.
     """
-    held = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    held = adapter_config(adapter)
     highest = lora_rank(held)
     if highest > rank:
         raise ConfigError(
@@ -77,7 +64,7 @@ def copied(adapter: Path, name: str, folder: Path, *, base: str | None = None) -
     called = f"{name}-{_short(parts)}"
     copy = folder / called
     copy.mkdir(parents=True, exist_ok=True)
-    for file in (adapter / "adapter_config.json", *sorted(adapter.glob("adapter_model.*"))):
+    for file in adapter_files(adapter):
         shutil.copy(file, copy)
     return called, copy
 

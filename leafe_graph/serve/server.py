@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ModelError
 from ..files import make_folder
+from ..models.identity import adapter_files
 from ..processes.apart import guarded
 from ..settings import takes_too
-from .adapters import adapter_folder, copied, fits, merged, refuse_unserved, served_name
+from .adapters import copied, fits, merged, refuse_unserved, served_name
 from .config import ServerArguments
 from .vllm_build import find_build
 
@@ -63,7 +64,7 @@ class VllmServer:
         from ..models.folders import model_folder
 
         self._given = given
-        self._adapter = None if given.adapter is None else adapter_folder(given.adapter)
+        self._adapter = None if given.adapter is None else _folder(given.adapter)
         self._build = find_build(given.python)
         self.cpu = self._build.cpu
         self._model = model_folder(given.model)
@@ -131,7 +132,7 @@ class VllmServer:
                 f"the server serves {self.name}, merged into the weights; an adapter would come on top of it: start "
                 "the server without adapter=, or with merge=False"
             )
-        self._refuse(folder := adapter_folder(path))
+        self._refuse(folder := _folder(path))
         called, copy = copied(folder, name, self._work / "adapters")
         if called not in self._loaded:
             self._post("load_lora_adapter", {"lora_name": called, "lora_path": str(copy)}, path)
@@ -256,6 +257,11 @@ class VllmServer:
             raise ConfigError(f"the vLLM server refused {what} ({route}, {error.code}): {said}") from error
         except OSError as error:
             raise ModelError(f"the vLLM server at {self.url} does not answer: {error}") from error
+
+
+def _folder(adapter: str | Path) -> Path:
+    """The absolute path of an adapter's folder: the server runs elsewhere."""
+    return adapter_files(adapter)[0].parent.resolve()
 
 
 def _free_port() -> int:

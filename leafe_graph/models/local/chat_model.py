@@ -22,10 +22,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr, field_validator
 
 from ...errors import ConfigError, MissingDependency, PromptError
-from ...files import path_of
+from ...files import holding, path_of
 from ..adapters import check_adapter, merged
 from ..chat_tokens import ChatTokenizer
-from ..identity import Digests, identity
+from ..identity import Digests, adapter_files, identity
 from .engine import Engine, shared_engine
 from .sampling import Answer, Ids, Sampling
 from .tool_calls import check_template, read_tool_calls
@@ -81,9 +81,9 @@ class LocalChatModel(BaseChatModel):
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
         self._sampling({})
-        _require(Path(self.path), "config.json", "a Hugging Face model folder")
+        holding(self.path, "a Hugging Face model folder", ("config.json",))
         for folder in self._adapters:
-            _require(Path(folder), "adapter_config.json", "a PEFT adapter folder")
+            adapter_files(folder)
         self._identifying_params  # noqa: B018  # looks at files, which may not hold up an event loop later
 
     @field_validator("path", "adapter", mode="before")
@@ -285,14 +285,8 @@ def _context(model: Any) -> int | None:
     return int(limit) if limit else None
 
 
-def _require(folder: Path, name: str, what: str) -> None:
-    if not (folder / name).is_file():
-        seen = f"it has no {name}" if folder.is_dir() else "it is a file" if folder.exists() else "it does not exist"
-        raise ConfigError(f"{folder} is not {what}: {seen}")
-
-
 def _version(folder: str) -> tuple[Any, ...]:
-    """What changes, at the latest, when a file of the folder does; its digests would take seconds."""
+    """Another one whenever a file of the folder has changed: a moment's work, where digests take seconds."""
     stats = ((file.name, file.stat()) for file in sorted(Path(folder).iterdir()) if file.is_file())
     return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)
 
