@@ -121,14 +121,8 @@ def holding(given: str | os.PathLike[str], what: str, *kinds: Sequence[str]) -> 
     folder = path_of(given)
     for names in kinds:
         if not any((folder / name).is_file() for name in names):
-            seen = (
-                f"it has no {names[0]}"
-                if folder.is_dir()
-                else "it is a file"
-                if folder.exists()
-                else "it does not exist"
-            )
-            raise ConfigError(f"{given} is not {what}: {seen}")
+            absent = "it is a file" if folder.exists() else "it does not exist"
+            raise ConfigError(f"{given} is not {what}: {f'it has no {names[0]}' if folder.is_dir() else absent}")
     return folder
 
 

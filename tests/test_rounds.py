@@ -508,7 +508,7 @@ def test_what_is_not_there_is_told_at_once(
         assert main(["run", "f.yaml", *flags]) == 2
         lines = capsys.readouterr().err.removeprefix("leafe: ").splitlines()
         assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said, lines
-        assert "empty has no config.json" in lines[0]
+        assert "empty is not a Hugging Face model folder: it has no config.json" in lines[0]
     assert not Path("runs").exists()
     assert main(["run", "f.yaml", "--dry-run", "--set", "explore.strategy=leafe"]) == 2
     assert "at most, by the file's estimates" in capsys.readouterr().out

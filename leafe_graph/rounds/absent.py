@@ -66,7 +66,8 @@ def _model(spec: str | None) -> None:
     if said.kind == "python":
         attribute(said.name, "model")
     elif spec and said.kind in ("local", None) and not (said.embedded and said.folder is None):
-        if Path(folder := model_folder(spec)).is_dir():  # else a name on the hub
+        folder = Path(model_folder(spec))
+        if folder.is_dir():  # else a name on the hub
             holding(folder, "a Hugging Face model folder", ("config.json",))
 
 
