@@ -27,6 +27,9 @@ def save_adapter(model: Any, out: Path, *, folder: str, dtype: str) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path, was_inference = folder, config.inference_mode
     config.inference_mode = True
+    for name, value in vars(config).items():
+        if isinstance(value, set):  # whose order is another in each process
+            setattr(config, name, sorted(value))
     with writing(out):
         config.save_pretrained(str(out))
     config.inference_mode = was_inference
