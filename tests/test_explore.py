@@ -371,11 +371,14 @@ def test_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
 
 
 def test_corrupt_line_is_refused_before_anything_is_played(tmp_path: Path) -> None:
-    """A damaged line in the middle is named, not skipped."""
+    """A damaged line in the middle is named, not skipped; also one that is nested too deep to be read."""
     wander(tmp_path, tasks=1)
     log = tmp_path / "branches.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join([lines[0], lines[1][:50] + b"\n", *lines[2:]]))
+    with pytest.raises(RunFolderError, match=r"branches\.jsonl:2 is not a branch record"):
+        wander(tmp_path, tasks=1)
+    log.write_bytes(lines[0] + b"[" * 100_000 + b"\n")
     with pytest.raises(RunFolderError, match=r"branches\.jsonl:2 is not a branch record"):
         wander(tmp_path, tasks=1)
 

@@ -3,7 +3,6 @@
 A phase that was killed goes on by its own means, and ends as it would have undisturbed, so the whole run does too.
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..methods import METHODS, Access, Method, Policy, Tasks, Tools
 from ..models.adapters import check_adapter
 from ..models.folders import model_folder
 from ..models.identity import Digests, identity
+from ..parsing import load_json, read_text
 from ..phases.evaluate import run_eval
 from ..report.page import write_report
 from ..settings import defaults
@@ -121,7 +121,7 @@ def _claim(config: RunConfig, weights: Digests) -> None:
     if not file.exists():
         save_json(file, now)
         return
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = load_json(read_text(file), str(file))
     if "weights" in known:
         known, now = _without_names(known), _without_names(now)
     else:

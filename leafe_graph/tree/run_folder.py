@@ -180,7 +180,7 @@ class RunFolder:
                 branch: Branch = json.loads(line)
                 if not isinstance(branch, dict):
                     raise ValueError(f"it holds {line[:40]!r}")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RunFolderError(
                     f"{file}:{number} is not a branch record: {error}; only a torn last line is repaired: restore this "
                     "line, or delete it and all lines that follow to have their branches done again"

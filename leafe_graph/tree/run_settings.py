@@ -56,7 +56,7 @@ def read_config(file: Path) -> dict[str, Any]:
         return {}
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{file} is not JSON: {error}; restore it, or choose another folder") from error
     if config.get("version") != FORMAT_VERSION:
         raise RunFolderError(
