@@ -104,7 +104,7 @@ def test_what_is_bound_is_known_and_no_secret_is_kept(tmp_path: Path) -> None:
     play(bound(api_key="another"), tmp_path)
     with pytest.raises(ConfigError, match="shapes"):
         play(bound(shapes=[]), tmp_path)
-    assert described({"max_tokens": 3, "access_token": "hush"}) == {"max_tokens": 3}
+    assert described({"max_tokens": 3, "access_token": "hush", "x-api-key": "hush"}) == {"max_tokens": 3}
 
 
 def test_the_same_weights_elsewhere_are_the_same_model(base: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -33,7 +33,8 @@ VOLATILE = {"transformers_version", "peft_version", "_name_or_path", "name_or_pa
 SETTLED = 2.0
 """Seconds after which a file that is changed again has another time of change, on any file system in use."""
 SECRET = re.compile(
-    r"api_?key|authorization|cookie|credential|headers|passw|secret|(^|(access|api|auth|bearer|hf|session)_?)token$",
+    r"(api|private)[_-]?key|authorization|cookie|credential|headers|passw|secret|"
+    r"(^|(access|api|auth|bearer|hf|session)[_-]?)token$",
     re.IGNORECASE,
 )
 """Names of values that are nobody's business and tell no model from another."""
