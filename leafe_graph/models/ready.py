@@ -54,7 +54,7 @@ def check_model(model: Any) -> None:
 
 def _wrong(model: Any, client: Any) -> LeafeError | None:
     """What is wrong with a server; None where it is well, or where that cannot be told before it is asked."""
-    from openai import APIConnectionError, APIStatusError, AuthenticationError, NotFoundError
+    from openai import APIConnectionError, AuthenticationError, NotFoundError
 
     if client is None:  # its key is asked for in an event loop
         return None
@@ -78,8 +78,6 @@ def _wrong(model: Any, client: Any) -> LeafeError | None:
     except NotFoundError as error:
         known = f"it serves {', '.join(listed[:10])}{', …' if len(listed) > 10 else ''}" if listed else str(error)
         return ConfigError(f"{url} does not know the model {name!r}: {known}")
-    except APIStatusError:
-        return None
-    except Exception:  # an answer that is no list of models
+    except Exception:  # a status that the run's retries see to, or an answer that is no list of models
         return None
     return None
