@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from postgres import Server
 from savers import SAVERS, opener
 
-from leafe_graph.checkpoint import DecisionPoints, TreeSaver, open_points
+from leafe_graph.checkpoint import DecisionPoints, TreeSaver, open_points, open_saver
 from leafe_graph.checkpoint.points import Saved
 
 
@@ -45,10 +45,8 @@ def test_any_saver_keeps_drops_and_shrinks(kind: str, tmp_path: Path, request: p
 
     async def lives() -> set[str]:
         async with AsyncExitStack() as stack:
-            if hasattr(opening, "__aenter__"):
-                points = await open_points(opening, stack, file=None)
-            else:
-                points = await open_points(stack.enter_context(opening), stack, file=None)
+            there = opening if hasattr(opening, "__aenter__") else stack.enter_context(opening)
+            points = open_points(await open_saver(there, stack), stack, file=None)
             for thread_id in ("one", "other"):
                 await put(points, thread_id)
                 await points.flush(thread_id)
@@ -66,7 +64,7 @@ def test_what_was_flushed_is_in_the_file(tmp_path: Path) -> None:
 
     async def seen() -> list[str]:
         async with AsyncExitStack() as stack:
-            points = await open_points(None, stack, file=file, interval=60)
+            points = open_points(None, stack, file=file, interval=60)
             for thread_id in ("one", "other"):
                 await put(points, thread_id)
             await points.flush("one")
@@ -94,7 +92,7 @@ def test_nothing_is_kept_where_nothing_forks(tmp_path: Path) -> None:
 
     async def asked() -> DecisionPoints:
         async with AsyncExitStack() as stack:
-            points = await open_points(None, stack, file=None)
+            points = open_points(None, stack, file=None)
             await points.flush("one")
             await points.drop("one")
             await points.shrink()

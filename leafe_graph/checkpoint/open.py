@@ -14,32 +14,30 @@ Checkpoints = Saver | AbstractAsyncContextManager[Saver] | str
 address of a PostgreSQL database, ``postgresql://USER@HOST/DATABASE``."""
 
 
-async def open_points(
-    checkpoints: Checkpoints | None, stack: AsyncExitStack, *, file: Path | None, interval: float = 1.0
+def open_points(
+    saver: Saver | None, stack: AsyncExitStack, *, file: Path | None, interval: float = 1.0
 ) -> DecisionPoints:
     """Where decision points are kept, open until ``stack`` is closed.
 
     Args:
-        checkpoints: what the user named; None is ``file``.
+        saver: what the user named, open already, see `open_saver`; None is ``file``.
         stack: closes what is opened here.
         file: SQLite in a `TreeSaver`, made if it does not exist; None is nowhere.
         interval: seconds that a put to ``file`` may wait for others to share its transaction.
 
     Raises:
-        ConfigError: ``checkpoints`` is no such thing, or its database cannot be reached.
-        MissingDependency: the extra that it needs is not installed.
         RunFolderError: ``file`` holds something else.
     """
-    if checkpoints is not None:
-        return Saved(await _open_saver(checkpoints, stack))
+    if saver is not None:
+        return Saved(saver)
     return Unsaved() if file is None else Saved(stack.enter_context(TreeSaver(file, interval=interval)))
 
 
-async def _open_saver(checkpoints: Checkpoints, stack: AsyncExitStack) -> Saver:
+async def open_saver(checkpoints: Checkpoints, stack: AsyncExitStack) -> Saver:
     """The saver, open until ``stack`` is closed. A database's tables are made if missing.
 
     Raises:
-        ConfigError: it is nothing of the above, or the database cannot be reached.
+        ConfigError: it is none, nor what opens one, or the database cannot be reached.
         MissingDependency: the extra that it needs is not installed.
     """
     if isinstance(checkpoints, str):

@@ -24,7 +24,7 @@ from ..agent.graph import as_model, build_graph
 from ..agent.model_calls import innermost
 from ..agent.retries import RETRY, retries
 from ..budget import Budget, Ledger, is_spent
-from ..checkpoint.open import Checkpoints, open_points
+from ..checkpoint.open import Checkpoints, open_points, open_saver
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..env.tasks import as_tasks
@@ -161,10 +161,11 @@ async def _explore(given: Arguments) -> RunFolder:
     prompts, play = given.prompts or Prompts(), part(given, Play)
     policy = as_model(given.model, "model")
     critic = policy if given.reflector is None else as_model(given.reflector, "reflector")
+    models = {"model": policy, "reflector": None if given.reflector is None else critic}
     told = {
-        "model": described(policy),
-        "reflector": None if given.reflector is None else described(critic),
-        "weights": {"model": digests(policy), "reflector": [] if given.reflector is None else digests(critic)},
+        **{role: described(model) for role, model in models.items()},
+        # Large files are read: not in the event loop, which may serve others.
+        "weights": {role: await asyncio.to_thread(digests, model) for role, model in models.items()},
         "texts": prompts.texts,
         "strategy": given.strategy if isinstance(given.strategy, str) else strategy.name,
         "limits": limits,
@@ -185,6 +186,8 @@ async def _explore(given: Arguments) -> RunFolder:
             await asyncio.to_thread(check_model, innermost(model))
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
+        # Also before the folder is made; the run's own file is opened in it.
+        checkpointer = None if given.checkpointer is None else await open_saver(given.checkpointer, stack)
         run.open(settings.saved())
         trees, before = run.trees, len(run.logged)
         _same_tasks(run, work)
@@ -192,7 +195,7 @@ async def _explore(given: Arguments) -> RunFolder:
             have = f"{len(run.branches)} branches of {len(trees)} of {len(work)} tasks are there"
             log.info("going on with %s: %s", run.folder, have)
         file = run.folder / "checkpoints.sqlite" if strategy.forks else None
-        points = await open_points(given.checkpointer, stack, file=file, interval=INTERVAL)
+        points = open_points(checkpointer, stack, file=file, interval=INTERVAL)
         outage = Outage(given.max_failed_calls or max(20, 2 * given.concurrency))
         context = Context(
             policy=policy,
