@@ -6,9 +6,9 @@ gradients of the adapter; so these are summed, and nothing wraps the model. A pr
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from leafe_graph.errors import MissingDependency
 
@@ -17,6 +17,8 @@ from .config import TrainConfig
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
+
+T = TypeVar("T")
 
 
 def processes() -> int:
@@ -49,6 +51,18 @@ def accelerator(config: TrainConfig) -> "Accelerator":
         # Those of trackers that are not asked for are not looked at.
         started.init_trackers(config.project, settings, {"wandb": {"name": name}, "mlflow": {"run_name": name}})
     return started
+
+
+def of_first(started: "Accelerator", make: Callable[[], T]) -> T:
+    """What the first process makes, in all of them: what takes long on a machine's disk or processor is done once."""
+    from accelerate.utils import broadcast_object_list
+
+    if started.num_processes == 1:
+        return make()
+    held: list[Any] = [make() if started.is_main_process else None]
+    broadcast_object_list(held)
+    made: T = held[0]
+    return made
 
 
 def add_up(started: "Accelerator", values: Iterable[float]) -> list[float]:

@@ -62,7 +62,8 @@ def train(config: TrainConfig) -> TrainResult:
 
     weights = backends.trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    state = State(fingerprint=fingerprint(config, prepared.folder, rows, eval_rows))
+    made_of = parallel.of_first(accelerator, lambda: fingerprint(config, prepared.folder, rows, eval_rows))
+    state = State(fingerprint=made_of)
     resumed_from = state.resume(checkpoints, weights, optimizer)
     if first:
         save_json(config.out / "train_config.json", config.model_dump(mode="json", exclude={"resume"}))
