@@ -334,6 +334,48 @@ def test_programs_find_what_judges_give_them(weak: bool, program: str, printed: 
     assert run.verdict == ("ok" if code == 0 else "runtime_error")
 
 
+@pytest.mark.parametrize(
+    ("program", "given", "printed"),
+    [
+        ("try:\n    while True:\n        print(input())\nexcept EOFError:\n    pass", "a\nb", "a\nb\n"),
+        ("import sys\nprint([*map(int, sys.stdin.buffer.read().split())])", "1\n2", "[1, 2]\n"),
+        ("import os\nprint(os.read(0, 100).decode())", "a", "a\n"),
+        ("print(open(0).read())", "a", "a\n"),
+        ("with open('/dev/stdin') as given:\n    print(given.read())\nimport sys\nsys.stdin.read()", "a", "a\n"),
+        ("import pathlib\nprint(pathlib.Path('/dev/stdin').read_text())", "a", "a\n"),
+        ("open('/dev/stdout', 'w').write('a')", "", "a"),
+        ("import sys\nfor line in sys.stdin:\n    print(line, end='')", "a\nb\n", "a\nb\n"),
+        ("import os\nos.write(1, b'caf\\xe9')", "", "caf\ufffd"),
+        (
+            "import atexit, io, sys\nout, sys.stdout = sys.stdout, io.StringIO()\n"
+            "atexit.register(lambda: out.write(sys.stdout.getvalue()))\nprint(1)",
+            "",
+            "1\n",
+        ),
+        ("import threading\nt = threading.Thread(target=lambda: print(input()))\nt.start()", "late", "late\n"),
+        ("import sys\nprint('a', end='')\nsys.stdout.flush()\nimport os\nos._exit(0)", "", "a"),
+    ],
+)
+def test_a_program_reads_prints_and_ends_as_it_likes(sandbox: Sandbox, program: str, given: str, printed: str) -> None:
+    """By lines or bytes, by descriptor or name, in a thread or at the very end."""
+    run = sandbox.run(program, given)
+    assert (run.verdict, run.stdout) == ("ok", printed)
+
+
+def test_a_weak_sandbox_has_room_for_threads_whatever_its_user_runs() -> None:
+    """The kernel counts threads by user: other processes of the same one must not make a right program fail."""
+    nobody: Any = {"user": 65534, "group": 65534} if os.getuid() == 0 else {}
+    others = [subprocess.Popen(["sleep", "60"], **nobody) for _ in range(40)]
+    program = "import threading\nt = threading.Thread(target=lambda: print(1))\nt.start()\nt.join()"
+    try:
+        run = default_sandbox(weak=True).run(program)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert (run.verdict, run.stdout) == ("ok", "1\n")
+
+
 def test_memory_is_limited_as_asked() -> None:
     """The same program under two limits."""
     program = "x = bytearray(100 << 20)\nprint(len(x))"

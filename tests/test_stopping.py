@@ -97,6 +97,18 @@ def test_run_can_be_stopped_from_outside(tmp_path: Path) -> None:
     assert runs[0].branches[0]["turns"]
 
 
+def test_run_that_was_moved_goes_on(tmp_path: Path) -> None:
+    """Nothing in a run's folder says where it lies: half a run, moved, ends as the undisturbed one."""
+    with pytest.raises(KeyboardInterrupt):
+        wander(tmp_path / "here", Signals(4, do=interrupt))
+    there = tmp_path / "over there, with blanks and ü"
+    (tmp_path / "here").rename(there)
+    begun = [branch["id"] for branch in RunFolder(there).branches]
+    moved, whole = wander(there), wander(tmp_path / "whole")
+    assert 0 < len(begun) < len(moved.branches)
+    assert forest(moved.branches) == forest(whole.branches)
+
+
 # ---- a full disk
 
 

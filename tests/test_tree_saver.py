@@ -268,6 +268,22 @@ def test_threads_put_side_by_side(saver: TreeSaver) -> None:
         assert all(len(each.pending_writes or []) == 1 for each in found)
 
 
+ODD = ["a/b", "a\\b", "'", '"; DROP TABLE x', "a\nb", " ", "%", "_", "é", "e\u0301", "🙂", "\u202eb", "x" * 5000, "..", "0", "00"]
+"""Thread ids that a file's name, a query or a normal form could take for one another."""
+
+
+def test_odd_thread_ids_are_threads_of_their_own(tmp_path: Path) -> None:
+    """Also when the file is opened again."""
+    with TreeSaver(tmp_path / "points.sqlite") as saver:
+        for number, name in enumerate(ODD):
+            put(saver, at(thread=name), number, {"n": name}, {"n": number + 1})
+    with TreeSaver(tmp_path / "points.sqlite") as saver:
+        for name in ODD:
+            (found,) = saver.list(at(thread=name))
+            assert found.config["configurable"]["thread_id"] == name
+            assert found.checkpoint["channel_values"] == {"n": name}
+
+
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     """LangGraph's own tables, and what is no database."""
     with SqliteSaver.from_conn_string(str(tmp_path / "langgraph.sqlite")) as theirs:

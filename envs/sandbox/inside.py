@@ -162,9 +162,12 @@ def _as_judges_start_it(memory: int) -> None:
 
     These are ``exit`` and ``quit``, integers of any length (their time counts), and the large stacks that are asked for
     before a deep recursion: of one that is larger than half the memory the half is given, since a stack counts whole
-    from the start, used or not.
+    from the start, used or not. And ``/dev/stdin`` and its like, which are links into a ``/proc`` that is not there.
     """
     import _thread
+    import builtins
+    import io
+    import os
     import site
 
     site.setquit()
@@ -178,6 +181,14 @@ def _as_judges_start_it(memory: int) -> None:
         return set_stack_size(min(size, memory // 2))
 
     _thread.stack_size = stack_size
+    streams = {f"/dev/{name}": number for number, name in enumerate(("stdin", "stdout", "stderr"))}
+    open_file = io.open
+
+    def open_(file: Any, *args: Any, **kwargs: Any) -> Any:
+        number = streams.get(str(file))
+        return open_file(file if number is None else os.dup(number), *args, **kwargs)
+
+    builtins.open = io.open = open_
 
 
 _RESERVE = 16 << 20

@@ -66,7 +66,8 @@ class Sandbox:
             raise ConfigError(f"parallel={parallel}: expected at least 1, or None for the number of processors")
         self.limits = limits or Limits()
         self.weak = weak
-        self._slots = threading.BoundedSemaphore(parallel or os.cpu_count() or 1)
+        self._parallel = parallel or os.cpu_count() or 1
+        self._slots = threading.BoundedSemaphore(self._parallel)
         if not weak:
             ENVS["codecontests"].require()
         candidates = [python] if python else [sys.executable, "/usr/bin/python3"]
@@ -155,7 +156,8 @@ class Sandbox:
         limits: Limits | None = None,
     ) -> Iterator["Process"]:
         limits = limits or self.limits
-        numbers = (limits.memory_bytes, limits.threads, limits.cpu_seconds, limits.tmp_bytes)
+        threads = _room(limits.threads * self._parallel) if self.weak else limits.threads
+        numbers = (limits.memory_bytes, threads, limits.cpu_seconds, limits.tmp_bytes)
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             status, status_write = os.pipe()
             os.set_blocking(status, False)
@@ -254,6 +256,22 @@ def _folder() -> Iterator[str]:
         if os.getuid() == 0:
             os.chown(folder, _NOBODY["user"], _NOBODY["group"])
         yield folder
+
+
+def _room(threads: int) -> int:
+    """The limit that leaves a weak sandbox's programs so many threads.
+
+    The kernel counts all that a user runs, whoever started it, and what has ended until its parent takes note.
+    """
+    import resource
+
+    user = _NOBODY["user"] if os.getuid() == 0 else os.getuid()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has ended
+            if os.stat(f"/proc/{name}").st_uid == user:
+                threads += len(os.listdir(f"/proc/{name}/task"))
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return threads if most == resource.RLIM_INFINITY else min(threads, most)
 
 
 def _seal(fd: int) -> None:
