@@ -621,3 +621,37 @@ def test_as_many_environments_step_at_once_as_tasks_are_played(tmp_path: Path) -
         max_turns=1,
     )
     assert [branch["end"] for branch in run.branches] == ["max_turns"] * 12
+
+
+# ---- long ones
+
+
+class Corridor:
+    """It goes on and on; twice it has much to say."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+        self.at = 0
+        return "A corridor.", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        self.at += 1
+        end = self.at == 300
+        return "x" * 5_000_000 if self.at in (1, 200) else f"Door {self.at}.", 0.0, end, False, {"success": end}
+
+    def close(self) -> None: ...
+
+
+def test_long_episodes_with_large_observations_are_played_and_kept(tmp_path: Path) -> None:
+    """300 turns, two of them with 5 MB of text: nothing is cut."""
+    run = explore(
+        ScriptedModel(reply=lambda messages, seed: "on"),
+        Corridor,
+        ["walk"],
+        out=tmp_path,
+        strategy="independent",
+        max_turns=300,
+        history=2,
+    )
+    (branch,) = RunFolder(run.folder).branches
+    assert (branch["end"], len(branch["turns"])) == ("success", 300)
+    assert [n for n, turn in enumerate(branch["turns"]) if len(turn["feedback"]) == 5_000_000] == [0, 199]
