@@ -268,7 +268,7 @@ def test_threads_put_side_by_side(saver: TreeSaver) -> None:
         assert all(len(each.pending_writes or []) == 1 for each in found)
 
 
-ODD = ["a/b", "a\\b", "'", '"; DROP TABLE x', "a\nb", " ", "%", "_", "é", "e\u0301", "🙂", "\u202eb", "x" * 5000, "..", "0", "00"]
+ODD = ["a/b", "a\\b", "'", '"; DROP TABLE x', "a\nb", " ", "%", "_", "é", "e\u0301", "🙂", "x" * 5000, "..", "00"]
 """Thread ids that a file's name, a query or a normal form could take for one another."""
 
 
