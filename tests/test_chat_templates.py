@@ -281,7 +281,7 @@ def test_a_tokenizer_that_cannot_tell_names_the_row(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(type(own), "backend_tokenizer", None)
     with pytest.raises(ModelError, match="only a fast tokenizer"):
         ChatTokenizer(own).encode_text("a <|im_end|>")
-    with pytest.raises(ExampleError, match=r"1 row.*\n  f, line 2: prompt or completion: the text spells"):
+    with pytest.raises(ExampleError, match=r"1 row.*: f, line 2: prompt or completion: the text spells"):
         tokenized("smollm2", example(chat("a"), "up"), example(chat("a <|im_end|>"), "up"))
 
 
