@@ -28,7 +28,7 @@ def path_of(given: str | os.PathLike[str]) -> Path:
 
 
 def _given(path: Any) -> Any:
-    return str(path_of(path)) if isinstance(path, str | os.PathLike) else path  # a text: JSON has no paths
+    return str(path_of(path)) if isinstance(path, str | os.PathLike) else path  # in JSON pydantic takes texts only
 
 
 def _file(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """What people write by hand, read strictly: YAML, JSON and KEY=VALUE.
 
 A slip is told with its file and line. A key that stands twice is one: readers of YAML and JSON silently take the last.
-A byte order mark and the line ends of any system are none.
+A byte order mark and the line ends of any system are no slip.
 """
 
 import contextlib

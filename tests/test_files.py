@@ -132,6 +132,7 @@ def explore(out: str) -> list[str]:
         (explore("/proc/nowhere/x"), "/proc/nowhere/x cannot be written: No such file or directory"),
         (["eval", *explore("fine")[1:]], "fine.json cannot be written: there is a folder, expected a file"),
         (["export", "run", "--out", "afile"], "afile cannot be written: there is a file, expected a folder"),
+        (["export", "run", "--out", "more"], "more/examples.parquet cannot be written: there is a folder, expected a"),
         (["export", "run", "--out", "rows"], "rows/README.md cannot be written: there is a folder, expected a file"),
         (["demonstrate", "--tasks", "1", "--out", "afolder"], "afolder cannot be written: there is a folder, expected"),
         (
@@ -165,7 +166,7 @@ def test_what_cannot_be_written_or_read_is_told_in_one_line(
 ) -> None:
     """Before anything is played, trained or made; what is there stays as it is."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("afolder", "fine.json", "rows/README.md", "run/report.html"):
+    for folder in ("afolder", "fine.json", "rows/README.md", "more/examples.parquet", "run/report.html"):
         Path(folder).mkdir(parents=True)
     Path("afile").write_text("mine")
     Path("binary").write_bytes(b"\xff\xfe\x00")

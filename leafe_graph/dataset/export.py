@@ -61,7 +61,7 @@ def export(
             f"{folder.folder} was played on tasks of the test split: they are to judge by, and rows of them no "
             "training data. Explore the train split, or give test_tasks=True (--test-tasks) if that is meant"
         )
-    for name in ("examples.jsonl", "README.md"):
+    for name in ("examples.jsonl", "examples.parquet", "README.md"):
         check_file(target / name)
     shown = settings.history if history == "run" else history
     played = as_played(folder, prompts or Prompts(), known=other_texts)
