@@ -210,12 +210,16 @@ def test_an_adapter_of_another_model_is_refused_by_its_shapes(
         check_adapter(tmp_path / "adapter", str(tiny_model_path))
 
 
-def test_another_base_of_the_same_shapes_is_warned_of(tiny_model_path: Path, tmp_path: Path) -> None:
-    """By name for an adapter from elsewhere; by the digest of the base's weights for one that was trained here."""
+def test_another_base_of_the_same_shapes_is_warned_of(
+    tiny_model_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: by name for an adapter from elsewhere; by the digest of the base's weights for one trained here."""
     adapter(tiny_model_path, tmp_path / "adapter")
     other = shutil.copytree(tiny_model_path, tmp_path / "other")
     [told] = check_adapter(tmp_path / "adapter", str(other))
     assert f"names another base ({tiny_model_path})" in told
+    load_model(f"local:{other}", adapter=str(tmp_path / "adapter")).invoke("a")
+    assert caplog.text.count(told) == 1
     same = shutil.copytree(tiny_model_path, tmp_path / "elsewhere" / tiny_model_path.name)
     assert check_adapter(tmp_path / "adapter", str(same)) == []
     rows = write(tmp_path / "rows.jsonl", unequal())

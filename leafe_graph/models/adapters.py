@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _BASE = "base.json"
 """The file that `note_base` writes. (The order of a safetensors file's metadata differs from write to write.)"""
+_told: set[str] = set()
+"""What was warned of: an adapter is looked at before a run, and again when it is loaded."""
 _SHAPES = re.compile(r"size mismatch for (\S+): .*?Size\(\[([\d, ]+)\]\).*?Size\(\[([\d, ]+)\]\)")
 
 
@@ -29,7 +31,7 @@ def check_adapter(adapter: str | Path, folder: str) -> list[str]:
     ``target_modules``, ``layers_to_transform`` and the like leave out is not missing.
 
     Returns:
-        What is worth a warning, each logged: another base was trained on.
+        What is worth a warning, each logged once a process: another base was trained on.
 
     Raises:
         ConfigError: it does not fit; the message names keys. Or it is no adapter.
@@ -44,7 +46,9 @@ def check_adapter(adapter: str | Path, folder: str) -> list[str]:
     _check_fit(adapter, folder, tensors)
     doubts = _another_base(path_of(adapter), folder)
     for doubt in doubts:
-        log.warning(doubt)
+        if doubt not in _told:
+            log.warning(doubt)
+            _told.add(doubt)
     return doubts
 
 
