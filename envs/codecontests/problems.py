@@ -6,7 +6,6 @@ runs them.
 """
 
 import ast
-import gzip
 import hashlib
 import json
 import logging
@@ -23,6 +22,7 @@ from leafe_graph.files import path_of
 
 from ..sandbox.process import shown
 from .public_tests import Arguments, Case, described_test, docstring_tests
+from .rows import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def read_problems(source: str | Path, *, start: int = 0) -> Iterator[Problem]:
         ConfigError: the file, line and field of a row that is not well formed.
     """
     path = humaneval_file() if source == HUMANEVAL else path_of(source)
-    for number, row in _rows(path, start):
+    for number, row in read_rows(path, start):
         problem = _problem(row, number, _Where(path, number))
         if problem is None:
             log.warning("%s, line %d: left out: the row has no tests", path, number + 1)
@@ -114,50 +114,6 @@ class _Where(NamedTuple):
         return ConfigError(
             f"{self.path}, line {self.number + 1}, field {field!r}: expected {expected}, found {shown(found)[:80]}"
         )
-
-
-def _rows(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path, start)
-        return
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise ConfigError(f"{path}: expected {HUMANEVAL!r}, or a file .jsonl, .jsonl.gz or .parquet")
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
-            number = -1
-            for number, line in enumerate(filter(bytes.strip, lines)):
-                if number < start:
-                    continue
-                try:
-                    row = read_json(line, by_hand=True)
-                except ValueError as error:
-                    raise ConfigError(f"{path}, line {number + 1}: not JSON: {error}") from error
-                if not isinstance(row, dict):
-                    raise ConfigError(f"{path}, line {number + 1}: expected an object, found {shown(row)[:80]}")
-                yield number, row
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
-def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise MissingDependency(extra="codecontests", needed_for="reading Parquet") from error
-    try:
-        file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    number = 0
-    with file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if number + rows > start:
-                for row in file.read_row_group(group).to_pylist()[max(0, start - number) :]:
-                    yield max(number, start), row
-                    start = number = max(number, start) + 1
-                continue
-            number += rows
 
 
 def _problem(row: dict[str, Any], number: int, where: _Where) -> Problem | None:
