@@ -29,7 +29,7 @@ from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..env.tasks import as_tasks
 from ..errors import ConfigError, ModelError
-from ..files import full_disk
+from ..files import check_folder, full_disk
 from ..models.identity import described, digests
 from ..models.ready import check_model
 from ..prompts import Prompts
@@ -155,6 +155,8 @@ async def _explore(given: Arguments) -> RunFolder:
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
     if twice:
         raise ConfigError(f"task ids must be unique within a run; more than one task is called {', '.join(twice[:5])}")
+    run = RunFolder(given.out)
+    check_folder(run.folder)  # before large files are read
     strategy = STRATEGIES.of(given.strategy)
     limits, budget = given.limits or Limits(), given.budget or Budget()
     total_budget = given.total_budget or Budget()
@@ -178,7 +180,6 @@ async def _explore(given: Arguments) -> RunFolder:
     if taken := sorted(own.keys() & RunSettings.model_fields.keys() - {"model", "reflector"}):
         raise ConfigError(f"config={{{', '.join(taken)}: …}}: these are the run's own settings, expected other names")
     settings = RunSettings(**(play.model_dump() | told | own))
-    run = RunFolder(given.out)
     bounds: Any = {"strategy": strategy, "limits": limits, "budget": budget, "total_budget": total_budget}
     # Before the folder is made; and a finished run is given back though its model is gone.
     if wants_play([task["id"] for task in work], run.trees, run.costs, **bounds):
