@@ -411,7 +411,8 @@ def test_rows_of_test_tasks_are_made_only_if_asked_for(
     """They are to judge by; settings of a command line tell the split, else the tasks' names."""
     run = run_folder(tmp_path, [branch("0", [turn("start", "up")], "success", task=task)], **settings)
     if refused:
-        with pytest.raises(ConfigError, match=r"tasks of the test split.*--test-tasks"):
+        told = "setting split" if settings else f"task '{task}'"
+        with pytest.raises(ConfigError, match=rf"tasks of the test split, as its {told} says.*--test-tasks"):
             export(run)
         assert not (tmp_path / "examples").exists()
     assert export(run, test_tasks=True).rehearsal == 1

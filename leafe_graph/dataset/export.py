@@ -56,10 +56,10 @@ def export(
         raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
     refuse_unplayed(folder.branches, folder.folder)
     settings = folder.settings
-    if not test_tasks and _on_test(folder):
+    if not test_tasks and (told := _on_test(folder)):
         raise ConfigError(
-            f"{folder.folder} was played on tasks of the test split: they are to judge by, and rows of them no "
-            "training data. Explore the train split, or give test_tasks=True (--test-tasks) if that is meant"
+            f"{folder.folder} was played on tasks of the test split, as its {told} says: they are to judge by, and "
+            "rows of them no training data. Explore the train split; test_tasks=True (--test-tasks), if that is meant"
         )
     for name in ("examples.jsonl", "examples.parquet", "README.md"):
         check_file(target / name)
@@ -97,13 +97,14 @@ def export(
     return summary
 
 
-def _on_test(run: RunFolder) -> bool:
-    """Whether tasks of the test split were played, as the run's settings say or, else, the tasks themselves."""
+def _on_test(run: RunFolder) -> str | None:
+    """What says that tasks of the test split were played: the run's settings or, without a split there, a task."""
     split = (run.settings.model_extra or {}).get("split")
     if split is not None:
-        return bool(split == "test")
+        return "setting split" if split == "test" else None
     tasks = (branch["task"] for branch in run.branches)
-    return any("test" in (*task["id"].split("-"), (task.get("options") or {}).get("split")) for task in tasks)
+    tells = (t for t in tasks if "test" in (*t["id"].split("-"), (t.get("options") or {}).get("split")))
+    return next((f"task {task['id']!r}" for task in tells), None)
 
 
 def as_played(run: RunFolder, prompts: Prompts, *, known: bool = False) -> Prompts:
