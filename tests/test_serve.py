@@ -169,11 +169,12 @@ def test_next_rounds_adapter_needs_no_restart(server: VllmServer, adapters: list
     """It has another name and another answer in the same process, beside the first until that is unloaded."""
     process = server._guard
     first, second = (server.load_adapter(path, name=f"round-{n}") for n, path in enumerate(adapters, 1))
-    assert server.models() == [server.base, first, second]
+    names = [server.base, "smollm2-135m"]  # with the digest of its weights, and as people call it
+    assert server.models() == [*names, first, second]
     for name, word in ((second, "down"), (first, "right")):
         assert all(answer.startswith(word) for answer in said(server.model(name, **GREEDY)))
     server.unload_adapter(first)
-    assert server.models() == [server.base, second]
+    assert server.models() == [*names, second]
     assert server._guard is process is not None and process.poll() is None
 
 
