@@ -295,6 +295,19 @@ def test_numbers_stay_whole_and_names_can_be_told_apart(width: int) -> None:
         assert max(map(len, lines)) <= width
 
 
+def test_words_of_heads_stay_whole_where_there_is_room() -> None:
+    """A head of two words is broken between them before a word is broken."""
+    table = Table("round", "Pass@1", "Pass@2", "env steps")
+    table.add_row("0", "37.5 [16.7, 62.5]", "50.0 [25.0, 75.0]", "755")
+    terminal = Terminal()
+    terminal.width = 58
+    with terminal.capture() as capture:
+        terminal.print(table)
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 58
+    assert {"round", "env", "steps"} <= {word for line in lines for word in line.replace("┃", " ").split()}
+
+
 @pytest.mark.parametrize(
     ("width", "shows", "bar_drawn"),
     [

@@ -123,7 +123,7 @@ def _table(told: dict[str, Any]) -> "Table":
             str(entry["round"]),
             *(str(Estimate(**e)) for e in entry["pass_at_k"]),
             f"{100 * entry['gain']['difference']:+.1f}" if entry["gain"] else "",
-            f"{rows['counterfactual']} + {rows['rehearsal']}" if rows else "",
+            f"{rows['counterfactual']}+{rows['rehearsal']}" if rows else "",
             f"{sum(cost['env_steps'] for cost in entry['spent'].values()):,}",
             f"{sum(entry['seconds'].values()):.0f}",
         )

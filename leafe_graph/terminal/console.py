@@ -57,9 +57,9 @@ _NUMBER = re.compile(r"[\[(+-]*\d[\d.,]*[\w%\])*]{0,4},?")
 
 
 def _fit(table: Table, width: int) -> None:
-    """Share out the width: first to numbers, whole cells of them if that can be, then to what lacks most.
+    """Share out the width: first to numbers, then to what lacks most.
 
-    A table whose numbers need more than the width is wider.
+    Cells of numbers and words of heads stay whole where they can. A table whose numbers need more than the width is wider.
     """
     frame = 3 * len(table.columns) + 1  # borders, and what is left free beside them
     cells = [[printable(str(cell)) for cell in column.cells] for column in table.columns]
@@ -71,7 +71,9 @@ def _fit(table: Table, width: int) -> None:
     rows = [[text for text in texts if all(map(_NUMBER.fullmatch, text.split()))] for texts in cells]
     numbers = [[word for text in texts for word in text.split() if _NUMBER.fullmatch(word)] for texts in cells]
     whole, least = ([max(map(len, each), default=1) or 1 for each in kind] for kind in (rows, numbers))
-    given = whole if sum(whole) + frame <= width else least
+    words = [max(map(cell_len, head.split()), default=1) for head in heads]
+    whole_heads = list(map(max, whole, words))
+    given = next((each for each in (whole_heads, whole) if sum(each) + frame <= width), least)
     while sum(given) + frame < width:
         lacking = max(range(len(given)), key=lambda i: wanted[i] / given[i])
         given[lacking] += 1
