@@ -59,7 +59,7 @@ _NUMBER = re.compile(r"[\[(+-]*\d[\d.,]*[\w%\])*]{0,4},?")
 def _fit(table: Table, width: int) -> None:
     """Share out the width: first to numbers, then to what lacks most.
 
-    Cells of numbers and words of heads stay whole where they can. A table whose numbers need more than the width is wider.
+    Cells of numbers and words of heads stay whole where they can. A table whose numbers need more than that is wider.
     """
     frame = 3 * len(table.columns) + 1  # borders, and what is left free beside them
     cells = [[printable(str(cell)) for cell in column.cells] for column in table.columns]
