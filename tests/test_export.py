@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from trees import branch, run_folder, turn
 
 from leafe_graph.cli.main import main
 from leafe_graph.dataset.examples import examples
-from leafe_graph.dataset.export import export
+from leafe_graph.dataset.export import export, write_parquet
 from leafe_graph.dataset.leaks import LEAK_RUN
 from leafe_graph.errors import ConfigError, install
 from leafe_graph.exploration.explore import explore
@@ -385,6 +386,24 @@ def test_card_and_parquet_tell_the_same_columns(tmp_path: Path) -> None:
     header = (tmp_path / "examples" / "README.md").read_text().split("---")[1]
     told = datasets.Features._from_yaml_list(yaml.safe_load(header)["dataset_info"]["features"])
     assert told == datasets.Features.from_arrow_schema(schema)
+
+
+@pytest.mark.skipif(
+    os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") < 12 << 30, reason="needs a machine with 12 GiB of memory"
+)
+def test_a_column_may_hold_more_than_two_gigabytes(tmp_path: Path) -> None:
+    """Where offsets of 32 bits end: every row comes back whole."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason='pyarrow is not installed: pip install ".[train]"')
+    text = "x" * 100_000_000
+    row: Any = {name: None for name in Example.__annotations__} | {
+        "kind": "rehearsal",
+        "prompt": [{"role": "user", "content": text}],
+        "completion": [{"role": "assistant", "content": "up"}],
+    }
+    write_parquet([row] * 22, tmp_path / "rows.parquet")
+    with parquet.ParquetFile(tmp_path / "rows.parquet") as file:
+        batches = file.iter_batches(batch_size=1, columns=["prompt"])
+        assert [len(batch["prompt"][0].as_py()[0]["content"]) for batch in batches] == [len(text)] * 22
 
 
 def test_texts_with_line_separators_are_one_line_each(tmp_path: Path) -> None:
