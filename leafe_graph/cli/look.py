@@ -104,8 +104,7 @@ class Report(Settings):
 
         runs = rounds_in(self.run) or [RunFolder(self.run)]
         for run in runs:
-            if not run.config:
-                raise ConfigError(f"{self.run} is not a run folder (it has no config.json): give one that explore made")
+            run.require()
             console.print(f"written to {write_report(run, trees=self.trees)}")
 
 

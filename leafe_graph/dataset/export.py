@@ -52,8 +52,7 @@ def export(
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     target = path_of(out) if out is not None else folder.folder / "examples"
-    if not folder.config:
-        raise ConfigError(f"{folder.folder} is not a run folder (it has no config.json): give one that explore made")
+    folder.require()
     refuse_unplayed(folder.branches, folder.folder)
     settings = folder.settings
     if not test_tasks and (told := _on_test(folder)):

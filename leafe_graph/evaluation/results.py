@@ -143,7 +143,7 @@ class Result(Settings):
         return sum(task.n for task in self.tasks)
 
     def __repr__(self) -> str:
-        solved = f"{sum(task.c for task in self.tasks)} of {sum(task.n for task in self.tasks)} samples solved"
+        solved = f"{sum(task.c for task in self.tasks)} of {self.samples} samples solved"
         return f"Result({self.policy!r}: {solved}, {len(self.tasks)} tasks x {self.n}, {self.errors} errors)"
 
     __str__ = __repr__

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..budget import add_costs, no_cost
-from ..errors import RunFolderError
+from ..errors import ConfigError, RunFolderError
 from ..files import lock_folder, path_of, refuse_other_settings, save_json, writing
 from ..parsing import json_line
 from ..settings import defaults
@@ -58,6 +58,15 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """What ``config.json`` says; empty for a new folder."""
         return read_config(self.folder / "config.json")
+
+    def require(self) -> None:
+        """See that there is a run.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not self.config:
+            raise ConfigError(f"{self.folder} is not a run folder (it has no config.json): give one that explore made")
 
     @property
     def settings(self) -> RunSettings:
