@@ -41,7 +41,9 @@ the branch goes on from where the environment stands now, marked by its ``diverg
 Verdict = Literal["on_track", "rewind", "unparsed", "out_of_range"]
 """How a reflection was understood; only ``rewind`` has consequences."""
 
-ExampleKind = Literal["counterfactual", "rehearsal", "demonstration"]
+ExampleKind = Literal["counterfactual", "rehearsal", "demonstration", "preference", "rollout"]
+"""What a row is to teach: a revised action, one of a success, an expert's, the better of two, or a sampled one by its
+advantage."""
 
 
 class Task(TypedDict):
@@ -186,3 +188,13 @@ class Example(TypedDict):
     """Multiplies this row's negative log-likelihood within its kind's expectation; 1 unless changed by hand."""
     prompt_token_ids: list[int] | None
     completion_token_ids: list[int] | None
+    rejected: NotRequired[list[Message]]
+    """Of a preference: the worse answer to the same prompt, one assistant message."""
+    rejected_token_ids: NotRequired[list[int] | None]
+    teacher_prompt: NotRequired[list[Message]]
+    """Of a counterfactual row, on request: the prompt as it was played, *with* the experience. Only a teacher is asked
+    it, for the probabilities that the student learns to have without."""
+    advantage: NotRequired[float]
+    """Of a rollout: how much better than its group this action's episode ended."""
+    logprobs: NotRequired[list[float] | None]
+    """Of a rollout: natural-log probability of each of ``completion_token_ids`` when it was sampled."""
