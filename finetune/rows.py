@@ -178,7 +178,7 @@ def _parquet(file: Path) -> Iterator[tuple[str, Any]]:
         return
     for position, record in enumerate(records):
         # Parquet gives every message every key that any message has: an absent one comes back as None.
-        for part in ("prompt", "completion"):
+        for part in ("prompt", "completion", "rejected", "teacher_prompt"):
             if isinstance(held := record.get(part), list):
                 record[part] = [
                     {k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in held
@@ -200,6 +200,9 @@ def _checked(raw: Any) -> Example:
         raise ValueError(f"version is {short(version)}, this trainer reads {FORMAT_VERSION}: export the run anew")
     if type(raw.get("branch_id")) is int:  # readers of tables make numbers of texts: "1" is 1 again
         raw["branch_id"] = str(raw["branch_id"])
+    for name in Example.__optional_keys__:  # tables have every column: null is what a row does not have
+        if raw.get(name, ...) is None:
+            del raw[name]
     try:
         _EXAMPLE.validate_python(raw, strict=True)
     except ValidationError as error:

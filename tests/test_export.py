@@ -324,17 +324,18 @@ def test_runs_of_the_constants_length_leak_and_shorter_ones_do_not(start: int, l
 
 
 def test_an_export_loads_as_a_hugging_face_dataset(tmp_path: Path) -> None:
-    """The folder, the Parquet file and the JSONL file all load, with the same rows."""
+    """The folder, the Parquet file and the JSONL file all load, with the same rows; a table has every column."""
     datasets = pytest.importorskip("datasets", reason='pip install ".[train]"')
     run = run_folder(tmp_path / "run", lost_and_recovered())
     summary = export(run)
     out = tmp_path / "run" / "examples"
-    expected = [dict(row) for row in examples(run.branches)[0]]
+    rows = [dict(row) for row in examples(run.branches)[0]]
+    table = [dict.fromkeys(Example.__annotations__) | row for row in rows]
     cache = str(tmp_path / "cache")
-    for kind, where in [
-        (str(out), {}),
-        ("parquet", {"data_files": str(out / "examples.parquet")}),
-        ("json", {"data_files": str(out / "examples.jsonl")}),
+    for kind, where, expected in [
+        (str(out), {}, table),
+        ("parquet", {"data_files": str(out / "examples.parquet")}, table),
+        ("json", {"data_files": str(out / "examples.jsonl")}, rows),
     ]:
         loaded = datasets.load_dataset(kind, split="train", cache_dir=cache, **where)
         assert loaded.to_list() == expected

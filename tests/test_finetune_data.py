@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rows import row, write
 
+from leafe_graph.dataset.export import write_parquet
 from leafe_graph.errors import ConfigError, ExampleError
 from leafe_graph.finetune.tokens import (
     IGNORED,
@@ -90,6 +91,24 @@ def test_ids_of_another_prompt_are_not_used(tmp_path: Path, tokenizer: Any) -> N
     assert [(r.prompt_ids, r.completion_ids) for r in got] == [(good.prompt_ids, sampled)] * 3
     assert token_id_counts(got) == {"recorded": 3, "differ": 3, "prompt_from_text": 3}
     assert "rendered otherwise" in doubts(got)[0] and "more than once" in doubts(got)[1]
+
+
+def test_what_some_kinds_have_alone_is_null_in_a_table(tmp_path: Path) -> None:
+    """Rows come back from Parquet, and from lines that another reader of tables wrote, as they were exported."""
+    pytest.importorskip("pyarrow", reason='pip install ".[train]"')
+    pair = {"rejected": [{"role": "assistant", "content": "down"}], "rejected_token_ids": [3, 0]}
+    sampled = {"advantage": -0.1, "logprobs": [-0.7, -1e-9]}
+    taught = {"teacher_prompt": [{"role": "user", "content": "a. Not down!"}]}
+    rows: list[Any] = [
+        row(),
+        row(kind="preference") | pair,
+        row(kind="rollout") | sampled,
+        row(kind="counterfactual") | taught,
+    ]
+    write_parquet(rows, tmp_path / "rows.parquet")
+    write(tmp_path / "rows.jsonl", [dict.fromkeys(Example.__annotations__) | each for each in rows])
+    for name in ("rows.parquet", "rows.jsonl"):
+        assert [each.example for each in read_examples([tmp_path / name])] == rows
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,11 @@ _COLUMNS = {
     "weight": "\n    dtype: float64",
     "prompt_token_ids": "\n    list: int32",
     "completion_token_ids": "\n    list: int32",
+    "rejected": _MESSAGES,
+    "rejected_token_ids": "\n    list: int32",
+    "teacher_prompt": _MESSAGES,
+    "advantage": "\n    dtype: float64",
+    "logprobs": "\n    list: float64",
 }
 """Types that are no plain text. `datasets` guesses a JSONL file's from its first 10 MB unless the card tells them, and
 fails where token ids come later than that."""

@@ -157,6 +157,11 @@ def write_parquet(rows: list[Example], file: Path) -> None:
         "weight": pa.float64(),
         "prompt_token_ids": pa.list_(pa.int32()),
         "completion_token_ids": pa.list_(pa.int32()),
+        "rejected": message,
+        "rejected_token_ids": pa.list_(pa.int32()),
+        "teacher_prompt": message,
+        "advantage": pa.float64(),
+        "logprobs": pa.list_(pa.float64()),
     }
     schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
     pq.write_table(pa.Table.from_pylist([_row(row) for row in rows], schema=schema), file)
@@ -164,4 +169,4 @@ def write_parquet(rows: list[Example], file: Path) -> None:
 
 def _row(row: Example) -> dict[str, Any]:
     """A row as it is written: its texts are what every file can hold, also where a run's log was written by others."""
-    return {name: held if name.endswith("_token_ids") else utf8_all(held) for name, held in row.items()}
+    return {name: held if name.endswith(("_ids", "logprobs")) else utf8_all(held) for name, held in row.items()}
