@@ -1,4 +1,4 @@
-"""The base model with a LoRA adapter on it, from PEFT or from Unsloth.
+"""The base model with what trains of it: a LoRA adapter from PEFT or from Unsloth, or all of its weights.
 
 Whatever builds the model, rows, masks and loss are the same. All imports of torch and above happen in the functions.
 """
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from leafe_graph.errors import ConfigError, MissingDependency, install
-from leafe_graph.models.adapters import ends_seen_to
+from leafe_graph.models.adapters import ends_seen_to, merged
 from leafe_graph.models.folders import needs_train_extra
 
 from .config import TrainConfig
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def load(config: TrainConfig, folder: str, device: Any) -> tuple[Any, str]:
-    """The model on the device, in training mode, with its trainable LoRA parameters, and the backend's name."""
+    """The model on the device, in training mode, with what trains of it, and the backend's name."""
     if config.backend != "peft":
         reason = _import_unsloth()
         if reason is None:
@@ -30,8 +30,8 @@ def load(config: TrainConfig, folder: str, device: Any) -> tuple[Any, str]:
             raise MissingDependency(
                 f"Unsloth cannot be used: {reason}", extra="unsloth", needed_for='backend="unsloth"'
             )
-        log.info("training with plain PEFT; Unsloth cannot be used: %s", reason)
-    return _peft(config, folder, device), "peft"
+        log.info("training without Unsloth, which cannot be used: %s", reason)
+    return _peft(config, folder, device), "peft" if config.tune == "lora" else "transformers"
 
 
 def start_unsloth_first(config: TrainConfig) -> None:
@@ -65,7 +65,8 @@ def _import_unsloth() -> str | None:
 def _dtype(config: TrainConfig) -> Any:
     import torch
 
-    name = config.dtype if config.dtype != "auto" else "bfloat16" if torch.cuda.is_available() else "float32"
+    small = torch.cuda.is_available() and config.tune == "lora"
+    name = config.dtype if config.dtype != "auto" else "bfloat16" if small else "float32"
     return getattr(torch, name)
 
 
@@ -85,11 +86,15 @@ def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
         )
         quantised["device_map"] = {"": device}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **quantised)
+    if config.tune == "full":
+        model = _whole(config, model, folder)
     if not quantised:
         model = model.to(device)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
+    if config.tune == "full":
+        return model.train()
     with ends_seen_to():
         if config.adapter is not None:
             return PeftModel.from_pretrained(model, str(config.adapter), is_trainable=True).train()
@@ -97,6 +102,13 @@ def _peft(config: TrainConfig, folder: str, device: Any) -> Any:
         torch.manual_seed(config.seed)  # as Unsloth does: both start from the same matrices
         with _targets_there_are(config, model):
             return get_peft_model(model, lora).train()
+
+
+def _whole(config: TrainConfig, model: Any, folder: str) -> Any:
+    """The model of which all weights train, the adapter that it starts from merged into them."""
+    if config.adapter is not None:
+        model = merged(model, config.adapter, folder)
+    return model.requires_grad_(True)
 
 
 def _lora(config: TrainConfig, model: Any) -> dict[str, Any]:
@@ -150,7 +162,11 @@ def _unsloth(config: TrainConfig, folder: str) -> Any:
         dtype=_dtype(config),
         load_in_4bit=config.load_in_4bit,
         use_gradient_checkpointing=checkpointing,
+        full_finetuning=config.tune == "full",
     )
+    if config.tune == "full":
+        model = _whole(config, model, folder)
+        return unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=bool(checkpointing))
     if config.adapter is not None:
         from peft import PeftModel
 

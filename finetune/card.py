@@ -1,10 +1,11 @@
-"""The model card, README.md beside the adapter: what it was trained on and how, without this machine's paths."""
+"""The model card, README.md beside the weights: what it was trained on and how, without this machine's paths."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,7 +21,7 @@ from .objectives import objective
 
 _ELSEWHERE = marked(TrainConfig, Output, Place, Retold)
 """Settings that the card has in other words, or not at all."""
-ADAPTER = "ADAPTER-FOLDER"
+ADAPTER, MODEL = "ADAPTER-FOLDER", "MODEL-FOLDER"
 """What the card calls its own folder; an upload writes the repository's name there."""
 
 
@@ -40,26 +41,21 @@ def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
         raise MissingDependency(extra="train", needed_for="the model card") from error
 
     base, on_hub = base_name(config.model)
+    adapter = result.adapter is not None
     data = ModelCardData(
         base_model=base if on_hub else None,
-        library_name="peft",
+        library_name="peft" if adapter else "transformers",
         license=_license(config.model),
         pipeline_tag="text-generation",
-        tags=["leafe-graph", "lora", *(["gguf"] if result.gguf else [])],
+        tags=["leafe-graph", *(["lora"] if adapter else []), *(["gguf"] if result.gguf else [])],
     )
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(config, result, base=base, on_hub=on_hub, tasks=tasks)}")
-    save_text(result.adapter / "README.md", str(card))
+    save_text(config.out / "README.md", str(card))
 
 
 def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, tasks: int) -> str:
-    from leafe_graph.models.folders import RANKS
-
-    lora = json.loads((result.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    targets = lora["target_modules"]
     settings = {
-        "LoRA": f"rank {lora['r']}, alpha {lora['lora_alpha']:g}, dropout {lora['lora_dropout']:g}",
-        "LoRA on": targets if isinstance(targets, str) else ", ".join(sorted({t.rpartition(".")[2] for t in targets})),
-        "blocks": lora["layers_to_transform"] or "all",
+        **_what_trained(config),
         "went on from an adapter": "no" if config.adapter is None else "yes",
         **{k: v for k, v in config.model_dump(exclude=_ELSEWHERE).items() if v is not None},
     }
@@ -76,11 +72,8 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     rows = {kind: f"{count:,}" for kind, count in sorted(result.rows.items())}
     rows |= {f"token ids: {what}": f"{count:,}" for what, count in result.token_ids.items()}
     held_out = f" Held out: {_files(config.eval_data)}." if config.eval_data else ""
-    load = base if on_hub else f"FOLDER/{base}"
-    here = config.model if ModelSpec.parse(config.model).embedded else f"local:{load}"
-    rank = next((r for r in RANKS if r >= lora["r"]), lora["r"])
     parts = [
-        f"# LoRA adapter of {base}",
+        f"# {'LoRA adapter' if result.adapter else 'Fine-tuned model'} of {base}",
         "Trained by leafe-graph on actions of an agent, each after its history. "
         f"Objective: {objective(config.objective, config).words} of -log π(action | history), with loss on the "
         "action's tokens alone.",
@@ -93,6 +86,41 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
         "Versions: " + ", ".join(_versions(result.backend)) + ".",
         *(["Warnings:\n\n" + "\n".join(f"- {warning}" for warning in result.warnings)] if result.warnings else []),
         "## How to load it",
+        *(_loading_adapter(config, base=base, on_hub=on_hub) if result.adapter else _LOADING_MODEL),
+    ]
+    if result.merged:
+        parts.append(f"`merged/` is base and adapter in one model of plain transformers, in {config.merged_dtype}.")
+    if result.gguf:
+        parts.append(f"`{result.gguf.name}` is the same for llama.cpp: `llama-cli -m {result.gguf.name}`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _what_trained(config: TrainConfig) -> dict[str, str]:
+    """The adapter's shape, or that there is none."""
+    if config.tune == "full":
+        return {"weights": "all"}
+    lora = _lora(config)
+    targets = lora["target_modules"]
+    return {
+        "LoRA": f"rank {lora['r']}, alpha {lora['lora_alpha']:g}, dropout {lora['lora_dropout']:g}",
+        "LoRA on": targets if isinstance(targets, str) else ", ".join(sorted({t.rpartition(".")[2] for t in targets})),
+        "blocks": lora["layers_to_transform"] or "all",
+    }
+
+
+def _lora(config: TrainConfig) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads((config.out / "adapter_config.json").read_text(encoding="utf-8"))
+    return held
+
+
+def _loading_adapter(config: TrainConfig, *, base: str, on_hub: bool) -> list[str]:
+    from leafe_graph.models.folders import RANKS
+
+    load = base if on_hub else f"FOLDER/{base}"
+    here = config.model if ModelSpec.parse(config.model).embedded else f"local:{load}"
+    trained = _lora(config)["r"]
+    rank = next((r for r in RANKS if r >= trained), trained)
+    return [
         f"""```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,11 +134,20 @@ leafe serve --model {here if here == config.model or not on_hub else load} --ada
 vllm serve {load} --enable-lora --max-lora-rank {rank} --lora-modules adapter={ADAPTER}
 ```""",
     ]
-    if result.merged:
-        parts.append(f"`merged/` is base and adapter in one model of plain transformers, in {config.merged_dtype}.")
-    if result.gguf:
-        parts.append(f"`{result.gguf.name}` is the same for llama.cpp: `llama-cli -m {result.gguf.name}`.")
-    return "\n\n".join(parts) + "\n"
+
+
+_LOADING_MODEL = [
+    f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{MODEL}")
+tokenizer = AutoTokenizer.from_pretrained("{MODEL}")
+```""",
+    f"""```sh
+leafe serve --model {MODEL}
+vllm serve {MODEL}
+```""",
+]
 
 
 def _number(value: float | None) -> str:

@@ -37,8 +37,8 @@ class State:
     def judge(self, loss: float, weights: dict[str, Any]) -> None:
         """Keep these weights if their held-out loss is the lowest so far."""
         if self.best is None or loss < self.best["loss"]:
-            adapter = {name: p.detach().cpu().clone() for name, p in weights.items()}
-            self.best, self.stale = {"loss": loss, "step": self.step, "adapter": adapter}, 0
+            held = {name: p.detach().cpu().clone() for name, p in weights.items()}
+            self.best, self.stale = {"loss": loss, "step": self.step, "adapter": held}, 0
         else:
             self.stale += 1
 

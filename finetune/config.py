@@ -22,7 +22,7 @@ class Unlearned:
 
 
 class TrainConfig(BaseModel):
-    """Train a LoRA adapter on exported rows: L = L_cf + beta * L_reh, loss on the action's tokens only."""
+    """Train a LoRA adapter, or the whole model, on exported rows; loss on the action's tokens only."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
@@ -36,8 +36,12 @@ class TrainConfig(BaseModel):
     """Example rows: JSONL or Parquet files, folders that hold them, or run folders."""
 
     out: Annotated[UserPath, Place]
-    """Folder for the adapter, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/, metrics.jsonl,
-    loss.png and train_config.json."""
+    """Folder for the adapter or the model, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/,
+    metrics.jsonl, loss.png and train_config.json."""
+
+    tune: Annotated[Literal["lora", "full"], Retold] = "lora"
+    """What trains: a LoRA adapter on the base, or all of the base's weights. "full" leaves an ordinary model folder in
+    `out`; the settings of LoRA do not count then, and `merge` and `load_in_4bit` are refused."""
 
     objective: Literal[*OBJECTIVES] = Field(  # type: ignore[valid-type]
         default="leafe", description=OBJECTIVES.told()
@@ -47,7 +51,8 @@ class TrainConfig(BaseModel):
     """Weight of the rehearsal term, whatever the row counts. The paper's value is not known; 1 is the plain sum."""
 
     adapter: Annotated[UserPath | None, Retold] = None
-    """Go on training this LoRA adapter of the same base model; its own rank, alpha and targets are kept."""
+    """Go on training this LoRA adapter of the same base model; its own rank, alpha and targets are kept. With
+    tune="full" it is merged into the base first."""
 
     lora_r: Annotated[int, Retold] = Field(default=16, ge=1)
     """LoRA rank. 16 is Unsloth's default."""
@@ -65,7 +70,8 @@ class TrainConfig(BaseModel):
     """0-based transformer blocks that get LoRA; None: all. With only upper blocks, backward stops below them."""
 
     learning_rate: float = Field(default=2e-4, gt=0)
-    """Peak learning rate of AdamW. 2e-4 is QLoRA's value for models up to 13B, and Unsloth's default."""
+    """Peak learning rate of AdamW. 2e-4 is QLoRA's value for models up to 13B, and Unsloth's default. tune="full" wants
+    about a tenth of LoRA's rate (Schulman et al., 2025): 1e-5 and less for large models."""
 
     lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Course after the warm-up; linear and cosine end at 0. Linear is transformers' default."""
@@ -100,8 +106,8 @@ class TrainConfig(BaseModel):
     tokenizer. Off: tokenise the text anew."""
 
     eval_data: Annotated[list[UserPath] | None, Place] = None
-    """Held-out rows for the same objective, of tasks that `data` has none of; the adapter with the lowest held-out loss
-    is the one that is kept."""
+    """Held-out rows for the same objective, of tasks that `data` has none of; the weights with the lowest held-out loss
+    are kept."""
 
     eval_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the tasks in `data` whose rows are held out in the same way. Whole tasks, never single rows: what a task
@@ -135,16 +141,19 @@ class TrainConfig(BaseModel):
     it is there."""
 
     adapter_dtype: Annotated[Literal["float32", "bfloat16", "float16"], Unlearned] = "float32"
-    """Number format of the saved adapter; the half-size ones lose a little precision."""
+    """Number format of the saved adapter; the half-size ones lose a little precision. A model that was trained whole
+    is saved as it was trained, in `dtype`."""
 
     backend: Annotated[Literal["auto", "peft", "unsloth"], Pace, Retold] = "auto"
-    """What builds the model. "auto": Unsloth where it is installed and runs, else PEFT. Rows and loss are the same."""
+    """What builds the model. "auto": Unsloth where it is installed and runs, else PEFT (plain transformers where no
+    adapter is trained). Rows and loss are the same."""
 
     load_in_4bit: bool = False
     """Load the base quantised to 4 bits (QLoRA); needs a GPU and bitsandbytes."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the base's weights. "auto": bfloat16 on a GPU, float32 on a CPU. LoRA itself is float32."""
+    """Number format of the base's weights. "auto": bfloat16 on a GPU, float32 on a CPU. LoRA itself is float32, and so
+    is "auto" with tune="full": small steps would be rounded away in bfloat16."""
 
     gradient_checkpointing: Annotated[bool, Pace] = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
@@ -178,6 +187,12 @@ class TrainConfig(BaseModel):
             raise ValueError("patience needs eval_data or eval_share: there is no held-out loss to watch without one")
         if self.eval_data and self.eval_share:
             raise ValueError("eval_data and eval_share both say what is held out: give one of them")
+        if self.tune == "full" and self.merge:
+            raise ValueError(
+                'merge with tune="full": there is no adapter to merge, out is the whole model: leave it out'
+            )
+        if self.tune == "full" and self.load_in_4bit:
+            raise ValueError('load_in_4bit with tune="full": 4-bit weights do not train: leave it out, or train LoRA')
         return self
 
 
@@ -185,14 +200,16 @@ class TrainConfig(BaseModel):
 class TrainResult:
     """Where everything lies, and how it went."""
 
-    adapter: Path
-    """Folder with adapter_model.safetensors and adapter_config.json."""
+    adapter: Path | None
+    """Folder with adapter_model.safetensors and adapter_config.json; None where the whole model was trained."""
+    model: Path | None = None
+    """Folder of the model, where the whole was trained: what `local:` and transformers load."""
     merged: Path | None
     """Folder of the merged model, if asked for."""
     gguf: Path | None = None
     """GGUF file of the merged model, if asked for."""
     backend: str
-    """"peft" or "unsloth"."""
+    """"peft" or "unsloth", or "transformers" where neither is needed."""
     steps: int
     """Optimiser steps behind it, those before a resume included."""
     resumed_from: int
@@ -202,7 +219,7 @@ class TrainResult:
     loss: float | None
     """Mean training loss over the last epoch's worth of steps."""
     eval_loss: float | None
-    """Held-out loss of the kept adapter; None without `eval_data`."""
+    """Held-out loss of the weights that are kept; None without `eval_data`."""
     kept_step: int
     """Step whose weights were saved: the last, or the one with the lowest held-out loss."""
     tokens: int

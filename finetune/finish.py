@@ -1,4 +1,4 @@
-"""What comes after the last step: the result, and what is made of the saved adapter."""
+"""What comes after the last step: the result, and what is made of what was saved."""
 
 import logging
 from collections import Counter
@@ -32,19 +32,20 @@ def finish(
     """Say how it went; the first process also writes the model card, loss.png and all else that is asked for.
 
     Raises:
-        LeafeError: the conversion or the upload failed; the adapter and what was made before is there.
+        LeafeError: the conversion or the upload failed; the weights and what was made before are there.
     """
     out, warnings = config.out, prepared.warnings
     if state.best and state.best["step"] == 0 != state.step:
         warnings = [
             *warnings,
-            "held-out loss never fell below its value before training: the adapter is the untrained one",
+            "held-out loss never fell below its value before training: what is kept are the untrained weights",
         ]
         log.warning(warnings[-1])
     losses = [m["loss"] for m in read_metrics(out / "metrics.jsonl") if "loss" in m]
     last = losses[-steps_in_epoch(len(prepared.rows), config.batch_size) :]
     result = TrainResult(
-        adapter=out,
+        adapter=out if config.tune == "lora" else None,
+        model=out if config.tune == "full" else None,
         merged=out / "merged" if config.merge else None,
         gguf=out / f"model-{config.gguf.upper()}.gguf" if config.gguf else None,
         backend=backend,

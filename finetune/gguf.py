@@ -60,7 +60,7 @@ def converter_for(folder: str, tokenizer: Any) -> Path:
 
 
 def save_gguf(result: TrainResult, converter: Path, *, folder: str, tokenizer: Any, dtype: str) -> None:
-    """Write ``result.gguf`` from ``result.merged``; without that from a merged model that is made for it, in ``dtype``.
+    """Write ``result.gguf`` from the whole model: as it was trained, as it was merged, or merged for it in ``dtype``.
 
     Raises:
         LeafeError: the converter failed.
@@ -68,16 +68,16 @@ def save_gguf(result: TrainResult, converter: Path, *, folder: str, tokenizer: A
     target = result.gguf
     if target is None or target.exists():  # that of other weights went with them
         return
-    aside = result.adapter / "gguf.tmp"
+    aside = target.with_name("gguf.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        merged = result.merged or aside / "merged"
-        if result.merged is None:
-            merge(result.adapter, merged, folder=folder, tokenizer=tokenizer, dtype=dtype)
+        whole = result.model or result.merged or aside / "merged"
+        if result.adapter and not result.merged:
+            merge(result.adapter, whole, folder=folder, tokenizer=tokenizer, dtype=dtype)
         kind = target.stem.removeprefix("model-").lower()
         log.info("converting to GGUF by %s", converter)
-        _run(converter, merged, aside / target.name, "--outtype", kind, "--model-name", f"{Path(folder).name}-leafe")
+        _run(converter, whole, aside / target.name, "--outtype", kind, "--model-name", f"{Path(folder).name}-leafe")
         os.replace(aside / target.name, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -7,10 +7,14 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError, LeafeError
 from leafe_graph.models.connection import told
+from leafe_graph.models.identity import CONFIG, TEMPLATE, TOKENIZER
 
-from .card import ADAPTER, base_name
+from .card import ADAPTER, MODEL, base_name
+from .outputs import WEIGHTS
 
-UPLOADED = ("adapter_model.safetensors", "metrics.jsonl", "loss.png", "merged/*", "model-*.gguf")
+WHOLE = (WEIGHTS, *CONFIG, *TOKENIZER, *TEMPLATE)
+"""Files of a model that was trained whole."""
+UPLOADED = ("adapter_model.safetensors", *WHOLE, "metrics.jsonl", "loss.png", "merged/*", "model-*.gguf")
 """Besides README.md and adapter_config.json. Checkpoints stay here, and train_config.json, which has our paths."""
 
 
@@ -45,10 +49,12 @@ def push(out: Path, repo: str, *, model: str) -> str:
 
     held = {file.relative_to(out).as_posix(): file for pattern in UPLOADED for file in out.glob(pattern)}
     files: dict[str, Any] = {name: str(file) for name, file in held.items() if file.is_file()}
-    config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base_name(model)[0]  # in the folder it is a path on this machine
-    files["adapter_config.json"] = json.dumps(config, indent=2).encode()
-    files["README.md"] = (out / "README.md").read_text(encoding="utf-8").replace(ADAPTER, repo).encode()
+    if (adapter := out / "adapter_config.json").exists():
+        config = json.loads(adapter.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = base_name(model)[0]  # in the folder it is a path on this machine
+        files[adapter.name] = json.dumps(config, indent=2).encode()
+    card = (out / "README.md").read_text(encoding="utf-8")
+    files["README.md"] = card.replace(ADAPTER, repo).replace(MODEL, repo).encode()
     try:
         api = HfApi()
         url = str(api.create_repo(repo, private=True, exist_ok=True))

@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .gguf import converter_for
 from .hub import check_hub
 from .objectives import Objective, objective
+from .outputs import check_kind
 from .rows import Problem, SourceRow, raise_problems, read_examples, refuse_shared_tasks, split_tasks
 from .tokens import TokenRow, doubts, tokenize
 
@@ -56,9 +57,10 @@ def prepare(config: TrainConfig) -> Prepared:
         MissingDependency: an extra or llama.cpp's converter is not there.
         RunFolderError: `out` cannot be written.
     """
-    for name in ("adapter_model.safetensors", "checkpoints/step"):
+    for name in ("README.md", "checkpoints/step"):
         check_file(config.out / name)
     folder = model_folder(config.model)
+    check_kind(config.out, tune=config.tune, folder=folder)
     tokenizer = load_tokenizer(folder)
     stops = stop_ids(folder, tokenizer)
     trained_for = objective(config.objective, config)

@@ -1,8 +1,8 @@
-"""The trainer: one flat loop over steps, LoRA weights by AdamW, resumable to the bit.
+"""The trainer: one flat loop over steps, LoRA or all weights by AdamW, resumable to the bit.
 
     leafe train --model local:smollm2-135m --data RUN --out RUN/adapter
 
-A checkpoint is one file (adapter, optimizer, random state, step), written aside and moved into place; the order of
+A checkpoint is one file (what trains, optimizer, random state, step), written aside and moved into place; the order of
 rows and the learning rate are functions of (seed, step). So a run that was killed and started again ends with the same
 weights as one that was not. The loop reads like those of thinking-machines-lab/tinker-cookbook.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Train, save the adapter to ``config.out``, and say where everything lies.
+    """Train, save the adapter or the model to ``config.out``, and say where everything lies.
 
     Raises `ConfigError` for settings that cannot be, `ExampleError` for rows that would train wrongly (before the model
     is loaded), `MissingDependency` where an extra or, for ``gguf``, llama.cpp's converter is missing (before it is
@@ -145,7 +145,10 @@ def train(config: TrainConfig) -> TrainResult:
         state.save(checkpoints, weights, optimizer)
     state.put_back_best(weights)
     if first:
-        outputs.save_adapter(model, config.out, folder=prepared.folder, dtype=config.adapter_dtype)
+        if config.tune == "full":
+            outputs.save_model(model, config.out, tokenizer=prepared.tokenizer)
+        else:
+            outputs.save_adapter(model, config.out, folder=prepared.folder, dtype=config.adapter_dtype)
     accelerator.end_training()
     return finish(
         config,

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +106,7 @@ def test_the_card_names_a_base_that_the_hub_has(trained: tuple[TrainConfig, Trai
         out = tmp_path / "card"
         out.mkdir(exist_ok=True)
         shutil.copy(config.out / "adapter_config.json", out)
-        write_card(config.model_copy(update={"model": model}), replace(result, adapter=out), tasks=1)
+        write_card(config.model_copy(update={"model": model, "out": out}), result, tasks=1)
         data = ModelCard.load(out / "README.md").data
         assert (data.base_model, data.license) == (name, licence)
 
@@ -330,3 +329,26 @@ def test_what_cannot_be_uploaded_is_told_before_the_training(
     with pytest.raises(ValueError, match="push_to_hub"):
         TrainConfig.model_validate(config.model_dump() | {"push_to_hub": "walker"})
     assert not hub.repositories
+
+
+def test_a_whole_model_is_uploaded_as_one(config: TrainConfig, hub: Hub, tmp_path: Path) -> None:
+    """What transformers needs, the card with the repository's name, and no path, checkpoint or adapter."""
+    whole = config.model_copy(update={"tune": "full", "merge": False, "out": tmp_path / "w", "push_to_hub": "us/whole"})
+    result = train(whole)
+    assert result.model == whole.out
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "README.md"} <= set(
+        hub.files
+    )
+    assert {"tokenizer_config.json", "chat_template.jinja", "metrics.jsonl"} <= set(hub.files)
+    assert not [name for name in hub.files if "adapter" in name or "checkpoint" in name or "train_config" in name]
+    assert b'AutoModelForCausalLM.from_pretrained("us/whole")' in hub.files["README.md"]
+    ours = [str(Path(config.model).parent).encode(), str(tmp_path).encode()]
+    assert not [name for name, content in hub.files.items() for path in ours if path in content]
+
+
+def test_a_gguf_file_is_made_of_a_whole_model(config: TrainConfig, converter: Path, tmp_path: Path) -> None:
+    """Of the model's own folder."""
+    whole = config.model_copy(update={"tune": "full", "merge": False, "out": tmp_path / "w", "gguf": "q8_0"})
+    assert train(whole).gguf == tmp_path / "w" / "model-Q8_0.gguf"
+    _, (model, *_) = calls(converter)
+    assert model == str(whole.out) and not {"merged", "gguf.tmp"} & names(whole.out)
