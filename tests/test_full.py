@@ -1,4 +1,4 @@
-"""Training all weights of a model: the trainer's promises hold, and what it leaves is a model's folder like any other."""
+"""Training all weights of a model: the trainer keeps its promises, and leaves a folder like any other model's."""
 
 import asyncio
 import json
