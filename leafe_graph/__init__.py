@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .agent.state import State
     from .budget import Budget, Ledger
     from .checkpoint.sqlite import TreeSaver
-    from .dataset.examples import Summary
     from .dataset.export import export
+    from .dataset.summary import Summary
     from .env.pool import EnvPool
     from .env.protocol import Guide, SnapshotEnv, TextEnv
     from .env.subprocess_env import SubprocessEnv
@@ -107,8 +107,8 @@ _HOME = {
         "agent.state": "State",
         "budget": "Budget Ledger",
         "checkpoint.sqlite": "TreeSaver",
-        "dataset.examples": "Summary",
         "dataset.export": "export",
+        "dataset.summary": "Summary",
         "env.pool": "EnvPool",
         "env.protocol": "Guide SnapshotEnv TextEnv",
         "env.subprocess_env": "SubprocessEnv",

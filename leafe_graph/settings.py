@@ -8,7 +8,7 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -140,6 +140,44 @@ class Limits(Settings):
     """Rollouts from the start; unless given, a new one whenever no request waits."""
     stop_on_success: bool = True
     """End a task's tree with its first success."""
+
+
+RowKind = Literal["counterfactual", "preference", "rehearsal", "rollout"]
+"""What can be made of trees. Demonstrations are an expert's."""
+
+
+class Rows(Settings):
+    """Which training rows are made of trees."""
+
+    kinds: list[RowKind] = Field(default=["counterfactual", "rehearsal"], min_length=1)
+    """What is made. "counterfactual": the revised action of each branching that counts. "preference": that action, and
+    the worse one that its parent took there. "rehearsal": all actions of successes. "rollout": all actions of
+    independent attempts, each with its advantage over those at the same task; they need logprobs."""
+    keep: Literal["success", "improved", "every"] = "success"
+    """Which branchings count: those whose branch succeeded, those with a higher return than their parent, or every one.
+    The paper's formula sums over every one; a branch that a budget or an error ended never counts."""
+    skip_invalid: bool = False
+    """Imitate no action that the environment said was not understood or had no effect. A policy that sees no history
+    learns from them to repeat what did nothing. Rollouts keep them: they count against the policy."""
+    skip_same: bool = False
+    """Make no counterfactual row of a revised action that is the one that the parent took there."""
+    diverged: bool = False
+    """Also make rows of branches that were played on after a replay that showed something else than was recorded, and
+    of those forked from them."""
+    rehearsal_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the successful attempts that are rehearsed, drawn at random for each by its name; the paper's is 0.2."""
+    counterfactual_per_task: int | None = Field(default=None, ge=1)
+    """Most counterfactual rows of a task, drawn at random; all unless given. The paper takes 3."""
+    balance: Literal["rows", "root", "tasks"] = "rows"
+    """How much a task weighs, for each kind: as many "rows" as it has, the square "root" of that, or as all other
+    "tasks". Weights have the mean 1. Rollouts always weigh 1."""
+    teacher: bool = False
+    """Counterfactual rows also hold the prompt with the experience as it was played, for a teacher to be asked."""
+    advantage_std: bool = False
+    """Divide an advantage by the standard deviation of its group's returns, as GRPO was published; else not, as Dr.
+    GRPO does."""
+    seed: int = 0
+    """Decides what is drawn."""
 
 
 def defaults(model: type[BaseModel]) -> dict[str, Any]:

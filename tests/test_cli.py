@@ -242,7 +242,7 @@ def test_errors_are_one_line(leafe: Run, args: list[str], says: str) -> None:
         (["show", "run", "again"], "show does not know what to do with 'again'; leafe show --help lists all"),
         (
             ["export", "run", "--keep", "sucess"],
-            "--keep: Input should be 'success' or 'improved', got 'sucess'; did you mean 'success'?",
+            "--keep: Input should be 'success', 'improved' or 'every', got 'sucess'; did you mean 'success'?",
         ),
     ],
 )
@@ -291,7 +291,7 @@ def test_debugging_shows_the_traceback(leafe: Run, monkeypatch: pytest.MonkeyPat
     ("command", "flags"),
     [
         ("explore", ["--env-options", "--total-env-steps", "--reflect-every", "--no-stop-on-success", "--strategy"]),
-        ("export", ["RUN", "--keep {success,improved}"]),
+        ("export", ["RUN", "--keep {success,improved,every}"]),
         ("train", ["--beta", "--objective {leafe,demonstrations}", "--lora-r"]),
         ("eval", ["-n N", "--split", "--adapter", "OUT.json"]),
         ("compare", ["FIRST SECOND", "-k N,N"]),

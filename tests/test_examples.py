@@ -5,6 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from trees import turn
+
+from leafe_graph.importing import attribute
+from leafe_graph.prompts import BRIEF, Prompts
+from leafe_graph.types import Task
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -44,3 +51,20 @@ def test_warm_start_rows_are_ones_the_trainer_takes(tmp_path: Path) -> None:
     assert len(reflections) == 5
     assert all(parse_reflection(answer, 12)[0] == "rewind" for answer in reflections)
     assert sum("Experience" in row["prompt"][-1]["content"] for row in rows) == 5
+
+
+@pytest.mark.parametrize("prompts", [Prompts(), BRIEF], ids=["plain", "brief"])
+def test_a_random_reflector_blames_any_step_of_the_attempt(prompts: Prompts) -> None:
+    """It finds the steps in the prompt that the policy's own reflector gets, and goes by the call's seed."""
+    model = attribute(f"examples.random_reflector:{'plain' if prompts == Prompts() else 'brief'}", "model")()
+    turns = [turn("at start", "down"), turn("below", "right"), turn("edge", "up")]
+    turns[2]["feedback"] = "You fell.\nIt is dark."
+    asked = prompts.reflect_messages(Task(id="t", instruction="Walk."), turns, "a pit", "failure")
+    messages = [(message["role"], message["content"]) for message in asked]
+    said = [json.loads(model.invoke(messages, seed=seed).text) for seed in range(40)]
+    assert {each["step"] for each in said} == {0, 1, 2}
+    assert said[0] == json.loads(model.invoke(messages, seed=0).text)
+    for each in said:
+        action = turns[each["step"]]["action"]
+        assert each["experience"].startswith(f"{action} -> ")
+        assert each["experience"].endswith(f"Do something else at step {each['step']}.")

@@ -147,6 +147,21 @@ def test_refinement_restarts_and_independent_sampling_knows_nothing(tmp_path: Pa
     assert len({str(actions(branch)) for branch in sampled.branches}) > 3
 
 
+def test_leafes_controls_lack_the_rewind_or_the_experience(tmp_path: Path) -> None:
+    """A restart is told the experience for the branch's first turns, a rewind nothing; else they grow as LEAFE does."""
+    recorder = Recorder(wandering_reply)
+    restarted = wander(tmp_path / "restart", model=recorder.model, strategy="restart", tasks=3, experience_turns=1)
+    forks = [branch for branch in restarted.branches if branch["parent"] is not None]
+    assert {branch["decision_point"] for branch in forks} == {0} and all(branch["experience"] for branch in forks)
+    assert any(reflection["decision_point"] for branch in forks if (reflection := branch["reflection"]))
+    told = [prompt for prompt in recorder.prompts if "Experience from" in prompt[-1][1]]
+    assert len(told) == len(forks) and {len(prompt) for prompt in told} == {min(map(len, told))}  # all first turns
+    rewound = wander(tmp_path / "rewind", strategy="rewind", tasks=3)
+    forks = [branch for branch in rewound.branches if branch["parent"] is not None]
+    assert forks and all(branch["experience"] is None for branch in rewound.branches)
+    assert any(branch["decision_point"] for branch in forks) and {branch["depth"] for branch in forks} == {1, 2}
+
+
 # ---- whatever the timing
 
 

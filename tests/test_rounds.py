@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from leafe_graph.cli.main import main
-from leafe_graph.dataset.examples import Summary
+from leafe_graph.dataset.summary import Summary
 from leafe_graph.errors import ConfigError, LeafeError, NothingPlayed, RunFolderError
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.files import lock_folder
@@ -72,7 +72,7 @@ class Phases:
 
     def export(self, config: Export) -> Summary:
         self.told.append(config)
-        return Summary(keep="success", history=None, rehearsal=self.rows[len(self.of(Export)) - 1])
+        return Summary(history=None, rehearsal=self.rows[len(self.of(Export)) - 1])
 
     def train(self, config: TrainConfig) -> TrainResult:
         self.told.append(config)

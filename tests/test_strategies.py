@@ -1,6 +1,7 @@
 """Which branch comes next, as a pure function of the branches there are."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_refinement_without_a_lesson_starts_afresh() -> None:
         assert next_request("refine", [last], WIDE) == Request()
 
 
+def test_controls_do_as_leafe_but_for_one_thing() -> None:
+    """They fork the same branches in the same order: one from the start with the experience, one without it."""
+    limits = Limits(max_branches=40, max_depth=3, branches_per_reflection=2, max_roots=2)
+    trees = [grown(name, limits, tau=2) for name in ("leafe", "restart", "rewind")]
+    assert trees[0] == trees[1] == trees[2] and len(trees[0]) == 30
+    for size in range(30):
+        asked = next_request("leafe", trees[0][:size], limits)
+        assert asked is not None
+        assert next_request("restart", trees[0][:size], limits) == replace(asked, decision_point=0)
+        assert next_request("rewind", trees[0][:size], limits) == replace(asked, experience=None)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_tree_ends_with_its_first_success_or_goes_on(strategy: str) -> None:
     """`stop_on_success` is the default; without it a tree is filled."""
@@ -139,7 +152,7 @@ def test_no_tree_outgrows_its_limits(strategy: str, limits: Limits, tau: int | N
     assert len(tree) <= limits.max_branches
     roots = parents(tree).count(None)
     assert limits.max_roots is None or roots <= limits.max_roots
-    if strategy == "leafe":
+    if strategy in ("leafe", "restart", "rewind"):
         assert all(b["depth"] <= limits.max_depth for b in tree)
         assert all(parents(tree).count(b["id"]) <= limits.branches_per_reflection for b in tree)
     assert next_request(strategy, tree, limits) == next_request(strategy, list(tree), limits) is None
@@ -163,5 +176,5 @@ def test_a_strategy_of_ones_own(strategy: Any, tmp_path: Path) -> None:
     assert run.settings.strategy == (strategy if isinstance(strategy, str) else "twice")
     assert prune(tmp_path, strategy=strategy).finished == 1
     assert not (tmp_path / "checkpoints.sqlite").exists()
-    with pytest.raises(ConfigError, match="strategy 'no'; expected one of leafe, independent, refine, or MODULE:"):
+    with pytest.raises(ConfigError, match=r"strategy 'no'; expected one of leafe, .*, restart, rewind, or MODULE:"):
         explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy="no")

@@ -38,6 +38,18 @@ class Export(ExportConfig):
     Example: leafe export runs/first --keep improved
     """
 
+    flag_groups: ClassVar[dict[str, str]] = {
+        "kinds": "what is made, and of which branchings",
+        "skip_invalid": "what is left out or let in",
+        "rehearsal_share": "how many, and how much they weigh",
+        "teacher": "soft labels",
+        "advantage_std": "rollouts",
+        "seed": "what is drawn",
+        "test_tasks": "tasks to judge by",
+        "other_prompts": "texts and files",
+    }
+    """The first field of each group of flags in ``--help``, with the group's title."""
+
     def cli_cmd(self) -> None:
         """``leafe export``."""
         from ..phases.learn import run_export

@@ -4,7 +4,8 @@ Floor 5: it may know the floors below, and never LangGraph.
 """
 
 from .demonstrate import demonstrate
-from .examples import Summary, examples
+from .examples import examples
 from .export import export
+from .summary import Summary
 
 __all__ = ["Summary", "demonstrate", "examples", "export"]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ..types import Example
-from .examples import Summary
+from .summary import Summary
 
 _MESSAGES = "\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string"
 _COLUMNS = {
@@ -30,13 +30,14 @@ FEATURES = "\n".join(f"  - name: {name}{_COLUMNS.get(name, _TEXT)}" for name in 
 
 def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str) -> str:
     """The dataset card: a README.md whose header tells ``load_dataset`` which file to read."""
-    rows = summary.counterfactual + summary.rehearsal
+    rows = summary.counterfactual + summary.preference + summary.rehearsal + summary.rollout
     size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
     table = "\n".join(f"| {label} | {value} |" for label, value in summary.rows())
     counts = {
         "success": "its branch ended in success",
         "improved": "its branch had a higher return than its parent",
-    }[summary.keep]
+        "every": "every one whose branch was played to an end",
+    }[summary.asked.keep]
     shown = "all earlier turns" if summary.history is None else f"the latest {summary.history} turns"
     return f"""---
 license: {license}
@@ -69,14 +70,25 @@ Training rows made by leafe-graph from trees of *failure, rewind, revised action
 ## Columns
 
 - `kind`: `counterfactual`, the revised action at a decision point that was rewound to, for each branching event that
-  counts ({counts}); `rehearsal`, every action of the successful trajectories.
+  counts ({counts}); `preference`, the same with what was done there before; `rehearsal`, every action of the
+  successful trajectories; `rollout`, every action of independent attempts.
 - `prompt`: chat messages: the instruction, {shown} (observation and action) and the current observation. The
-  experience under which a revised action was sampled is left out, and no row holds its text.
+  experience under which a revised action was sampled is left out, and no row holds its text outside `teacher_prompt`.
 - `completion`: one assistant message: what the model said.
 - `task_id`, `branch_id`, `decision_point` (0-based): where in the exploration the row comes from.
 - `weight`: multiplies the row's loss within its kind.
 - `prompt_token_ids`, `completion_token_ids`: as sampled, where the model gave them; null elsewhere.
 - `version`: of this format.
+- `rejected`, `rejected_token_ids`: of a `preference`, what was done there before.
+- `teacher_prompt`: of a `counterfactual` row, if asked for: the prompt with the experience, for a teacher.
+- `advantage`, `logprobs`: of a `rollout`, how much better than other attempts at the task its own ended, and the
+  natural-log probability of each sampled token.
+
+## Settings of the export
+
+```json
+{summary.asked.model_dump_json(indent=2)}
+```
 
 ## Settings of the run
 

@@ -4,79 +4,86 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ..errors import ConfigError, MissingDependency
 from ..files import check_file, path_of, replace_file, save_text
 from ..parsing import json_line
 from ..prompts import Prompts
+from ..settings import Live, Rows, part, takes
 from ..text import utf8_all
 from ..tree.branches import refuse_unplayed
 from ..tree.run_folder import RunFolder
+from ..tree.run_settings import RunSettings
 from ..types import Example
 from .card import card
-from .examples import Keep, Summary, examples
+from .examples import examples
+from .summary import Summary
 
 
-def export(
-    run: RunFolder | str | Path,
-    *,
-    keep: Keep = "success",
-    skip_invalid: bool = False,
-    diverged: bool = False,
-    test_tasks: bool = False,
-    history: int | Literal["run"] | None = "run",
-    out: str | Path | None = None,
-    prompts: Prompts | None = None,
-    other_texts: bool = False,
-    license: str = "unknown",
-) -> Summary:
+class Arguments(Rows):
+    """What `export` is called with."""
+
+    run: Live[RunFolder | str | Path] = Field(kw_only=False)
+    """A run folder."""
+    test_tasks: bool = False
+    """Also take a run of tasks of the test split, which are to judge by and not to learn from."""
+    history: int | Literal["run"] | None = "run"
+    """Earlier turns shown in a prompt, None is all; "run": as the policy was run."""
+    out: Live[str | Path | None] = None
+    """Folder to write to; None is ``examples`` in the run folder."""
+    prompts: Live[Prompts | None] = None
+    """The texts that the policy was run with; those that the run kept if None."""
+    other_texts: bool = False
+    """Render the rows with ``prompts`` even if the policy was run with other texts."""
+    license: str = "unknown"
+    """For the dataset card; a Hugging Face licence name."""
+
+
+@takes(Arguments)
+def export(args: Arguments) -> Summary:
     """Write a run's examples as JSONL, Parquet and a dataset card; ``datasets.load_dataset(out)`` reads them.
 
     Files are replaced whole, never half-written. Without pyarrow the JSONL is written alone and a note says so.
 
-    Args:
-        run: a run folder.
-        keep: which branching events count, see `examples`.
-        skip_invalid: make no row of a turn that the environment called invalid, see `examples`.
-        diverged: also take branches that were played on after an accepted divergence, see `examples`.
-        test_tasks: also take a run of tasks of the test split, which are to judge by and not to learn from.
-        history: "run": as the policy was run.
-        out: folder to write to; None is ``examples`` in the run folder.
-        prompts: the texts that the policy was run with; those that the run kept if None.
-        other_texts: render the rows with ``prompts`` even if the policy was run with other texts.
-        license: for the dataset card; a Hugging Face licence name.
-
     Raises:
-        ConfigError: no run folder, one of tasks of the test split, or other prompts than were played.
+        ConfigError: no run folder, one of tasks of the test split, other prompts than were played, or rows that the run
+            does not tell enough for.
         NothingPlayed: every branch of the run was failed by its model or its environment.
         RunFolderError: the rows cannot be written.
     """
+    run, out, prompts = args.run, args.out, args.prompts
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     target = path_of(out) if out is not None else folder.folder / "examples"
     folder.require()
     refuse_unplayed(folder.branches, folder.folder)
     settings = folder.settings
-    if not test_tasks and (told := _on_test(folder)):
+    if not args.test_tasks and (told := _on_test(folder)):
         raise ConfigError(
             f"{folder.folder} was played on tasks of the test split, as its {told} says: they are to judge by, and "
             "rows of them no training data. Explore the train split; test_tasks=True (--test-tasks), if that is meant"
         )
     for name in ("examples.jsonl", "examples.parquet", "README.md"):
         check_file(target / name)
-    shown = settings.history if history == "run" else history
-    played = as_played(folder, prompts or Prompts(), known=other_texts)
-    if prompts is not None and not other_texts:
+    if args.teacher and settings.experience_turns == 0:
+        raise ConfigError(
+            f"{folder.folder} was played with experience_turns 0, so no prompt of it showed an experience that a "
+            "teacher could know: leave teacher out"
+        )
+    shown = settings.history if args.history == "run" else args.history
+    played = as_played(folder, prompts or Prompts(), known=args.other_texts)
+    if prompts is not None and not args.other_texts:
         _refuse_other_texts(folder, prompts, played)
     prompts = prompts or played
     rows, summary = examples(
         folder.branches,
-        keep=keep,
-        skip_invalid=skip_invalid,
-        diverged=diverged,
+        **dict(part(args, Rows)),
         history=shown,
         prompts=prompts,
         played=played,
         prompt_ids=shown == settings.history and prompts.texts == played.texts,
     )
+    summary.notes += _notes(rows, args, settings)
     replace_file(target / "examples.jsonl", lambda file: write_jsonl(rows, file))
     summary.files = ["examples.jsonl", "README.md"]
     data = "examples.parquet"
@@ -91,9 +98,23 @@ def export(
     if data not in summary.files:
         (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
         data = "examples.jsonl"
-    text = card(summary, dict(folder.config.get("settings", {})), data=data, license=license)
+    text = card(summary, dict(folder.config.get("settings", {})), data=data, license=args.license)
     save_text(target / "README.md", text)
     return summary
+
+
+def _notes(rows: list[Example], args: Rows, settings: RunSettings) -> list[str]:
+    """What the rows are short of, for whoever trains on them."""
+    notes = []
+    cf = [row for row in rows if row["kind"] == "counterfactual"]
+    if args.teacher and (untold := sum("teacher_prompt" not in row for row in cf)):
+        notes.append(f"{untold} of {len(cf)} counterfactual rows have no teacher_prompt: they were told no experience")
+    if "rollout" in args.kinds and settings.limits.stop_on_success:
+        notes.append(
+            "the run ended each task with its first success, so the groups of its rollouts are cut short and their "
+            "means too low: explore without stop_on_success for rollouts"
+        )
+    return notes
 
 
 def _on_test(run: RunFolder) -> str | None:

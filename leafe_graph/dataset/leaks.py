@@ -28,6 +28,11 @@ def _contains(text: Sequence[str], phrase: Sequence[str]) -> bool:
     return " ".join(phrase) in " ".join(text)
 
 
+def _trained(answer: str, turn: Turn, ids: list[int] | None) -> str:
+    """What an answer trains on: its recorded token ids say the thoughts, too."""
+    return answer if ids is None else f"{turn['message'].get('thoughts', '')}\n{answer}"
+
+
 class LeakCheck:
     """Whether a row holds text of any experience of its task's tree.
 
@@ -58,15 +63,23 @@ class LeakCheck:
         self._seen: dict[str, bool] = {}
         self._wrote: dict[tuple[str, str, bool | None], bool] = {}
 
-    def __call__(self, row: Example, turns: Sequence[Turn]) -> bool:
-        """``turns``: the path up to and with the row's own turn."""
+    def __call__(self, row: Example, turns: Sequence[Turn], rejected: Turn | None = None) -> bool:
+        """Whether the row holds an experience; its ``teacher_prompt`` does so on purpose, and is not looked at.
+
+        Args:
+            row: the row.
+            turns: the path up to and with its own turn.
+            rejected: the turn of its rejected answer.
+        """
         if not (self.whole or self.symbols):
             return False
         messages = [*row["prompt"], *row["completion"]]
         written = [message["content"] for message in messages if message["role"] == "assistant"]
-        if row["completion_token_ids"] is not None:  # what is trained on says the thoughts, too
-            written[-1] = f"{turns[-1]['message'].get('thoughts', '')}\n{written[-1]}"
+        written[-1] = _trained(written[-1], turns[-1], row["completion_token_ids"])
         shown = [message["content"] for message in messages if message["role"] != "assistant"]
+        if rejected is not None:
+            answer = row["rejected"][0]["content"]
+            written, turns = [*written, _trained(answer, rejected, row["rejected_token_ids"])], [*turns, rejected]
         return any(map(self.in_shown, shown)) or any(
             self.in_written(text, turn) for text, turn in zip(reversed(written), reversed(turns), strict=False)
         )

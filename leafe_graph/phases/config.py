@@ -4,7 +4,7 @@ What is known in Python too (`leafe_graph.settings`, `leafe_graph.budget`) is no
 """
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, create_model, field_validator
 from pydantic_settings import CliPositionalArg, NoDecode
@@ -13,7 +13,7 @@ from ..budget import Budget
 from ..env.common import Split
 from ..files import UserFile, UserPath
 from ..parsing import key_values
-from ..settings import Acting, Limits, Pace, Play, Settings, Shown
+from ..settings import Acting, Limits, Pace, Play, Rows, Settings, Shown
 from ..strategies import STRATEGIES
 
 
@@ -162,17 +162,11 @@ class DemonstrateConfig(Choosing, Texts, Taught):
     """Decides the mistakes."""
 
 
-class ExportConfig(Taught):
+class ExportConfig(Taught, Rows):
     """How a run's trees become training rows."""
 
     run: CliPositionalArg[UserPath]
     """A run folder."""
-    keep: Literal["success", "improved"] = "success"
-    """Which branchings count: those whose branch succeeded, or those with a higher return than their parent."""
-    skip_invalid: bool = False
-    """Make no row of an action that the environment said was not understood or had no effect."""
-    diverged: bool = False
-    """Also make rows of branches that were played on after a replay that showed something else than was recorded."""
     other_prompts: str | None = None
     """Render the rows with other texts than those that were played, as MODULE:ATTRIBUTE of a Prompts object."""
     out: UserPath | None = None

@@ -10,14 +10,15 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ..dataset.demonstrate import demonstrate
-from ..dataset.examples import Summary
 from ..dataset.export import as_played, export, write_jsonl
+from ..dataset.summary import Summary
 from ..envs.catalog import expert
 from ..errors import ConfigError, LeafeError
 from ..files import check_file, replace_file, save_json
 from ..finetune.config import TrainConfig, TrainResult
 from ..processes.apart import apart, run_guarded
 from ..prompts import Prompts
+from ..settings import Rows, part
 from ..tree.run_folder import RunFolder
 from .config import DemonstrateConfig, ExportConfig
 from .console import console, show
@@ -55,9 +56,7 @@ def run_export(config: ExportConfig) -> Summary:
     run = RunFolder(config.run)
     summary = export(
         run,
-        keep=config.keep,
-        skip_invalid=config.skip_invalid,
-        diverged=config.diverged,
+        **dict(part(config, Rows)),
         test_tasks=config.test_tasks,
         out=config.out,
         prompts=texts(config.other_prompts) or _played(run),

@@ -15,6 +15,8 @@ STRATEGIES = Named(
         "leafe": "leafe_graph.strategies.leafe:Leafe",
         "independent": "leafe_graph.strategies.independent:Independent",
         "refine": "leafe_graph.strategies.refine:Refine",
+        "restart": "leafe_graph.strategies.restart:Restart",
+        "rewind": "leafe_graph.strategies.rewind:Rewind",
     },
 )
 

@@ -1,0 +1,146 @@
+"""Which rows a task's tree is asked for, before they are rendered and checked; and what is drawn at random.
+
+Draws go by a seed and by names, so a draw about one branch or task stays as it is when others come.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..settings import RowKind, Rows
+from ..tree.branches import UNFINISHED, path
+from ..types import Branch, Example, Turn
+from .groups import advantages
+from .summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row to make: the action at decision point ``t`` of a root-to-leaf path."""
+
+    kind: RowKind
+    branch: Branch
+    t: int
+    turns: list[Turn]
+    """The path, from the task's start to the branch's end."""
+    rejected: Turn | None = None
+    """Of a preference: the turn that the parent took there."""
+    advantage: float = 0.0
+    """Of a rollout."""
+
+
+def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary) -> Iterator[Asked]:
+    """Every row that the settings ask for; ``summary`` counts what is left out.
+
+    A branching event is a branch with a parent. One that was told nothing, as by the strategy "rewind", is one only if
+    its first action is another than its parent's there: else nothing was revised.
+    """
+    summary.unfinished += sum(branch["end"] in UNFINISHED for branch in tree.values())
+    left_out = set() if rows.diverged else _diverged(tree)
+    summary.diverged += len(left_out)
+    better = _group(tree, rows, summary, left_out) if "rollout" in rows.kinds else {}
+    for name in sorted(tree, key=lambda name: (len(name), name)):
+        if name in left_out:
+            continue
+        branch, turns = tree[name], path(tree, name)
+        if _counts(tree, branch, rows):
+            yield from _revised(tree, branch, turns, rows, summary, left_out)
+        if branch["end"] == "success" and "rehearsal" in rows.kinds:
+            if draw(rows.seed, branch["task"]["id"], name) < rows.rehearsal_share:
+                yield from (Asked("rehearsal", branch, t, turns) for t in range(len(turns)))
+            else:
+                summary.unrehearsed += 1
+        if name in better:
+            yield from (Asked("rollout", branch, t, turns, advantage=better[name]) for t in range(len(turns)))
+
+
+def _counts(tree: Mapping[str, Branch], branch: Branch, rows: Rows) -> bool:
+    """Whether this is a branching event that counts."""
+    if branch["parent"] is None or not branch["turns"] or branch["end"] in UNFINISHED:
+        return False
+    if rows.keep == "success":
+        return branch["end"] == "success"
+    return rows.keep == "every" or branch["return_"] > tree[branch["parent"]]["return_"]
+
+
+def _revised(
+    tree: Mapping[str, Branch], branch: Branch, turns: list[Turn], rows: Rows, summary: Summary, left_out: set[str]
+) -> Iterator[Asked]:
+    """The rows of a branching event."""
+    t, parent = branch["decision_point"], branch["parent"] or ""
+    before = path(tree, parent)[t : t + 1]
+    same = [turn["action"] for turn in before] == [turns[t]["action"]]
+    if "counterfactual" in rows.kinds:
+        if same and (rows.skip_same or not branch["experience"]):
+            summary.same += 1
+        else:
+            yield Asked("counterfactual", branch, t, turns)
+    if "preference" in rows.kinds and before and parent not in left_out:
+        if same:
+            summary.same += 1
+        else:
+            yield Asked("preference", branch, t, turns, rejected=before[0])
+
+
+def _group(tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]) -> dict[str, float]:
+    """The advantages of a task's attempts; none where all are alike."""
+    found = advantages({name: branch for name, branch in tree.items() if name not in left_out}, std=rows.advantage_std)
+    alike = not any(found.values())
+    summary.groups += bool(found)
+    summary.alike += bool(found) and alike
+    return {} if alike else found
+
+
+def _diverged(tree: Mapping[str, Branch]) -> set[str]:
+    """Branches whose path holds turns played after an accepted divergence: their history is not what led to them."""
+
+    def told_wrong(branch: Branch | None) -> bool:
+        while branch is not None:
+            if branch.get("divergence") and branch["end"] != "replay_divergence":
+                return True
+            # It holds turns of its parent's own only if it leaves it after the parent's start.
+            above = tree[branch["parent"]] if branch["parent"] is not None else None
+            while above is not None and branch["decision_point"] <= above["decision_point"]:
+                above = tree[above["parent"]] if above["parent"] is not None else None
+            branch = above
+        return False
+
+    return {name for name, branch in tree.items() if told_wrong(branch)}
+
+
+def draw(seed: int, *names: str | int) -> float:
+    """A number from 0 to below 1 that the seed and the names decide."""
+    digest = hashlib.blake2b(json.dumps([seed, *names]).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
+
+
+def at_most(rows: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """The rows without those counterfactual ones, drawn at random, that a task has above the limit."""
+    if limit is None:
+        return list(rows)
+    own: dict[str, list[Example]] = defaultdict(list)
+    for row in rows:
+        if row["kind"] == "counterfactual":
+            own[row["task_id"]].append(row)
+
+    def drawn(row: Example) -> float:
+        return draw(seed, row["task_id"], row["branch_id"], "counterfactual")
+
+    left_out = {id(row) for each in own.values() for row in sorted(each, key=drawn)[limit:]}
+    return [row for row in rows if id(row) not in left_out]
+
+
+def weigh(rows: Sequence[Example], balance: str) -> None:
+    """Write the weights: a task's rows of a kind weigh as many, their square root, or 1; the mean of a kind is 1."""
+    power = {"rows": 0.0, "root": 0.5, "tasks": 1.0}[balance]
+    rows = [row for row in rows if row["kind"] != "rollout"] if power else []
+    numbers = Counter((row["kind"], row["task_id"]) for row in rows)
+    totals = Counter(row["kind"] for row in rows)
+    wholes: dict[str, float] = defaultdict(float)
+    for (kind, _), number in numbers.items():
+        wholes[kind] += number ** (1 - power)
+    for row in rows:
+        number = numbers[row["kind"], row["task_id"]]
+        row["weight"] = totals[row["kind"]] / wholes[row["kind"]] / number**power
