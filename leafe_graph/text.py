@@ -1,7 +1,7 @@
 """Texts: what every file, checkpoint and terminal can hold, and what of a model's text is thinking."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 Value = TypeVar("Value")
@@ -41,9 +41,9 @@ def without_thoughts(text: str) -> str:
     return _THOUGHT.sub("", text)
 
 
-def markdown_table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
-    """A table of two columns in Markdown."""
-    return "\n".join(f"| {a} | {b} |" for a, b in [head, ("---", "---"), *rows])
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows))
 
 
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

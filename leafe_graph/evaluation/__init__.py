@@ -4,7 +4,20 @@ Floor 5: it may know the floors below, and never LangGraph.
 """
 
 from .compare import Comparison, compare
+from .panel import Entry, Panel, panel
 from .plots import plot, table
 from .results import Result, pass_at_k, result_from_branches, result_from_run
 
-__all__ = ["Comparison", "Result", "compare", "pass_at_k", "plot", "result_from_branches", "result_from_run", "table"]
+__all__ = [
+    "Comparison",
+    "Entry",
+    "Panel",
+    "Result",
+    "compare",
+    "panel",
+    "pass_at_k",
+    "plot",
+    "result_from_branches",
+    "result_from_run",
+    "table",
+]

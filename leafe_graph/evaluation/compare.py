@@ -1,6 +1,6 @@
 """Two policies on the same tasks, paired."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -83,14 +83,8 @@ def compare(
         ConfigError: the tasks differ; the message names them.
         NothingPlayed: all samples of one of them failed.
     """
-    ids, other = ({task.task_id for task in result.tasks} for result in (first, second))
-    if ids != other:
-        raise ConfigError(
-            f"only the same tasks can be compared; only the first, {first.policy}, has {_some(ids - other)}, only the "
-            f"second, {second.policy}, has {_some(other - ids)}: evaluate both on one list of tasks"
-        )
+    order = same_tasks([first, second])
     ks = powers_of_two(min(first.n, second.n)) if ks is None else list(ks)
-    order = sorted(ids)
     baseline = [[first.per_task(k)[task] for task in order] for k in ks]
     changed = [[second.per_task(k)[task] for task in order] for k in ks]
     deltas = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(baseline, changed, strict=True)]
@@ -110,6 +104,24 @@ def compare(
         differences=differences,
         warnings=[warning for result in (first, second) if (warning := result.warning)],
     )
+
+
+def same_tasks(results: Sequence[Result]) -> list[str]:
+    """The ids of the tasks that all results have, sorted.
+
+    Raises:
+        ConfigError: the tasks differ; the message names them.
+    """
+    first, *others = ({task.task_id for task in result.tasks} for result in results)
+    for number, ids in enumerate(others, 2):
+        if ids != first:
+            which = "the second" if number == 2 else f"number {number}"
+            raise ConfigError(
+                f"only the same tasks can be compared; only the first, {results[0].policy}, has {_some(first - ids)}, "
+                f"only {which}, {results[number - 1].policy}, has {_some(ids - first)}: "
+                "evaluate all on one list of tasks"
+            )
+    return sorted(first)
 
 
 def _some(ids: Iterable[str]) -> str:

@@ -4,9 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import MissingDependency
-from ..files import path_of, replace_file
-from ..text import printable
+from .curves import Curve, draw
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,30 +43,6 @@ def plot(results: Sequence[Result], file: str | Path) -> Path:
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FormatStrFormatter, MaxNLocator
-    except ImportError as error:
-        raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    lines = []
-    for result in results:
-        ks = range(1, result.n + 1)
-        means, lows, highs = zip(*((100 * e.mean, 100 * e.low, 100 * e.high) for e in result.curve()), strict=True)
-        (line,) = axes.plot(ks, means, marker="o" if result.n <= 32 else None, markersize=3)
-        lines.append(line)
-        axes.fill_between(ks, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("k")
-    axes.set_ylabel("Pass@k, %")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    # A name is text: no formula between dollar signs, no codes, and a legend even where it begins with "_".
-    axes.legend(lines, [printable(result.policy).replace("$", r"\$") for result in results])
-    file = path_of(file)
-    kind = file.suffix.removeprefix(".") or "png"
-    replace_file(file, lambda new: figure.savefig(new, dpi=150, format=kind))
-    return file
+    return draw(
+        [Curve(result.policy, {e.k: (e.mean, e.low, e.high) for e in result.curve()}) for result in results], file
+    )
