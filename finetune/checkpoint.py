@@ -29,7 +29,7 @@ class State:
 
     def __init__(self, *, fingerprint: dict[str, Any]) -> None:
         self.fingerprint = fingerprint
-        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.step, self.tokens, self.target_tokens, self.seconds = 0, 0, 0, 0.0
         self.best: dict[str, Any] | None = None
         self.stale = 0
         """Evaluations in a row without a new lowest held-out loss."""
@@ -88,8 +88,8 @@ class State:
                 for name, parameter in weights.items():
                     parameter.copy_(held["adapter"][name])
             optimizer.load_state_dict(held["optimizer"])
-            for name in self.__dict__:
-                setattr(self, name, held[name])
+            for name, new in self.__dict__.items():
+                setattr(self, name, held.get(name, new))  # what was added since was not counted then
             return self.step
         return 0
 

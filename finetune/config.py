@@ -224,6 +224,8 @@ class TrainResult:
     """Step whose weights were saved: the last, or the one with the lowest held-out loss."""
     tokens: int
     """Tokens (prompt and completion) run, epochs counted; a history that rows share is run once."""
+    target_tokens: int = 0
+    """Tokens of completions that were learned, epochs counted."""
     seconds: float
     """Time spent in training steps."""
     processes: int = 1

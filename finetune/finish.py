@@ -57,6 +57,7 @@ def finish(
         eval_loss=state.best["loss"] if state.best else None,
         kept_step=state.best["step"] if state.best else state.step,
         tokens=state.tokens,
+        target_tokens=state.target_tokens,
         seconds=state.seconds,
         processes=processes,
         warnings=warnings,

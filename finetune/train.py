@@ -123,6 +123,7 @@ def train(config: TrainConfig) -> TrainResult:
 
             seconds, tokens = time.perf_counter() - started, sum(len(rows[chain[-1]]) for chain in step_chains)
             state.step, state.tokens, state.seconds = state.step + 1, state.tokens + tokens, state.seconds + seconds
+            state.target_tokens += sum(len(rows[i].completion_ids) for chain in step_chains for i in chain)
             metrics.write(
                 {
                     "step": state.step,

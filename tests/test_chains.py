@@ -112,6 +112,7 @@ def test_training_on_whole_histories_runs_them_once(tiny_model_path: Path, tmp_p
     cf = [result.loss for result, one in zip(apart, rows, strict=True) if one["kind"] == "counterfactual"]
     assert first["loss"] == pytest.approx(sum(reh) / 4 + cf[0], abs=1e-4)
     assert together.tokens == apart[-1].tokens < sum(result.tokens for result in apart) / 2
+    assert together.target_tokens == sum(result.target_tokens for result in apart)
 
 
 def _row(kind: ExampleKind, prompt: list[Message], action: str, turn: int) -> Example:

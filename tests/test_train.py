@@ -87,6 +87,7 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(config: TrainConfig, monkeyp
     assert lines(config.out) == lines(straight.out)
     assert same(adapter(config.out), adapter(straight.out))
     assert (resumed.loss, resumed.tokens) == (undisturbed.loss, undisturbed.tokens)
+    assert resumed.target_tokens == undisturbed.target_tokens > 0
 
 
 def test_a_torn_checkpoint_is_ignored(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
