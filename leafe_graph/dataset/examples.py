@@ -8,7 +8,6 @@ its task's tree (leaks.py): one that leaks is dropped and counted. Only ``teache
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -45,7 +44,8 @@ def examples(args: Arguments) -> tuple[list[Example], Summary]:
         trees.setdefault(branch["task"]["id"], {})[branch["id"]] = branch
     own = Rows.model_construct(**{name: getattr(args, name) for name in Rows.model_fields})
     summary = Summary(asked=own, history=args.history, tasks=len(trees), branches=sum(map(len, trees.values())))
-    found: dict[tuple[str, bytes], Example] = {}
+    found: list[Example] = []
+    known = _Known()
     prompts = args.prompts or Prompts()
     for task_id in sorted(trees):
         tree = trees[task_id]
@@ -58,11 +58,11 @@ def examples(args: Arguments) -> tuple[list[Example], Summary]:
                 summary.empty += 1
             elif leaks(row, each.turns[: each.t + 1], each.rejected):
                 summary.leaked += 1
-            elif (key := _content(row)) in found:
-                summary.duplicates += 1
+            elif known.new(row):
+                found.append(row)
             else:
-                found[key] = row
-    clean = sorted(found.values(), key=lambda row: row["kind"])
+                summary.duplicates += 1
+    clean = sorted(found, key=lambda row: row["kind"])
     rows = at_most(clean, args.counterfactual_per_task, args.seed)
     summary.over = len(clean) - len(rows)
     weigh(rows, args.balance)
@@ -115,12 +115,36 @@ def _said(turn: Turn) -> Message:
     return Message(role="assistant", content=said(turn["message"]))
 
 
-def _content(row: Example) -> tuple[str, bytes]:
-    """What makes a row another one within its kind: its texts; of a rollout where it was sampled, since each counts."""
-    texts = [row["prompt"], row["completion"], row.get("rejected")]
-    content = [row["task_id"], row["branch_id"], row["decision_point"]] if row["kind"] == "rollout" else texts
-    # Prompts share their texts; whole copies would fill memory.
-    return row["kind"], hashlib.blake2b(json.dumps(content).encode()).digest()
+class _Known:
+    """The messages and rows there are already."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._messages: list[Message] = []
+        self._rows: set[bytes] = set()
+
+    def new(self, row: Example) -> bool:
+        """Whether no such row came before; its messages become those of earlier rows, which would fill memory.
+
+        A row is another one within its kind by its texts; one of a rollout by where it was sampled, since each counts.
+        """
+        key: list[list[int] | str] = [row["kind"]]
+        for column in ("prompt", "completion", "rejected"):
+            if column in row:
+                numbers = [self._number(message) for message in row[column]]
+                row[column] = [self._messages[number] for number in numbers]
+                key.append(numbers)
+        digest = hashlib.blake2b(repr(key).encode()).digest()  # of long prompts the numbers would fill memory, too
+        if row["kind"] != "rollout" and digest in self._rows:
+            return False
+        self._rows.add(digest)
+        return True
+
+    def _number(self, message: Message) -> int:
+        number = self._numbers.setdefault((message["role"], message["content"]), len(self._messages))
+        if number == len(self._messages):
+            self._messages.append(message)
+        return number
 
 
 def _count(rows: list[Example], part: Literal["prompt", "completion"]) -> tuple[int, Literal["token ids", "words"]]:

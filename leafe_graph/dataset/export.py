@@ -1,5 +1,6 @@
 """A run's rows as files: JSONL, Parquet and a dataset card."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,11 @@ from ..files import check_file, path_of, replace_file, save_text
 from ..parsing import json_line
 from ..prompts import Prompts
 from ..settings import Live, Rows, part, takes
-from ..text import utf8_all
+from ..text import utf8
 from ..tree.branches import refuse_unplayed
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
-from ..types import Example
+from ..types import Example, Message
 from .card import card
 from .examples import examples
 from .summary import Summary
@@ -155,7 +156,7 @@ def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None
 def write_jsonl(rows: list[Example], file: Path) -> None:
     """Write one row a line."""
     with open(file, "w", encoding="utf-8", errors="replace", newline="\n") as out:
-        out.writelines(json_line(_row(row)) for row in rows)
+        out.writelines(json_line(row) for row in _readable(rows))
 
 
 def write_parquet(rows: list[Example], file: Path) -> None:
@@ -185,9 +186,25 @@ def write_parquet(rows: list[Example], file: Path) -> None:
         "logprobs": pa.list_(pa.float64()),
     }
     schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
-    pq.write_table(pa.Table.from_pylist([_row(row) for row in rows], schema=schema), file)
+    pq.write_table(pa.Table.from_pylist(list(_readable(rows)), schema=schema), file)
 
 
-def _row(row: Example) -> dict[str, Any]:
-    """A row as it is written: its texts are what every file can hold, also where a run's log was written by others."""
-    return {name: held if name.endswith(("_ids", "logprobs")) else utf8_all(held) for name, held in row.items()}
+def _readable(rows: Iterable[Example]) -> Iterator[dict[str, Any]]:
+    """Rows as they are written: their texts are what every file can hold, also where a run's log was written by others.
+
+    Prompts repeat each other, so each text is looked at once.
+    """
+    known: dict[str, str] = {}
+
+    def clean(text: str) -> str:
+        if text not in known:
+            known[text] = utf8(text)
+        return known[text]
+
+    for row in rows:
+        held: dict[str, Any] = dict(row)
+        for column in ("prompt", "completion", "rejected", "teacher_prompt"):
+            messages: list[Message] = held.get(column) or []
+            if any(clean(message["content"]) != message["content"] for message in messages):
+                held[column] = [{**message, "content": clean(message["content"])} for message in messages]
+        yield held | {name: clean(held[name]) for name in ("task_id", "branch_id")}
