@@ -1,4 +1,4 @@
-"""The three strategies of stage 1 with the same budget on the same levels: solved levels and what they cost.
+"""The strategies of stage 1 with the same budget on the same levels: solved levels and what they cost.
 
 python benchmarks/strategies.py --out runs/strategies
 """
@@ -40,7 +40,7 @@ def main() -> None:
             reflect_max_tokens=40,
             limits=Limits(max_branches=40, max_depth=8),
             budget=Budget(env_steps=arguments.env_steps),
-            experience_turns=None if strategy == "refine" else 1,
+            experience_turns=None if strategy in ("refine", "restart") else 1,
             seed=arguments.seed,
             progress=True,
             label=strategy,

@@ -207,4 +207,4 @@ def _readable(rows: Iterable[Example]) -> Iterator[dict[str, Any]]:
             messages: list[Message] = held.get(column) or []
             if any(clean(message["content"]) != message["content"] for message in messages):
                 held[column] = [{**message, "content": clean(message["content"])} for message in messages]
-        yield held | {name: clean(held[name]) for name in ("task_id", "branch_id")}
+        yield held | {name: clean(held[name]) for name in ("task_id", "branch_id") if held[name]}
