@@ -7,14 +7,17 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TEMPLATE
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 
 from leafe_graph.errors import ConfigError, MissingDependency, ModelError
 
@@ -27,7 +30,8 @@ from leafe_graph.models.local import engine as engine_module  # noqa: E402
 from leafe_graph.models.local import kv  # noqa: E402
 from leafe_graph.models.local.batch import Batch, Stats  # noqa: E402
 from leafe_graph.models.local.chat_model import LocalChatModel  # noqa: E402
-from leafe_graph.models.local.sampling import Memo, Request, Sampling  # noqa: E402
+from leafe_graph.models.local.memo import Memo, Row  # noqa: E402
+from leafe_graph.models.local.sampling import Answer, Request, Sampling  # noqa: E402
 from leafe_graph.models.local.tool_calls import read_tool_calls  # noqa: E402
 
 PROMPT = [SystemMessage("a b c"), HumanMessage("up # _ P X")]
@@ -145,7 +149,7 @@ def test_stop_texts_cut_the_answer(model: LocalChatModel) -> None:
 
 def draws(logits: list[float], n: int = 4000, **settings: Any) -> Counter[int]:
     """How often each token is drawn from a row of logits."""
-    row = torch.tensor(logits)
+    row = Row(torch.tensor(logits))
     request = Request((1,), Sampling(seed=0, **settings))
     for _ in range(n):
         request.draw(row)
@@ -229,6 +233,76 @@ def test_memo_saves_forwards_and_keeps_the_distribution(tiny_model_path: Path) -
     assert len({tokens[0] for tokens, _ in expected}) > 5
 
 
+def test_a_listener_hears_of_a_call_and_changes_nothing(model: LocalChatModel) -> None:
+    """Where a handler, a cache or a limiter is set, LangChain's own way is taken; the answers are the same."""
+    heard: list[Any] = []
+
+    class Handler(BaseCallbackHandler):
+        def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
+            heard.append(messages)
+
+    alone = [model.invoke(PROMPT, seed=3), asyncio.run(model.ainvoke(PROMPT, seed=3))]
+    assert not heard
+    config: Any = {"callbacks": [Handler()]}
+    watched = [model.invoke(PROMPT, config, seed=3), asyncio.run(model.ainvoke(PROMPT, config, seed=3))]
+    assert len(heard) == 2
+    first, *others = [message.model_dump(exclude={"id"}) for message in alone + watched]
+    assert others == [first] * 3
+    ids = [message.id for message in alone + watched]
+    assert len(set(ids)) == 4 and all(i.startswith("lc_run--") and i.endswith("-0") for i in ids)
+    within = RunnableLambda(lambda prompt: model.invoke(prompt, seed=3))
+    assert within.invoke(PROMPT, config).text == alone[0].text
+    assert len(heard) == 3
+    cached = model.model_copy(update={"cache": InMemoryCache()})
+    assert cached.invoke(PROMPT).text == cached.invoke(PROMPT).text == cached.invoke(PROMPT).text
+
+
+def test_messages_as_records_and_as_objects_are_one_prompt(model: LocalChatModel) -> None:
+    """Whichever way a chat is given; and it is rendered and tokenised once."""
+    record = [{"role": "system", "content": "a b c"}, {"role": "user", "content": "up # _ P X"}]
+    first = model.invoke(PROMPT, seed=1)
+    encoded: list[Any] = []
+    chats = model._chats()
+    encode = chats._chat.encode
+    chats._chat.encode = lambda prompts: encoded.append(prompts) or encode(prompts)  # type: ignore[method-assign,func-returns-value]
+    assert facts(model.invoke(record, seed=1)) == facts(first)
+    assert model.count_prompt_tokens(PROMPT) == first.usage_metadata["input_tokens"]
+    assert encoded == []
+    model.invoke("a b c", seed=1)
+    assert len(encoded) == 1
+
+
+def test_what_the_memo_knows_is_drawn_without_the_worker(tiny_model_path: Path) -> None:
+    """No thread and no loop: the same answers, from many threads at once too."""
+    with LocalChatModel(path=str(tiny_model_path), max_tokens=2, logprobs=True, batch_window=0.01) as memo:
+        expected = [facts(memo.invoke(PROMPT, seed=i)) for i in range(100)]
+        memo.close()
+    with LocalChatModel(path=str(tiny_model_path), max_tokens=2, logprobs=True) as memo:
+        assert [facts(answer) for answer in memo.batch([PROMPT] * 1, seed=0)] == expected[:1]
+        for i in range(100):
+            memo.invoke(PROMPT, seed=i)
+        engine = memo._shared()
+        engine._arrived = None  # type: ignore[assignment]  # nothing can be queued any more
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                answers = [*pool.map(lambda i: memo.invoke(PROMPT, seed=i), [*range(100)] * 5)]
+        finally:
+            engine._arrived = []
+        assert [facts(answer) for answer in answers] == expected * 5
+
+
+def test_an_idle_worker_starts_when_as_many_call_as_before(model: LocalChatModel) -> None:
+    """A window that would last a minute is not waited for."""
+    model = model.model_copy(update={"batch_window": 60.0, "max_batch_size": 8})
+
+    async def in_step() -> None:
+        for _ in range(3):
+            await asyncio.gather(*(model.ainvoke(prompt) for prompt in prompts(8)))
+
+    asyncio.run(asyncio.wait_for(in_step(), 30))
+    assert model.stats["requests"] == 24
+
+
 def test_answers_longer_than_the_memo_are_the_same(tiny_model_path: Path) -> None:
     """An answer that walks through the memo and then leaves it goes on exactly as without it."""
     bare = LocalChatModel(path=str(tiny_model_path), max_tokens=30, logprobs=True, memo_bytes=0)
@@ -241,14 +315,16 @@ def test_answers_longer_than_the_memo_are_the_same(tiny_model_path: Path) -> Non
 def test_memo_is_bounded() -> None:
     """The least recently used rows go when the limit is reached."""
     row = torch.zeros(100)
-    memo = Memo(3 * 450)
+    memo = Memo(3 * 2450)
     for i in range(3):
-        memo.put((i,), row)
+        memo.keep((i,), row)
     assert memo.get((0,)) is not None
-    memo.put((3,), row)
+    memo.keep((3,), row)
     assert memo.get((1,)) is None and memo.get((0,)) is not None
     assert memo.size <= memo.limit
-    Memo(0).put((1,), row)
+    none = Memo(0)
+    assert none.keep((1,), row).draw(0.5, 1.0, 1.0) == 50
+    assert none.get((1,)) is None
 
 
 def test_chunks_waste_little_padding() -> None:
@@ -507,9 +583,8 @@ def test_tools_reach_the_template_and_calls_come_back(
         submit = model._shared().submit
 
         def answered(*args: Any) -> Any:
-            future: Any = Future()
-            future.set_result(replace(submit(*args).result(), text=said))
-            return future
+            answer = submit(*args)
+            return replace(answer if isinstance(answer, Answer) else answer.result(), text=said)
 
         monkeypatch.setattr(model._shared(), "submit", answered)
         for answer in (bound.invoke("a"), asyncio.run(bound.ainvoke("a"))):

@@ -112,6 +112,8 @@ class SokobanEnv:
             `leafe_graph.envs.sokoban.words.describe`), or "both".
     """
 
+    instant = True
+
     def __init__(
         self,
         *,

@@ -12,7 +12,7 @@ from langgraph.types import RetryPolicy
 from pydantic import ConfigDict, Field
 
 from ..budget import Budget, Ledger
-from ..env.pool import EnvPool
+from ..env.seat import Envs
 from ..prompts import Prompts
 from ..settings import Play
 from .retries import RETRY
@@ -89,7 +89,7 @@ class Context:
 
     policy: Model
     reflector: Model
-    envs: EnvPool
+    envs: Envs
     prompts: Prompts = field(default_factory=Prompts)
     play: Play = field(default_factory=Play)
     retry: RetryPolicy | None = RETRY

@@ -21,6 +21,8 @@ from .state import State
 
 Make = Callable[[Call], Awaitable[AIMessage | Exception]]
 """Makes a model call; what it raises is handed over, since a coroutine cannot raise StopIteration."""
+Calling = Callable[[State, Context], Generator[Call, AIMessage, Update]]
+"""A node that makes model calls."""
 Step = Callable[[Callable[[State, Context], Update], State, Context], Awaitable[Update]]
 """Runs a node without model calls."""
 EXIT_SECONDS = 5.0
@@ -62,7 +64,7 @@ def plain(node: Callable[[Any, Context], Update], default: Context) -> Inline:
 
 
 def calling(
-    node: Callable[[State, Context], Generator[Call, AIMessage, Update]],
+    node: Calling,
     default: Context,
     *,
     then: Callable[[State, Context], Update] | None = None,
@@ -74,14 +76,7 @@ def calling(
 
     async def play(state: State, make: Make, step: Step) -> Update:
         ctx = context_of(default)
-        steps = node(state, ctx)
-        try:
-            call = next(steps)
-            while True:
-                outcome = await make(call)
-                call = steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
-        except StopIteration as done:
-            update: Update = dict(done.value)
+        update = await driven(node, state, ctx, make)
         if then is None or update.get("end"):
             return update
         return _changes(state, update | await step(then, _after(state, update), ctx))
@@ -90,9 +85,21 @@ def calling(
         return _without_loop(play(state, _now, _step))
 
     async def arun(state: State) -> Update:
-        return await play(state, _later, asyncio.to_thread)
+        return await play(state, later, asyncio.to_thread)
 
     return Inline(run, arun, name=node.__name__)
+
+
+async def driven(node: Calling, state: State, ctx: Context, make: Make) -> Update:
+    """What a node changes that asks for model calls by yielding them."""
+    steps = node(state, ctx)
+    try:
+        call = next(steps)
+        while True:
+            outcome = await make(call)
+            call = steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
+    except StopIteration as done:
+        return dict(done.value)
 
 
 def _without_loop(waiting: Coroutine[Any, Any, Update]) -> Update:
@@ -127,7 +134,8 @@ async def _now(call: Call) -> AIMessage | Exception:
         return error
 
 
-async def _later(call: Call) -> AIMessage | Exception:
+async def later(call: Call) -> AIMessage | Exception:
+    """Make the call without holding up the event loop."""
     try:
         return await _ainvoke(call)
     except Exception as error:

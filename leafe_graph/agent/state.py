@@ -44,6 +44,10 @@ def appended() -> DeltaChannel[list[Any]]:
     return DeltaChannel(append, snapshot_frequency=5000)
 
 
+APPENDED = ("turns", "reflections", "abandoned")
+"""The append-only channels."""
+
+
 class BranchInfo(TypedDict):
     """Which node of the experience tree is being played."""
 

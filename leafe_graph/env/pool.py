@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import ConfigError, EnvError, ReplayDivergence
 from ..types import Task, Turn
 from .answers import start_of, step_of
-from .protocol import SnapshotEnv, TextEnv
+from .protocol import TextEnv, has_snapshots
 from .questions import without_questions
 
 
@@ -76,7 +76,9 @@ class EnvPool:
         """An instance that stands at ``place``.
 
         An idle one that stands there costs nothing. Otherwise an instance is reset and ``env_state`` restored or,
-        without a snapshot, the turns' actions are replayed, once ``before_replay`` was called with their number.
+        without a snapshot, the turns' actions are replayed, once ``before_replay`` was called with their number. Where
+        the environment can give snapshots, and a kill took the one of this place, the replay costs nothing and it is
+        not called: what is spent does not depend on kills.
 
         Raises:
             ReplayDivergence: a replayed observation is not the recorded one. With ``diverged`` that is called with each
@@ -103,11 +105,11 @@ class EnvPool:
         task, turns = place.task, place.turns
         seen = [*(turn["observation"] for turn in turns), place.observation]
         actual, _ = start_of(env.reset(seed=task.get("seed"), options=task.get("options")))
-        if place.env_state is not None and isinstance(env, SnapshotEnv):
+        if place.env_state is not None and has_snapshots(env):
             env.restore(place.env_state)
             return
         _compare(task, 0, seen[0], actual, diverged)
-        if turns:
+        if turns and not has_snapshots(env):
             before_replay(len(turns))
         for t, turn in enumerate(turns):
             actual = step_of(env.step(turn["action"])).observation

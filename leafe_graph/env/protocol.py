@@ -1,7 +1,7 @@
 """The environment's door: Gymnasium's words on text, and snapshots where an environment can give them."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 
 class TextEnv(Protocol):
@@ -11,6 +11,10 @@ class TextEnv(Protocol):
     truncated, if it was solved even so); ``info["valid"]: bool`` where the environment can tell that an action was
     not understood or had no effect; ``info["feedback"]: str``, a short answer to the action, where the observation is
     long; ``info["admissible"]: list[str]`` where the possible actions are known.
+
+    A class may say ``instant = True``: ``step``, ``snapshot`` and ``restore`` take microseconds and never wait, so that
+    they may be called in an event loop. Otherwise they are called in threads, which takes longer than such a step. A
+    class that inherits from it may wait, so it says it anew or is called in threads.
     """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -56,4 +60,9 @@ class Guide:
 
 def snapshot(env: TextEnv) -> bytes | None:
     """The environment's snapshot, or None where it cannot give one."""
-    return env.snapshot() if isinstance(env, SnapshotEnv) else None
+    return env.snapshot() if has_snapshots(env) else None
+
+
+def has_snapshots(env: TextEnv) -> TypeGuard[SnapshotEnv]:
+    """``isinstance(env, SnapshotEnv)``, in a tenth of the time: it is asked at every step."""
+    return callable(getattr(env, "snapshot", None)) and callable(getattr(env, "restore", None))

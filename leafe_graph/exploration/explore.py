@@ -20,11 +20,13 @@ from langgraph.types import RetryPolicy
 from pydantic import Field
 
 from ..agent.context import Context, Model, Outage
+from ..agent.episode import build_episode
 from ..agent.graph import as_model, build_graph
 from ..agent.model_calls import innermost
 from ..agent.retries import RETRY, retries
 from ..budget import Budget, Ledger, is_spent
 from ..checkpoint.open import Checkpoints, open_points, open_saver
+from ..checkpoint.points import DecisionPoints
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..env.tasks import as_tasks
@@ -40,13 +42,17 @@ from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import Task
+from .commits import Commits
 from .ctrl_c import first_interrupt
 from .grow import Worker, wants_play
+from .players import Player, Remembered, Saved
 from .progress import Progress
 from .pruning import wanted
 
 log = logging.getLogger(__name__)
 
+MEMORY = "memory"
+"""The ``checkpointer`` that keeps decision points in memory."""
 INTERVAL = 30.0
 """Seconds between commits of branches in play: what a kill takes from them is played again anyway."""
 
@@ -85,7 +91,10 @@ class Arguments(Play):
     """Once set, the branches that are being played are finished and no other is begun."""
     checkpointer: Live[Checkpoints | None] = None
     """Where decision points are kept; SQLite in the run folder unless given. A saver, an asynchronous context manager
-    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``."""
+    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``. Or "memory": a branch is one superstep,
+    which is several times as fast where model and environment are. The branches are the same, also after a kill, but
+    their checkpoint and thread ids are None: LangGraph has no state or event of a single turn, and there is nothing to
+    prune. What never forks, such as "independent", is played like that unless a saver is given."""
     prune: bool = False
     """Drop a tree's checkpoints when it is finished."""
     progress: bool = False
@@ -188,14 +197,16 @@ async def _explore(given: Arguments) -> RunFolder:
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
         # Also before the folder is made; the run's own file is opened in it.
-        checkpointer = None if given.checkpointer is None else await open_saver(given.checkpointer, stack)
+        remembered = given.checkpointer == MEMORY
+        named = None if remembered else given.checkpointer
+        checkpointer = None if named is None else await open_saver(named, stack)
         run.open(settings.saved())
         trees, before = run.trees, len(run.logged)
         _same_tasks(run, work)
         if trees:
             have = f"{len(run.branches)} branches of {len(trees)} of {len(work)} tasks are there"
             log.info("going on with %s: %s", run.folder, have)
-        file = run.folder / "checkpoints.sqlite" if strategy.forks else None
+        file = run.folder / "checkpoints.sqlite" if strategy.forks and not remembered else None
         points = open_points(checkpointer, stack, file=file, interval=INTERVAL)
         outage = Outage(given.max_failed_calls or max(20, 2 * given.concurrency))
         context = Context(
@@ -213,12 +224,14 @@ async def _explore(given: Arguments) -> RunFolder:
         def halted() -> bool:
             return outage.error is not None or (given.stop is not None and given.stop.is_set())
 
-        agent = build_graph(context, fused=True).compile(checkpointer=points.saver)
-        worker = Worker(agent=agent, context=context, strategy=strategy, limits=limits, halted=halted)
+        player = _player(context, points, strategy)
+        worker = Worker(player=player, context=context, strategy=strategy, limits=limits, halted=halted)
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
         bar = stack.enter_context(Progress(given.label, work, run.branches, total, shown=given.progress))
         places = asyncio.Semaphore(given.concurrency)
+        log_of_run = Commits(run)
+        stack.push_async_callback(log_of_run.close)
 
         async def write(task: Task) -> None:
             """Log a task's branches as they end."""
@@ -227,7 +240,7 @@ async def _explore(given: Arguments) -> RunFolder:
                 ledger = Ledger(budget, spent=costs.get(task["id"]), parent=total)
                 async for branch in worker.grow(task, tree, ledger):
                     await points.flush(str(branch["thread_id"]))  # what is logged can be forked
-                    run.append(branch)
+                    await log_of_run.append(branch)
                     tree[branch["id"]] = branch
                     bar.branch(branch)
                     outage.look()
@@ -255,6 +268,15 @@ async def _explore(given: Arguments) -> RunFolder:
     if not halted():
         _tell_failures(run, before)
     return run
+
+
+def _player(context: Context, points: DecisionPoints, strategy: Strategy) -> Callable[[], Player]:
+    """What makes the player of a tree: without a place for checkpoints a branch is one superstep."""
+    if points.saver is None:
+        whole = build_episode(context)
+        return lambda: Remembered(whole, forks=strategy.forks)
+    agent = build_graph(context, fused=True).compile(checkpointer=points.saver)
+    return lambda: Saved(agent)
 
 
 def _tell_failures(run: RunFolder, before: int) -> None:

@@ -118,7 +118,9 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     concurrency: Annotated[int, Pace] = Field(default=32, ge=1)
     """Tasks played at once."""
     checkpointer: str | None = None
-    """PostgreSQL database for the decision points, postgresql://USER@HOST/DATABASE; unless given, SQLite in --out."""
+    """Where decision points are kept; SQLite in --out unless given. A PostgreSQL database,
+    postgresql://USER@HOST/DATABASE; or "memory", which is several times as fast for small models and finds the same
+    branches, but keeps no LangGraph checkpoints. Judging keeps none by itself."""
 
     @property
     def budget(self) -> Budget:

@@ -24,6 +24,8 @@ class GridWorld:
     squares); what is not given comes from the seed, in such a way that the goal can be reached.
     """
 
+    instant = True
+
     def __init__(self, *, size: int = 5, pits: int = 4, max_steps: int | None = None) -> None:
         if size < 2 or not 0 <= pits <= size * size - 2:
             raise ConfigError(f"size={size}, pits={pits}: expected at least 2x2 squares, two of them without a pit")

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,9 +127,18 @@ class RunFolder:
         Raises:
             RunFolderError: it could not be written whole, as on a full disk; the log is as it was.
         """
+        self.write([branch])
+        self.add(branch)
+
+    def write(self, branches: Sequence[Branch]) -> None:
+        """The part of `append` that may take its time, for several at once: they are on disk when this returns.
+
+        Raises:
+            RunFolderError: they could not be written whole, as on a full disk; the log is as it was.
+        """
         if self._log is None:
             raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
-        file, line = self._log.fileno(), json_line(branch).encode(errors="replace")
+        file, line = self._log.fileno(), "".join(map(json_line, branches)).encode(errors="replace")
         size = os.fstat(file).st_size
         try:
             while line:  # a disk that becomes full takes a part first
@@ -140,7 +149,6 @@ class RunFolder:
                 os.ftruncate(file, size)
             with writing(self.folder):
                 raise
-        self._add(branch)
 
     def close(self) -> None:
         """Stop writing and give the lock back."""
@@ -155,7 +163,8 @@ class RunFolder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _add(self, branch: Branch) -> None:
+    def add(self, branch: Branch) -> None:
+        """Know a branch that `write` has put on the disk."""
         before = self._latest.get(name := (branch["task"]["id"], branch["id"]))
         if before is not None:
             self.branches.remove(before)
@@ -198,7 +207,7 @@ class RunFolder:
                 raise RunFolderError(
                     f"{file}:{number} has format version {branch.get('version')!r}; this release reads {FORMAT_VERSION}"
                 )
-            self._add(branch)
+            self.add(branch)
         if repair and len(whole) < len(data):
             with open(file, "r+b") as log:
                 log.truncate(len(whole))

@@ -7,16 +7,21 @@ batch settings share weights, worker thread and memo within a process, so copies
 
 import asyncio
 import hashlib
+import os
+import random
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManager, CallbackManagerForLLMRun
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr, field_validator
@@ -24,13 +29,16 @@ from pydantic import PrivateAttr, field_validator
 from ...errors import ConfigError, MissingDependency, PromptError
 from ...files import holding, path_of
 from ..adapters import check_adapter, merged
-from ..chat_tokens import ChatTokenizer
 from ..identity import Digests, adapter_files, identity
 from .engine import Engine, shared_engine
-from .sampling import Answer, Ids, Sampling
-from .tool_calls import check_template, read_tool_calls
+from .memo import Ids
+from .prompts import Chat, ChatPrompts, chat_of, plain_chat
+from .sampling import Answer, Sampling
+from .tool_calls import read_tool_calls
 
-ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+_ids = random.Random()  # no call of the system for each id
+os.register_at_fork(after_in_child=_ids.seed)
+SETTINGS = tuple(setting.name for setting in fields(Sampling))
 
 
 class LocalChatModel(BaseChatModel):
@@ -69,13 +77,15 @@ class LocalChatModel(BaseChatModel):
     max_batch_size: int = 64
     """Most sequences that are decoded together."""
     batch_window: float = 0.005
-    """Seconds without a new call after which an idle worker starts with what it has."""
+    """Seconds without a new call after which an idle worker starts with what it has. It starts at once when as many
+    calls wait as waited together before."""
     memo_bytes: int = 256 * 2**20
-    """Bound of the memo of next-token logits by exact token sequence; 0 turns it off."""
+    """Bound of the memo of next-token logits by exact token sequence, with the distributions of small vocabularies; 0
+    turns it off."""
 
     _engine: Engine | None = PrivateAttr(default=None)
     _engine_key: Any = PrivateAttr(default=None)
-    _chat: ChatTokenizer | None = PrivateAttr(default=None)
+    _prompts: ChatPrompts | None = PrivateAttr(default=None)
     _versions: tuple[tuple[str, ...], str] | None = PrivateAttr(default=None)
 
     def __init__(self, **data: Any) -> None:
@@ -168,6 +178,22 @@ class LocalChatModel(BaseChatModel):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def invoke(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: Any = None, **kwargs: Any
+    ) -> AIMessage:
+        """LangChain's. Where nothing listens, caches or limits, what LangChain does around an answer is left out."""
+        if not self._unheard(config, kwargs):
+            return super().invoke(input, config, stop=stop, **kwargs)
+        return self._named(self._answer(self._chat(input), stop, kwargs))
+
+    async def ainvoke(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: Any = None, **kwargs: Any
+    ) -> AIMessage:
+        """As `invoke`."""
+        if not self._unheard(config, kwargs):
+            return await super().ainvoke(input, config, stop=stop, **kwargs)
+        return self._named(await self._aanswer(self._chat(input), stop, kwargs))
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -175,9 +201,8 @@ class LocalChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        tools = bool(kwargs.get("tools"))
-        engine, prompt, sampling, logprobs = self._prepare(messages, stop, kwargs)
-        return self._result(prompt, engine.submit(prompt, sampling).result(), logprobs, tools)
+        message = self._answer(chat_of(messages), stop, kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
         self,
@@ -186,18 +211,57 @@ class LocalChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        tools = bool(kwargs.get("tools"))
-        # Looking at files, loading and tokenising must not hold up the event loop; servers refuse what does.
-        engine, prompt, sampling, logprobs = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
-        return self._result(prompt, await asyncio.wrap_future(engine.submit(prompt, sampling)), logprobs, tools)
+        message = await self._aanswer(chat_of(messages), stop, kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _prepare(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> tuple[Engine, Ids, Sampling, bool]:
-        logprobs, tools = kwargs.pop("logprobs", None), kwargs.pop("tools", None) or ()
-        sampling = self._sampling(kwargs if stop is None else kwargs | {"stop": stop})
-        engine, prompt = self._shared(), self._encode(messages, tools)
-        if (limit := _context(engine.loaded()[0])) is not None:
+    def _unheard(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> bool:
+        """Whether LangChain's own way to an answer would only take time: a fraction of a millisecond a call."""
+        if self.rate_limiter is not None or self.output_version is not None or self.cache not in (None, False):
+            return False
+        if "structured_output_format" in kwargs or "ls_structured_output_format" in kwargs:  # LangChain takes them out
+            return False
+        if self.cache is None and get_llm_cache() is not None:
+            return False
+        told = CallbackManager.configure(ensure_config(config).get("callbacks"), self.callbacks, self.verbose)
+        return not told.handlers
+
+    def _chat(self, given: LanguageModelInput) -> Chat:
+        chat = plain_chat(given)
+        return chat_of(self._convert_input(given).to_messages()) if chat is None else chat
+
+    def _named(self, message: AIMessage) -> AIMessage:
+        """The message with an id, as LangChain gives one to each run's."""
+        message.id = f"lc_run--{uuid.UUID(int=_ids.getrandbits(128), version=4)}-0"
+        return message
+
+    def _answer(self, chat: Chat, stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
+        tools, logprobs, sampling = self._asked(stop, kwargs)
+        engine, prompt, sampling = self._prepare(chat, tools, sampling)
+        answer = engine.submit(prompt, sampling)
+        return self._message(prompt, answer if isinstance(answer, Answer) else answer.result(), logprobs, bool(tools))
+
+    async def _aanswer(self, chat: Chat, stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
+        tools, logprobs, sampling = self._asked(stop, kwargs)
+        if self._engine is not None and self._engine.ready and self._prompts and self._prompts.quick(chat, tools):
+            engine, prompt, sampling = self._prepare(chat, tools, sampling)
+        else:  # looking at files, loading and tokenising must not hold up the event loop; servers refuse what does
+            engine, prompt, sampling = await asyncio.to_thread(self._prepare, chat, tools, sampling)
+        answer = engine.submit(prompt, sampling)
+        if not isinstance(answer, Answer):
+            answer = await asyncio.wrap_future(answer)
+        return self._message(prompt, answer, logprobs, bool(tools))
+
+    def _asked(self, stop: list[str] | None, kwargs: dict[str, Any]) -> tuple[Sequence[dict[str, Any]], bool, Sampling]:
+        """Tools, whether log-probabilities are wanted, and how to draw."""
+        others = kwargs if stop is None else kwargs | {"stop": stop}
+        logprobs = others.get("logprobs")
+        sampling = self._sampling({name: value for name, value in others.items() if name not in ("logprobs", "tools")})
+        return others.get("tools") or (), self.logprobs if logprobs is None else bool(logprobs), sampling
+
+    def _prepare(self, chat: Chat, tools: Sequence[dict[str, Any]], sampling: Sampling) -> tuple[Engine, Ids, Sampling]:
+        engine, chats = self._shared(), self._chats()
+        prompt = chats.ids(chat, tools)
+        if (limit := chats.limit) is not None:
             if len(prompt) >= limit:
                 raise PromptError(
                     f"the prompt has {len(prompt)} tokens; the context of {self.path} holds {limit} with the answer: "
@@ -205,39 +269,37 @@ class LocalChatModel(BaseChatModel):
                 )
             if len(prompt) + sampling.max_tokens > limit:
                 sampling = replace(sampling, max_tokens=limit - len(prompt))
-        return engine, prompt, sampling, self.logprobs if logprobs is None else bool(logprobs)
+        return engine, prompt, sampling
 
     def _sampling(self, overrides: dict[str, Any]) -> Sampling:
-        names = [setting.name for setting in fields(Sampling)]
-        if unknown := sorted(overrides.keys() - set(names)):
-            raise ConfigError(f"unknown arguments {unknown} for a local model; known are {[*names, 'logprobs']}")
-        wanted = {name: getattr(self, name) for name in names} | overrides
+        if unknown := sorted(overrides.keys() - set(SETTINGS)):
+            raise ConfigError(f"unknown arguments {unknown} for a local model; known are {[*SETTINGS, 'logprobs']}")
+        wanted = {name: getattr(self, name) for name in SETTINGS} | overrides
         wanted["stop"] = (wanted["stop"],) if isinstance(wanted["stop"], str) else tuple(wanted["stop"] or ())
         return Sampling(**wanted)
 
     def _encode(self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] = ()) -> Ids:
-        tokenizer = self._shared().loaded()[1]
-        if tools:
-            check_template(tokenizer, self.path)
-        if self._chat is None or self._chat.tokenizer is not tokenizer:
-            self._chat = ChatTokenizer(tokenizer)
-        prompt = self._chat.render([_chat_message(m) for m in messages], generation_prompt=True, tools=tools)
-        return tuple(self._chat.encode([prompt])[0])
+        return self._chats().ids(chat_of(messages), tools)
 
-    def _result(self, prompt: Ids, answer: Answer, logprobs: bool, tools: bool) -> ChatResult:
-        metadata: dict[str, Any] = {"finish_reason": answer.finish_reason, "model_name": Path(self.path).name}
+    def _chats(self) -> ChatPrompts:
+        model, tokenizer = self._shared().loaded()
+        if self._prompts is None or self._prompts.tokenizer is not tokenizer:
+            self._prompts = ChatPrompts(model, tokenizer, self.path)
+        return self._prompts
+
+    def _message(self, prompt: Ids, answer: Answer, logprobs: bool, tools: bool) -> AIMessage:
+        metadata: dict[str, Any] = {"finish_reason": answer.finish_reason, "model_name": self._chats().name}
         if logprobs:
             metadata |= {"prompt_token_ids": [*prompt], "token_ids": answer.tokens, "logprobs": answer.logprobs}
         usage = {"input_tokens": len(prompt), "output_tokens": len(answer.tokens)}
         text, calls, invalid = read_tool_calls(answer.text, prompt) if tools else (answer.text, [], [])
-        message = AIMessage(
+        return AIMessage(
             content=text,
             tool_calls=calls,
             invalid_tool_calls=invalid,
             response_metadata=metadata,
             usage_metadata={**usage, "total_tokens": sum(usage.values())},
         )
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _shared(self) -> Engine:
         key = (self.path, self._adapters, self.max_batch_size, self.batch_window, self.memo_bytes)
@@ -280,26 +342,7 @@ def _load(path: str, adapters: tuple[str, ...]) -> tuple[Any, Any]:
     return model.to("cuda" if cuda else "cpu").eval(), tokenizer
 
 
-def _context(model: Any) -> int | None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else None
-
-
 def _version(folder: str) -> tuple[Any, ...]:
     """Another one whenever a file of the folder has changed: a moment's work, where digests take seconds."""
     stats = ((file.name, file.stat()) for file in sorted(Path(folder).iterdir()) if file.is_file())
     return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)
-
-
-def _chat_message(message: BaseMessage) -> dict[str, Any]:
-    """A message in the form that Hugging Face chat templates read."""
-    role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type)
-    if role is None:
-        raise ConfigError(f"cannot put a message of type {message.type!r} into a chat template; known are {[*ROLES]}")
-    chat: dict[str, Any] = {"role": role, "content": str(message.text)}
-    if isinstance(message, AIMessage) and message.tool_calls:
-        chat["tool_calls"] = [
-            {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
-            for call in message.tool_calls
-        ]
-    return chat

@@ -4,7 +4,8 @@ A row of the batch is a *distinct token sequence* with the requests that stand t
 and part only where their samples do. Each round takes in what has arrived (prefill), then decodes one token for all; a
 request that ends is answered at once, and never waits for a longer one. A turn of a short action costs little but its
 prefill, which three things keep small: equal rows, shared prefixes, and a bounded memo of next-token logits by exact
-sequence. The memo keeps the *distribution*, a pure function of the tokens: every draw is still fresh.
+sequence. The memo keeps the *distribution*, a pure function of the tokens: every draw is still fresh. An answer that
+the memo knows all of is drawn by the caller, without the worker.
 """
 
 import threading
@@ -13,12 +14,14 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from ...errors import ModelError
 from ...processes import daemon
 from .batch import Batch, Rows, Stats
-from .sampling import Answer, Ids, Memo, Request, Sampling
+from .memo import Ids, Memo, Row
+from .sampling import Answer, Request, Sampling
 
 IDLE_SECONDS = 5.0
 """The worker thread ends after so long without a call; the next call starts another."""
@@ -32,8 +35,8 @@ class Engine:
     """A model, its running batch and the worker thread that owns them.
 
     ``load`` gives the model and its tokenizer and is called at first use. At most ``max_batch_size`` requests are
-    decoded together; an idle worker starts when no call came for ``batch_window`` seconds; the memo of logits takes at
-    most ``memo_bytes``.
+    decoded together; an idle worker starts once as many calls wait as did at once before, else when none came for
+    ``batch_window`` seconds; the memo of logits takes at most ``memo_bytes``.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class Engine:
         self._loaded: tuple[Any, Any] | None = None
         self._wake = threading.Condition()  # guards what follows
         self._arrived: list[Request] = []
+        self._open = 0  # requests that the worker has not answered yet
+        self._most = self._expected = max_batch_size  # most of them at once since the worker was idle, and before that
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -58,21 +63,62 @@ class Engine:
         """Model and tokenizer; waits for them the first time."""
         with self._loading:
             if self._loaded is None:
-                self._loaded = self._load()
+                model, tokenizer = self._load()
+                ends = model.generation_config.eos_token_id
+                self._stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+                self._decode = _decoder(tokenizer)
                 self._memo = Memo(self._memo_bytes)
+                self._loaded = model, tokenizer
             return self._loaded
 
-    def submit(self, prompt: Ids, sampling: Sampling) -> "Future[Answer]":
-        """Queue a prompt; the future can be cancelled, and raises ModelError when its batch failed."""
+    @property
+    def ready(self) -> bool:
+        """Whether model and tokenizer are there, so that `loaded` does not wait."""
+        return self._loaded is not None
+
+    def submit(self, prompt: Ids, sampling: Sampling) -> "Answer | Future[Answer]":
+        """The answer where the memo knows all of it, else its future.
+
+        The future can be cancelled, and raises ModelError when its batch failed.
+
+        Raises:
+            ModelError: the logits that the memo knows are not numbers.
+        """
         self.loaded()
         request = Request(prompt, sampling)
+        answer, known = self._follow(request)
         with self._wake:
             self._stats.requests += 1
+            self._stats.memo_hits += known
+            if answer is not None:
+                return answer
+            request.future = Future()
+            request.future.add_done_callback(self._answered)
             self._arrived.append(request)
+            self._open += 1
+            self._most = max(self._most, self._open)
             if self._thread is None:
                 self._thread = daemon.start(self._work, name="leafe-local", stop=self._stop, patience=EXIT_SECONDS)
-            self._wake.notify()
-        return request.future
+            if len(self._arrived) in (1, self._expected):
+                self._wake.notify()
+            return request.future
+
+    def _answered(self, _: "Future[Answer]") -> None:
+        with self._wake:
+            self._open -= 1
+
+    def _follow(self, request: Request) -> tuple[Answer | None, int]:
+        """Draw from the memo as long as it knows the way: the answer if that ended it, and how many tokens were drawn.
+
+        On the caller's thread or the worker's.
+        """
+        known = 0
+        while (row := self._memo.get(request.sequence)) is not None:
+            known += 1
+            request.draw(row)
+            if (answer := request.finished(self._decode, self._stops)) is not None:
+                return answer, known
+        return None, known
 
     def close(self) -> None:
         """Fail what waits, end the thread, and drop the weights; a later call loads them again."""
@@ -93,9 +139,7 @@ class Engine:
     def _work(self) -> None:
         import torch
 
-        model, self._tokenizer = self.loaded()
-        ends = model.generation_config.eos_token_id
-        self._stops = {*(ends if isinstance(ends, list) else [ends]), self._tokenizer.eos_token_id}
+        model, _ = self.loaded()
         batch: Batch = Batch(model, self._stats)
         waiting: list[Request] = []
         with torch.inference_mode():
@@ -110,9 +154,10 @@ class Engine:
         """Add what has arrived to ``waiting``; an idle worker waits until no more come. Whether to go on."""
         with self._wake:
             if not (batch.rows or waiting):
+                self._expected, self._most = min(self._most, self._max_batch_size), self._open
                 self._wake.wait_for(lambda: self._arrived or self._closing, IDLE_SECONDS)
                 deadline, seen = time.monotonic() + 10 * self._batch_window, 0
-                while seen < len(self._arrived) < self._max_batch_size and time.monotonic() < deadline:
+                while seen < len(self._arrived) < self._expected and time.monotonic() < deadline:
                     seen = len(self._arrived)
                     self._wake.wait(self._batch_window)
             waiting += self._arrived
@@ -152,10 +197,10 @@ class Engine:
         rows: Rows = {}
         parents: list[int] = []
         for parent, (ids, group) in enumerate(groups.items()):
-            if any(len(request.tokens) < MEMO_DEPTH for request in group):
-                self._memo.put(ids, logits[parent])
+            again = any(len(request.tokens) < MEMO_DEPTH for request in group)
+            row = self._memo.keep(ids, logits[parent]) if again else Row(logits[parent])
             for request in group:
-                if not self._draw(request, logits[parent]):
+                if not self._draw(request, row):
                     continue
                 sequence = request.sequence
                 if not self._walk(request):
@@ -171,18 +216,21 @@ class Engine:
 
     def _walk(self, request: Request) -> bool:
         """Draw from the memo as long as it knows the way; whether the request goes on."""
-        while (row := self._memo.get(request.sequence)) is not None:
-            self._stats.memo_hits += 1
-            if not self._draw(request, row):
-                return False
-        return not request.future.cancelled()
-
-    def _draw(self, request: Request, logits: Any) -> bool:
-        """Draw one token; whether the request goes on."""
-        if request.future.cancelled():
+        if request.cancelled:
             return False
-        request.draw(logits)
-        if (answer := request.finished(self._tokenizer, self._stops)) is not None:
+        answer, known = self._follow(request)
+        with self._wake:
+            self._stats.memo_hits += known
+        if answer is not None:
+            request.resolve(answer)
+        return answer is None
+
+    def _draw(self, request: Request, row: Row) -> bool:
+        """Draw one token; whether the request goes on."""
+        if request.cancelled:
+            return False
+        request.draw(row)
+        if (answer := request.finished(self._decode, self._stops)) is not None:
             request.resolve(answer)
         return answer is None
 
@@ -192,6 +240,16 @@ def _fail(batch: Batch, waiting: list[Request], cause: Exception) -> None:
     error.__cause__ = cause
     for request in [*waiting, *(request for group in batch.rows.values() for request in group)]:
         request.resolve(error)
+
+
+def _decoder(tokenizer: Any) -> Callable[[Ids], str]:
+    """The tokenizer's ``decode``, with short texts decoded once."""
+
+    def decode(ids: Ids) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    once = lru_cache(maxsize=10_000)(decode)
+    return lambda ids: (once if len(ids) <= MEMO_DEPTH else decode)(ids)
 
 
 _engines: "weakref.WeakValueDictionary[Any, Engine]" = weakref.WeakValueDictionary()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .sampling import Ids
+from .memo import Ids
 
 Layers = list[tuple[Any, Any]]
 """Keys and values of each layer, (rows, heads, columns, head size)."""

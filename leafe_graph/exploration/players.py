@@ -1,0 +1,134 @@
+"""How a branch is played: in supersteps whose states a saver keeps, or as a whole, with decision points in memory.
+
+Both play the same branches. A branch starts at the task's beginning or at a fork of a decision point.
+"""
+
+import itertools
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+from langchain_core.runnables import RunnableConfig
+
+from ..agent.context import Context
+from ..agent.episode import EpisodeAgent
+from ..agent.graph import UNBOUNDED, Agent
+from ..agent.records import branch_record, place
+from ..agent.state import AgentInput, BranchInfo, State, append, child, forked, root
+from ..errors import ConfigError, RunFolderError
+from ..strategies import Request
+from ..tree.branches import path
+from ..types import Branch, Task
+
+
+class Player(Protocol):
+    """Plays the branches of one tree, one after the other."""
+
+    async def play(self, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
+        """Play one branch to its end.
+
+        Args:
+            context: live objects and settings.
+            task: the tree's task.
+            branches: those of the tree that have ended, by id.
+            request: where the branch starts.
+        """
+        ...
+
+
+class Saved:
+    """Each superstep's state goes to the agent's saver, and a branch is forked from a checkpoint there."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    async def play(self, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
+        """See `Player`."""
+        info = _info(branches, request)
+        start: AgentInput | None = None
+        if request.parent is None:
+            start, config = AgentInput(task=task), _config(f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}")
+        else:
+            decision = path(branches, request.parent)[request.decision_point]
+            if branches[request.parent]["thread_id"] is None:
+                raise RunFolderError(
+                    f"branch {request.parent} of task {task['id']!r} has no checkpoints: the run was begun with its "
+                    'decision points in memory; go on with checkpointer="memory" (--checkpointer memory)'
+                )
+            config = _config(branches[request.parent]["thread_id"], decision["checkpoint_id"])
+            update = await self._fork_update(config, request, info)
+            config = await self._agent.aupdate_state(config, update, as_node="rewind")
+        thread_id = config["configurable"]["thread_id"]
+        config["recursion_limit"] = UNBOUNDED
+        state: Any = await self._agent.ainvoke(start, config, context=replace(context, branch=info))
+        _refuse_questions(state, task)
+        context.envs.release(place(state))
+        return branch_record(state, thread_id=thread_id)
+
+    async def _fork_update(self, config: RunnableConfig, request: Request, info: BranchInfo) -> dict[str, Any]:
+        """What makes the checkpoint of a decision point a branch of its own, with its own account."""
+        state: Any = (await self._agent.aget_state(config)).values
+        if "turns" not in state:
+            raise RunFolderError(
+                f"the checkpoint of branch {request.parent}'s decision point {request.decision_point} is gone: the run "
+                "was started with another checkpointer, or its checkpoints were deleted; give that one, or choose "
+                "another folder"
+            )
+        return forked(state, request.decision_point, request.experience, info)
+
+
+class Remembered:
+    """A branch is one superstep, and its turns stay in memory for the branches that are forked from it.
+
+    What a kill took from memory comes back from the log: the turns themselves, and the environment by playing them
+    again, which costs nothing (`EnvPool.lease`).
+    """
+
+    def __init__(self, agent: EpisodeAgent, *, forks: bool) -> None:
+        self._agent, self._forks = agent, forks
+        self._states: dict[str, State] = {}
+
+    async def play(self, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
+        """See `Player`."""
+        info = _info(branches, request)
+        start: State | AgentInput = AgentInput(task=task)
+        if request.parent is not None:
+            parent = self._states.get(request.parent) or _logged(task, path(branches, request.parent))
+            update = forked(parent, request.decision_point, request.experience, info)
+            for name in ("turns", "reflections", "abandoned"):
+                update[name] = append(parent[name], [update[name]] if name in update else [])
+            start = cast(State, {**parent, **update})
+        final: Any = await self._agent.ainvoke({"state": start}, context=replace(context, branch=info))
+        _refuse_questions(final, task)
+        if self._forks:
+            self._states[info["id"]] = final["state"]
+        return branch_record(final["state"], thread_id=None)
+
+
+def _info(branches: Mapping[str, Branch], request: Request) -> BranchInfo:
+    name = next(name for name in map(str, itertools.count()) if name not in branches)
+    if request.parent is None:
+        return root(name)
+    return child(name, branches[request.parent], request.decision_point)
+
+
+def _logged(task: Task, turns: list[Any]) -> State:
+    """What a fork needs of a branch's state, from the log."""
+    return cast(State, {"task": task, "turns": turns, "reflections": [], "abandoned": []})
+
+
+def _refuse_questions(state: Any, task: Task) -> None:
+    if asked := state.get("__interrupt__"):
+        raise ConfigError(
+            f"task {task['id']!r}: the environment or the model asked {asked[0].value!r} by interrupt(), and nobody is "
+            "there to answer while trees are explored: let it decide by itself, or play the task with "
+            "create_leafe_agent(checkpointer=…), which can be resumed with an answer"
+        )
+
+
+def _config(thread_id: str | None, checkpoint_id: str | None = None) -> RunnableConfig:
+    configurable = {"thread_id": thread_id, "checkpoint_ns": ""}
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
