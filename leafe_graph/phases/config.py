@@ -73,7 +73,7 @@ class Played(Environment, Texts, Acting):
     model: Annotated[str, Recorded]
     """The policy: "local:smollm2-135m" (embedded), "local:FOLDER", "vllm:NAME@http://HOST:PORT/v1" (several servers of
     the same model: URL,URL), "openai:NAME", whatever LangChain's init_chat_model knows, or "python:MODULE:ATTRIBUTE" (a
-    chat model or what makes one)."""
+    chat model or what makes one); to eval also "random", which draws evenly from the possible actions."""
 
 
 def _flags(name: str, prefix: str, whose: str) -> type[Settings]:

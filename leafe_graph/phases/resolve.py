@@ -38,18 +38,29 @@ def resolve(config: PlayConfig) -> Resolved:
         ConfigError: nothing has that name, or it is of another kind.
         MissingDependency: what it needs is not installed.
     """
-    make, tasks = chosen(config)
-    if config.env_timeout is not None:
-        make = partial(SubprocessEnv, make, timeout=config.env_timeout)
+    make, tasks = world(config)
     adapter = None if config.adapter is None else str(config.adapter)
     return Resolved(
         policy=chat_model(config.model, adapter=adapter, temperature=config.temperature, top_p=config.top_p),
         make=make,
         tasks=tasks,
         prompts=texts(config.prompts),
-        horizon=config.max_turns or find(config.env).horizon,
+        horizon=horizon(config),
         recorded=config.model_dump(mode="json", include=marked(type(config), Recorded)),
     )
+
+
+def world(config: PlayConfig) -> tuple[Callable[[], TextEnv], list[Task]]:
+    """What makes the environment, in a process of its own where that is asked for, and the tasks."""
+    make, tasks = chosen(config)
+    if config.env_timeout is not None:
+        make = partial(SubprocessEnv, make, timeout=config.env_timeout)
+    return make, tasks
+
+
+def horizon(config: PlayConfig) -> int:
+    """The longest path, in decisions."""
+    return config.max_turns or find(config.env).horizon
 
 
 def chosen(config: Choosing) -> tuple[Callable[[], TextEnv], list[Task]]:
