@@ -233,7 +233,7 @@ def test_errors_are_one_line(leafe: Run, args: list[str], says: str) -> None:
             "eval has no flag --sample; did you mean '--samples'?; leafe eval --help lists all",
         ),
         (["explore", "--out"], "--out: expected one argument; leafe explore --help lists all"),
-        (["compare", "a"], "the following arguments are required: SECOND; leafe compare --help lists all"),
+        (["compare"], "the following arguments are required: RESULTS; leafe compare --help lists all"),
         (["run", "nix.yaml"], "nix.yaml: there is no such file"),
         (
             ["eval", "--model", "m", "--out", "o", "-n", "0"],
@@ -294,7 +294,7 @@ def test_debugging_shows_the_traceback(leafe: Run, monkeypatch: pytest.MonkeyPat
         ("export", ["RUN", "--keep {success,improved,every}"]),
         ("train", ["--beta", "--objective {leafe,demonstrations}", "--lora-r"]),
         ("eval", ["-n N", "--split", "--adapter", "OUT.json"]),
-        ("compare", ["FIRST SECOND", "-k N,N"]),
+        ("compare", ["RESULTS", "-k N,N", "--baseline TEXT"]),
         ("report", ["--trees"]),
         ("prune", ["RUN", "--checkpoints"]),
         ("run", ["CONFIG", "--rounds", "--set", "--dry-run"]),

@@ -219,6 +219,21 @@ def test_what_failed_is_told_and_what_never_played_is_no_entry() -> None:
         panel([*entries(), Entry(method="dead", result=dead)], resamples=50)
 
 
+def test_what_was_not_played_alike_is_told() -> None:
+    """Another temperature or world; a random policy has no temperature."""
+
+    def played(method: str, **settings: object) -> Entry:
+        return Entry(method=method, result=BASE.model_copy(update={"settings": settings}))
+
+    made = [played("base", temperature=1.0, env="sokoban"), played("new", temperature=0.5, env="sokoban", model="x")]
+    floor = BASE.model_copy(update={"settings": {"env": "other", "temperature": None}})
+    judged = panel(made, floor=floor, resamples=50)
+    assert judged.warnings == [
+        "not all were played alike: env was 'sokoban' for base, new; 'other' for random policy",
+        "not all were played alike: temperature was 1.0 for base; 0.5 for new",
+    ]
+
+
 @pytest.mark.parametrize(
     ("made", "how", "says"),
     [
@@ -254,6 +269,9 @@ def test_a_panel_is_drawn_with_lines_that_are_told_apart(tmp_path: Path) -> None
         patch.setattr(figure.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
         assert judged.plot(tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
         assert judged.plot(tmp_path / "panel.svg").read_text().startswith("<?xml")
-    lines = drawn[0].axes[0].lines
+    left, right = drawn[0].axes
+    lines = left.lines
+    assert [line.get_color() for line in right.lines[1:]] == [line.get_color() for line in lines[1:]]
+    assert right.get_ylabel() == "difference to m0, points"
     assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 6
     assert len({line.get_linestyle() for line in lines}) > 3

@@ -4,6 +4,7 @@ pydantic-settings makes argparse's parsers of the commands' models; what is said
 field, so a field that is added needs nothing.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -22,6 +23,7 @@ VALUES = {
     "Path": "PATH",
     "list[Path]": "PATH",
     "list[int]": "N,N",
+    "list[str]": "TEXT",
     "dict[str,Any]": "KEY=VALUE",
     "{str,list[str]}": "TEXT",
 }
@@ -61,6 +63,8 @@ class Flags(CliSettingsSource[Any]):
 
     def _flag(self, parser: Any, *names: str, **how: Any) -> Any:
         command, _, flag = how.get("dest", "").partition(".")
+        if how.get("nargs") == "+":  # several arguments of one place: what stands in one is a text, commas included
+            how["type"] = json.dumps
         if flag:
             how["help"] = re.sub(r" \((default: (None|False)?|default factory: \w+|required)\)", "", how["help"])
             if "metavar" in how:

@@ -1,48 +1,98 @@
 """Commands that look at what is there."""
 
 import shlex
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from ..envs.catalog import ENVS
 from ..errors import ConfigError
-from ..files import UserPath, beside, check_file
+from ..files import UserPath, beside, check_file, path_of, save_text
 from ..settings import Settings
 from ..text import did_you_mean
 from ..tree.run_folder import RunFolder
 from .runs import rounds_in, saved_rounds, show_rounds
 
+if TYPE_CHECKING:
+    from ..evaluation.panel import Panel
+    from ..evaluation.results import Result
+
+DRAWN = (".png", ".svg", ".pdf")
+"""Suffixes of pictures."""
+
 
 class Compare(Settings):
-    """Compare two evaluations on the same tasks, paired.
+    """Compare evaluations on the same tasks, paired: two policies, or many methods trained from several seeds.
 
-    Example: leafe compare runs/first/eval/base runs/first/eval/adapted -k 1,8
+    Example: leafe compare base=runs/0/eval/base leafe=runs/{0,1,2}/eval/adapted -k 1,8 --out table.md
     """
 
-    first: CliPositionalArg[UserPath]
-    """The baseline: the JSON that eval wrote, or the folder of its samples."""
-    second: CliPositionalArg[UserPath]
-    """The policy in question."""
+    results: CliPositionalArg[list[str]]
+    """What eval wrote: the JSON, or the folder of its samples. The first is the baseline. NAME=RESULT calls it so, and
+    all of one name are the training seeds of a method: write leafe=0/eval/new leafe=1/eval/new, or what your shell
+    makes of leafe={0,1}/eval/new."""
     k: list[int] | None = None
-    """Which Pass@k; powers of two unless given. -k 1,8"""
+    """Which Pass@k. Unless given, powers of two for two results, else 1, 8, 32, 128 and all samples. -k 1,8"""
+    baseline: list[str] | None = None
+    """Hold the others against these names instead of the first; several after commas."""
+    floor: UserPath | None = None
+    """How a random policy did on the same tasks: what eval --model random wrote."""
     out: UserPath | None = None
-    """Also write the comparison as JSON to this file."""
+    """Also write it to this file: a table to .md, curves to .png, .svg and .pdf, all figures as JSON to any other."""
 
     def cli_cmd(self) -> None:
         """``leafe compare``."""
         from ..evaluation.compare import compare
-        from ..evaluation.results import Result
         from ..phases.console import console
 
         if self.out is not None:
             check_file(self.out)
-        first, second = (Result.load(_result_file(path)) for path in (self.first, self.second))
-        comparison = compare(first, second, self.k)
-        console.print(comparison.table())
-        if self.out is not None:
-            comparison.save(self.out)
+        kind = self.out.suffix.lower() if self.out is not None else ""
+        found = [_result(text) for text in self.results]
+        if len(found) < 2:
+            raise ConfigError(f"there is nothing to compare {self.results[0]} with; expected two results or more")
+        told = self.baseline or self.floor or any(name for name, _ in found) or kind in (".md", *DRAWN)
+        if len(found) == 2 and not told:
+            comparison = compare(found[0][1], found[1][1], self.k)
+            console.print(comparison.table())
+            if self.out is not None:
+                comparison.save(self.out)
+            return
+        bare = [result.policy for name, result in found if name is None]
+        if twice := [name for name, times in Counter(bare).items() if times > 1]:
+            raise ConfigError(
+                f"several results are called {twice[0]!r}; give each as NAME=RESULT, with one NAME for the "
+                "training seeds of a method"
+            )
+        panel = self._panel([(name or result.policy, result) for name, result in found])
+        console.print(*panel.tables())
+        if self.out is None:
+            return
+        if kind == ".md":
+            save_text(self.out, panel.markdown())
+        elif kind in DRAWN:
+            panel.plot(self.out)
+        else:
+            panel.save(self.out)
+
+    def _panel(self, named: "list[tuple[str, Result]]") -> "Panel":
+        from ..evaluation.panel import Entry, panel
+        from ..evaluation.results import Result
+
+        count = Counter(name for name, _ in named)
+        number = {name: iter(range(times)) for name, times in count.items()}
+        return panel(
+            [
+                Entry(method=name, seed=next(number[name]) if count[name] > 1 else None, result=result)
+                for name, result in named
+            ],
+            baseline=self.baseline or [named[0][0]],
+            ks=self.k,
+            floor=None if self.floor is None else Result.load(_result_file(self.floor)),
+        )
 
 
 class Show(Settings):
@@ -129,6 +179,16 @@ class Envs(Settings):
         console.print(shown)
         for command in commands:
             console.print(command, highlight=False, soft_wrap=True)  # in one piece, to be copied
+
+
+def _result(text: str) -> "tuple[str | None, Result]":
+    """A result, and what it is called: NAME=RESULT, or RESULT alone."""
+    from ..evaluation.results import Result
+
+    name, named, path = text.partition("=")
+    if named and "/" not in name and not path_of(text).exists():
+        return name, Result.load(_result_file(path_of(path)))
+    return None, Result.load(_result_file(path_of(text)))
 
 
 def _result_file(path: Path) -> Path:

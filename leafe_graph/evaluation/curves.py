@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import MissingDependency
 from ..files import path_of, replace_file
@@ -22,44 +22,58 @@ class Curve(NamedTuple):
     """Mean, lower and upper end of the interval by k, as shares of 1."""
 
 
-def draw(curves: Sequence[Curve], file: str | Path) -> Path:
+def draw(curves: Sequence[Curve], file: str | Path, *, differences: Sequence[Curve] = (), baseline: str = "") -> Path:
     """Draw Pass@k in % over k with bands of the intervals; the file's suffix says the format, PNG without one.
+
+    Args:
+        curves: of the policies or methods.
+        file: to write.
+        differences: to the baseline, drawn beside them: paired over tasks they are known far better than the curves.
+        baseline: its name.
 
     Raises:
         MissingDependency: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import FormatStrFormatter, MaxNLocator
     except ImportError as error:
         raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    lines = []
-    for i, curve in enumerate(curves):
-        means, lows, highs = zip(*([100 * value for value in point] for point in curve.points.values()), strict=True)
-        colour = COLOURS[i % len(COLOURS)]
-        (line,) = axes.plot(
-            [*curve.points],
-            means,
-            color=colour,
-            linestyle=LINES[i % len(LINES)],
-            marker=MARKS[i % len(MARKS)] if len(means) <= 32 else None,
-            markersize=3,
-        )
-        lines.append(line)
-        axes.fill_between([*curve.points], lows, highs, alpha=0.15, color=colour, linewidth=0)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("k")
-    axes.set_ylabel("Pass@k, %")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
+    figure = Figure(figsize=(6.4 if not differences else 11.0, 4.2), layout="constrained")
+    left, *right = figure.subplots(1, 1 + bool(differences), squeeze=False)[0]
+    lines = _lines(left, curves, [curve.name for curve in curves])
+    left.set_ylabel("Pass@k, %")
+    left.set_ylim(bottom=0)
     # A name is text: no formula between dollar signs, no codes, and a legend even where it begins with "_".
-    names = [printable(curve.name).replace("$", r"\$") for curve in curves]
-    axes.legend(lines, names, handlelength=4)
+    left.legend(lines, [_shown(curve.name) for curve in curves], handlelength=4)
+    for axes in right:
+        axes.axhline(0, color=COLOURS[0], linewidth=0.8)
+        _lines(axes, differences, [curve.name for curve in curves])
+        axes.set_ylabel(f"difference to {_shown(baseline)}, points")
     file = path_of(file)
     kind = file.suffix.removeprefix(".") or "png"
     replace_file(file, lambda new: figure.savefig(new, dpi=150, format=kind))
     return file
+
+
+def _lines(axes: Any, curves: Sequence[Curve], order: list[str]) -> list[Any]:
+    """The curves as lines with bands; a name looks the same on all axes."""
+    from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+
+    lines, twice = [], len({*order}) < len(order)
+    for place, curve in enumerate(curves):
+        i = place if twice else order.index(curve.name)
+        means, lows, highs = zip(*([100 * value for value in point] for point in curve.points.values()), strict=True)
+        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
+        mark = MARKS[i % len(MARKS)] if len(means) <= 32 else None
+        lines += axes.plot([*curve.points], means, **look, marker=mark, markersize=3)
+        axes.fill_between([*curve.points], lows, highs, alpha=0.15, color=look["color"], linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("k")
+    axes.grid(alpha=0.3)
+    return lines
+
+
+def _shown(name: str) -> str:
+    return printable(name).replace("$", r"\$")

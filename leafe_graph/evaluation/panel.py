@@ -8,7 +8,7 @@
     judged.save("panel.json"), judged.plot("panel.png"), print(judged.markdown())
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +39,10 @@ REFITS = 300
 """Resamples for the intervals of Cover@τ: each fits the spread of success rates anew."""
 FLOOR = "random policy"
 """The method's name of a floor."""
+WORLD = ("env", "env_options", "split", "levels", "max_turns")
+"""Settings of a result that all policies of a panel should share."""
+PLAYED = (*WORLD, "history", "prompts", "temperature", "top_p")
+"""The same, of policies that are models."""
 POWER = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
 """Standard errors that a true difference has to have for its 95% interval to exclude 0 in 80% of repetitions."""
 
@@ -89,14 +93,23 @@ class Panel(Figures):
         return tables(self)
 
     def plot(self, file: str | Path) -> Path:
-        """Draw Pass@k over k, a curve and band a method; the file's suffix says the format.
+        """Draw Pass@k over k, a curve and band a method, and beside it the differences to the first baseline.
+
+        The file's suffix says the format.
 
         Raises:
             MissingDependency: matplotlib is not installed.
         """
-        rows = [*self.rows, *([self.floor] if self.floor else [])]
+
+        def curve(name: str, figures: Mapping[int, Figure]) -> Curve:
+            return Curve(name, {k: (figure.mean, figure.low, figure.high) for k, figure in figures.items()})
+
+        base = self.baselines[0]
         return draw(
-            [Curve(row.method, {k: (f.mean, f.low, f.high) for k, f in row.pass_at.items()}) for row in rows], file
+            [curve(row.method, row.pass_at) for row in [*self.rows, *([self.floor] if self.floor else [])]],
+            file,
+            differences=[curve(each.method, each.differences) for each in self.against if each.baseline == base],
+            baseline=base,
         )
 
 
@@ -177,12 +190,30 @@ def panel(
             if name not in (base, FLOOR)
         ],
         warnings=[
-            f"{name}{'' if each.seed is None else f', seed {each.seed}'}: {warning}"
-            for name, group in methods.items()
-            for each in group
-            if (warning := each.result.warning)
+            *_settings_differ(methods),
+            *(
+                f"{name}{'' if each.seed is None else f', seed {each.seed}'}: {warning}"
+                for name, group in methods.items()
+                for each in group
+                if (warning := each.result.warning)
+            ),
         ],
     )
+
+
+def _settings_differ(methods: Mapping[str, list[Entry]]) -> list[str]:
+    """What was not the same for all, where results say it."""
+    told = []
+    for setting in PLAYED:
+        values: dict[str, list[str]] = {}
+        for name, group in methods.items():
+            for entry in group:
+                if setting in entry.result.settings and (name != FLOOR or setting in WORLD):
+                    values.setdefault(repr(entry.result.settings[setting]), []).append(name)
+        if len(values) > 1:
+            played = "; ".join(f"{value} for {', '.join(dict.fromkeys(names))}" for value, names in values.items())
+            told.append(f"not all were played alike: {setting} was {played}")
+    return told
 
 
 def _row(method: _Method, ks: list[int], weights: Any) -> Row:
@@ -195,8 +226,8 @@ def _row(method: _Method, ks: list[int], weights: Any) -> Row:
         share, (low, high) = float(fit.cover(tau)[0]), interval(refits.cover(tau).tolist())
         cover[tau] = Figure(mean=share, low=low, high=high)
         if min(share, 1 - share) < 0.5 / tasks:  # no whole task is on one side: resampling cannot know of any
-            *ends, alike = mean_interval([share] * tasks, [], 0.0, 1.0)
-            cover[tau] = Figure(mean=share, low=ends[1], high=ends[2], alike=alike)
+            _, lowest, highest, alike = mean_interval([share] * tasks, [], 0.0, 1.0)
+            cover[tau] = Figure(mean=share, low=min(low, lowest), high=max(high, highest), alike=alike)
     figures = [_figure(method.values[:, :, i].mean(axis=0), means, 0.0) for i, means in enumerate(method.means)]
     return Row(
         method=method.entries[0].method,

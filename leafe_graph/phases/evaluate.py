@@ -57,8 +57,8 @@ def _at_random(config: EvalConfig) -> Result:
         make,
         tasks,
         n=config.samples,
-        max_turns=horizon(config),
+        max_turns=(turns := horizon(config)),
         seed=config.seed or 0,
-        settings=config.model_dump(mode="json", include=marked(EvalConfig, Recorded)),
+        settings=config.model_dump(mode="json", include=marked(EvalConfig, Recorded)) | {"max_turns": turns},
     )
     return result.model_copy(update={"policy": config.name or RANDOM})
