@@ -69,3 +69,10 @@ def sokoban() -> ScriptedModel:
     from leafe_graph.envs.sokoban.warm_start import PROMPTS
 
     return random_reflector(PROMPTS)
+
+
+def coordinates() -> ScriptedModel:
+    """For the texts and the advice that `examples/tiny_policy.py` teaches."""
+    from leafe_graph.envs.sokoban.coordinates import PROMPTS
+
+    return random_reflector(PROMPTS, "Do not go {action}")

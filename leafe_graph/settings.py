@@ -150,9 +150,9 @@ class Rows(Settings):
     """Which training rows are made of trees."""
 
     kinds: list[RowKind] = Field(default=["counterfactual", "rehearsal"], min_length=1)
-    """What is made. "counterfactual": the revised action of each branching that counts. "preference": that action, and
-    the worse one that its parent took there. "rehearsal": all actions of successes. "rollout": all actions of
-    independent attempts, each with its advantage over those at the same task; they need logprobs."""
+    """What is made. "counterfactual": the revised action of each branching that counts. "preference": that action over
+    the one that its parent took there, where it ended better. "rehearsal": all actions of successes. "rollout": all
+    actions of independent attempts, each with its advantage over those at the same task; they need logprobs."""
     keep: Literal["success", "improved", "every"] = "success"
     """Which branchings count: those whose branch succeeded, those with a higher return than their parent, or every one.
     The paper's formula sums over every one; a branch that a budget or an error ended never counts."""

@@ -118,6 +118,16 @@ def test_a_preference_is_the_revised_action_over_its_parents() -> None:
     assert summary.preference == 1
 
 
+def test_a_branch_that_ended_no_better_is_preferred_to_nothing() -> None:
+    """Also where every branching counts."""
+    branches = tree(end="failure")
+    assert kinds(examples(branches, kinds=["counterfactual", "preference"], keep="every")[0]) == [
+        ("counterfactual", "1", 1)
+    ]
+    branches[1]["return_"] = 0.5
+    assert kinds(examples(branches, kinds=["preference"], keep="every")[0]) == [("preference", "1", 1)]
+
+
 def test_pairs_of_one_action_and_of_nothing_said_are_left_out() -> None:
     """They prefer nothing; each is counted."""
     rows, summary = examples(tree("right"), kinds=["preference"])

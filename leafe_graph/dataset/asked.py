@@ -77,7 +77,8 @@ def _revised(
             summary.same += 1
         else:
             yield Asked("counterfactual", branch, t, turns)
-    if "preference" in rows.kinds and before and parent not in left_out:
+    better = branch["end"] == "success" or branch["return_"] > tree[parent]["return_"]
+    if "preference" in rows.kinds and better and before and parent not in left_out:
         if same:
             summary.same += 1
         else:
