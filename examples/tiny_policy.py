@@ -1,24 +1,45 @@
-"""Make a policy of a third of a million parameters from scratch: a fast stand-in for an LLM in tests and benchmarks.
+r"""Make from scratch a language policy of 160,000 parameters that acts, follows advice and reflects in Sokoban.
 
-A Llama architecture, 96 wide, with a tokenizer of its own (one token a grid cell, one a word), taught to imitate the
-solver on noisy Sokoban episodes. Saved as an ordinary Hugging Face folder: ``local:FOLDER`` plays with it, ``leafe
-train`` tunes it, plain transformers loads it. It cannot reflect in words.
+A Llama architecture with a tokenizer of its own: one token a word of the game, so that a 7×7 room is ten tokens and an
+answer one. The solver's play teaches it three skills, each in an amount that can be chosen:
+
+- *act*: what to do in a state;
+- *follow*: what to do there when an experience says what not to do;
+- *reflect*: which step of a failed attempt to take back, in words.
+
+Taught to follow and reflect well and to act badly, it is what an LLM is in a world that is new to it: a fast stand-in
+for one in comparisons of methods. Saved as an ordinary Hugging Face folder: ``local:FOLDER`` plays with it, ``leafe
+train`` tunes it, plain transformers loads it. It knows these texts and this view:
 
     python examples/tiny_policy.py --out runs/tiny-policy
+    leafe explore --model local:runs/tiny-policy --prompts leafe_graph.envs.sokoban.coordinates:PROMPTS \
+        --env-options size=7,boxes=2,min_moves=6,max_moves=22,view=coordinates,end_on_deadlock=true \
+        --max-turns 40 --history 0 --max-tokens 1 --experience-turns 1 --reflect-max-tokens 6 --out runs/tiny
 """
 
 import argparse
+import json
 import random
+import re
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.progress import track
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from leafe_graph.dataset.demonstrate import Episode
 from leafe_graph.envs import sokoban
-from leafe_graph.prompts import Prompts
+from leafe_graph.envs.sokoban.coordinates import PROMPTS
 from leafe_graph.terminal.console import errors
+from leafe_graph.types import Message, Task
+
+Skill = Literal["act", "follow", "reflect"]
+Row = tuple[list[Message], str]
+"""A prompt, and what to answer."""
 
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}"
@@ -26,51 +47,91 @@ TEMPLATE = (
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
 SPECIAL = ["<pad>", "<end>", "<unk>", "<user>", "<assistant>"]
-WORDS = [*"#_O√XPS", *sokoban.ACTIONS]
-FEEDBACK = (
-    "moved pushed blocked by wall: box against wall two boxes in a row on off target stuck corner at deadlock solved"
-)
+FEEDBACK = [
+    "moved",
+    "pushed box",
+    "box on target",
+    "box off target",
+    "blocked by wall",
+    "blocked: box against wall",
+    "blocked: two boxes in a row",
+    "box stuck: deadlock",
+    "box stuck in corner: deadlock",
+    "box stuck at wall: deadlock",
+    "boxes stuck together: deadlock",
+    "solved",
+]
+REFLECTION = ['{"step":', ', "experience": "Do not go', '"}']
+"""What stands around the step and the action; the tokens with spaces between them are still JSON."""
+ADVICE = "Do not go {action}"
+TURNS = 40
+"""Moves of the longest attempt that it is taught to reflect on."""
 
 
 def main() -> None:
-    """Make, teach, save, and say how well it imitates."""
+    """Make, teach, save, and say how well it does each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to save the model in")
-    parser.add_argument("--levels", type=int, default=300)
+    parser.add_argument("--levels", type=int, default=3000, help="training levels that the solver plays")
     parser.add_argument("--size", type=int, default=7)
     parser.add_argument("--boxes", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=400, help="how long to teach it, in batches")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--min-moves", type=int, default=6)
+    parser.add_argument("--max-moves", type=int, default=22)
+    parser.add_argument("--steps", type=int, default=1800, help="how long to teach it, in batches")
+    parser.add_argument("--act", type=int, default=96, help="rows of acting in a batch")
+    parser.add_argument("--follow", type=int, default=32, help="rows of following an experience in a batch")
+    parser.add_argument("--reflect", type=int, default=24, help="rows of reflecting in a batch")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--start", type=int, default=500_000_000, help="where in the training levels to begin")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
-    tokenizer, model = new_policy()
-    rows = demonstrations(arguments.levels, arguments.size, arguments.boxes, arguments.seed)
-    accuracy = imitate(
-        model, tokenizer, rows, steps=arguments.steps, batch_size=arguments.batch_size, seed=arguments.seed
+    torch.set_num_threads(1)  # more slow so small a model down
+    tokenizer, model = new_policy(arguments.size, arguments.width, arguments.layers)
+    tasks = sokoban.tasks(
+        "train",
+        arguments.levels,
+        size=arguments.size,
+        boxes=arguments.boxes,
+        min_moves=arguments.min_moves,
+        max_moves=arguments.max_moves,
+        start=arguments.start,
     )
+    held_out = max(1, len(tasks) // 20)
+    rng = random.Random(arguments.seed)
+    taught, unseen = (tokenized(tokenizer, lessons(part, rng)) for part in (tasks[held_out:], tasks[:held_out]))
+    amounts: dict[Skill, int] = {"act": arguments.act, "follow": arguments.follow, "reflect": arguments.reflect}
+    teach(model, taught, amounts, steps=arguments.steps, rate=arguments.rate, rng=rng)
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(
-        f"{parameters:,} parameters, {len(rows)} states, agrees with the solver on {accuracy:.0%} of the last batches"
-    )
+    right = ", ".join(f"{skill} {share(model, rows):.0%}" for skill, rows in unseen.items())
+    print(f"{parameters:,} parameters; answers as taught on levels that it has not seen: {right}")
 
 
-def new_policy() -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
-    """An untaught policy and its tokenizer."""
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *FEEDBACK.split()]))}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """An untaught policy for rooms of this size, and its tokenizer."""
+    inside = range(1, size - 1)
+    words = [f"{symbol}{row},{column}" for symbol in "PX√O" for row in inside for column in inside]
+    words += [f"{walls:0{size - 2}b}".replace("0", "_").replace("1", "#") for walls in range(2 ** (size - 2))]
+    words += [*sokoban.ACTIONS, PROMPTS.failed, PROMPTS.unfinished, "Mistake?", "Experience:", *map(str, range(TURNS))]
+    phrases = [*FEEDBACK, *REFLECTION, "Do not go"]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *words, *phrases]))}
+    wordy = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    longest_first = sorted([*phrases, *sokoban.ACTIONS], key=len, reverse=True)
+    pieces = "|".join([*map(re.escape, longest_first), r"\d+", r"\S+"])
+    wordy.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<end>", bos_token="<user>", unk_token="<unk>"
+        tokenizer_object=wordy, pad_token="<pad>", eos_token="<end>", bos_token="<user>", unk_token="<unk>"
     )
     tokenizer.chat_template = TEMPLATE
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
@@ -81,56 +142,106 @@ def new_policy() -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
     return tokenizer, LlamaForCausalLM(config)
 
 
-def demonstrations(levels: int, size: int, boxes: int, seed: int) -> list[tuple[list[dict[str, str]], str]]:
-    """Prompts and best moves along noisy solutions: a third of the moves is random, so that slips are met too."""
-    rng, prompts = random.Random(seed), Prompts()
-    rows = []
-    tasks = sokoban.tasks("train", levels, size=size, boxes=boxes, min_moves=3, max_moves=22)
+def lessons(tasks: list[Task], rng: random.Random) -> Iterator[tuple[Skill, Row]]:
+    """At each level, what to do along a noisy attempt of the solver's, and what to take back of noisier ones."""
     for task in track(tasks, "the solver's play", console=errors):
-        env = sokoban.SokobanEnv()
-        observation, _ = env.reset(options=task["options"])
-        for _ in range(40):
-            best = sokoban.optimal_actions(env.state)
-            if not best:
-                break
-            rows.append((prompts.act_messages(task, [], observation), rng.choice(best)))
-            observation, _, over, _, _ = env.step(rng.choice(best if rng.random() > 0.3 else sokoban.ACTIONS))
-            if over:
-                break
-    return rows
+        for noise in (0.3, *rng.choices((0.4, 0.6, 0.8, 1.0), k=6)):
+            env = sokoban.SokobanEnv(view="coordinates", end_on_deadlock=True)
+            played = Episode(env, task)
+            states = [env.state]
+            while len(played.turns) < TURNS and not played.ended:
+                after = moves_left(env.state)
+                good = fewest(after)
+                if good and noise == 0.3:
+                    yield "act", (PROMPTS.act_messages(task, [], played.observation), rng.choice(good))
+                    wrong = rng.choice([action for action in sokoban.ACTIONS if action not in good] or good)
+                    if better := fewest({action: left for action, left in after.items() if action != wrong}):
+                        told = ADVICE.format(action=wrong)
+                        prompt = PROMPTS.act_messages(task, [], played.observation, experience=told)
+                        yield "follow", (prompt, rng.choice(better))
+                played.play([rng.choice(sokoban.ACTIONS if not good or rng.random() < noise else good)])
+                states.append(env.state)
+            if not played.success:
+                step = mistake(states)
+                told = ADVICE.format(action=played.turns[step]["action"])
+                prompt = PROMPTS.reflect_messages(task, played.turns, played.observation, "failure")
+                yield "reflect", (prompt, json.dumps({"step": step, "experience": told}))
 
 
-def imitate(
+def moves_left(state: sokoban.State) -> dict[str, int]:
+    """For each action that leaves the level solvable, the moves of an optimal solution after it."""
+    left = {action: sokoban.distance(sokoban.move(state, action)[0]) for action in sokoban.ACTIONS}
+    return {action: moves for action, moves in left.items() if moves is not None}
+
+
+def fewest(left: dict[str, int]) -> list[str]:
+    """The actions after which the fewest moves are left."""
+    return [action for action, moves in left.items() if moves == min(left.values())]
+
+
+def mistake(states: list[sokoban.State]) -> int:
+    """The step to take back: the one that lost the level; else one that led away, near the goal with moves to spare."""
+    left = [sokoban.distance(state) for state in states]
+    if None in left:
+        return left.index(None) - 1
+    away = [t for t, (before, after) in enumerate(pairwise(left)) if after >= before]
+    return min(away, key=lambda t: left[t] + t / 4)
+
+
+def tokenized(
+    tokenizer: PreTrainedTokenizerFast, rows: Iterator[tuple[Skill, Row]]
+) -> dict[Skill, list[tuple[list[int], int]]]:
+    """Token ids of prompt and answer, and how many are the answer's: each skill's rows, shortest first."""
+    found: dict[Skill, list[tuple[list[int], int]]] = {"act": [], "follow": [], "reflect": []}
+    for skill, (prompt, answer) in rows:
+        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        asked, said = (tokenizer(part).input_ids for part in (text, f"{answer} <end>"))
+        found[skill].append((asked + said, len(said)))
+    return {skill: sorted(rows, key=lambda row: len(row[0])) for skill, rows in found.items()}
+
+
+def teach(
     model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    rows: list[tuple[list[dict[str, str]], str]],
+    taught: dict[Skill, list[tuple[list[int], int]]],
+    amounts: dict[Skill, int],
     *,
     steps: int,
-    batch_size: int,
-    seed: int,
-) -> float:
-    """Teach by so many batches; the share of right moves in the last twenty."""
-    rng = random.Random(seed)
-    chats = [[*prompt, {"role": "assistant", "content": move}] for prompt, move in rows]
-    ids = [tokenizer(tokenizer.apply_chat_template(chat, tokenize=False).rstrip()).input_ids for chat in chats]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-    right = []
-    for step in track(range(steps), "imitating it", console=errors):
-        batch = [ids[i] for i in rng.sample(range(len(ids)), min(batch_size, len(ids)))]
-        longest = max(map(len, batch))
-        padded = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in batch])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch])
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+    rate: float,
+    rng: random.Random,
+) -> None:
+    """So many batches of so many rows of each skill; rows of one skill are taken from those of about its length."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    for step in track(range(steps), "teaching it", console=errors):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * max(0.05, 1 - step / steps)
-        logits = model(padded, attention_mask=mask, position_ids=positions, logits_to_keep=3).logits[:, :2]
-        targets = padded[:, -2:]  # the move and the end
-        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
-        optimizer.zero_grad()
-        loss.backward()
+            group["lr"] = rate * min(1, (step + 1) / 50) * max(0.02, 1 - step / steps)
+        for skill, amount in amounts.items():
+            if rows := taught[skill]:
+                at = rng.randrange(max(1, len(rows) - amount))
+                loss, _ = answers(model, rows[at : at + amount])
+                (loss * amount / sum(amounts.values())).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        right = [*right[-19:], float((logits[:, 0].argmax(-1) == targets[:, 0]).float().mean())]
-    return sum(right) / len(right)
+        optimizer.zero_grad()
+
+
+@torch.no_grad()
+def share(model: LlamaForCausalLM, rows: list[tuple[list[int], int]]) -> float:
+    """The share of rows whose whole answer is the likeliest at each of its tokens."""
+    right = [answers(model, rows[at : at + 64])[1] for at in range(0, len(rows), 64)]
+    return float(torch.cat(right).float().mean()) if right else 0.0
+
+
+def answers(model: LlamaForCausalLM, rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean loss over the answers' tokens, and for each row whether all of them are the likeliest."""
+    longest, kept = max(len(ids) for ids, _ in rows), max(said for _, said in rows)
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row, _ in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row, _ in rows])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    counted = torch.tensor([[0] * (kept - said) + [1] * said for _, said in rows]).bool()
+    out = model(ids, attention_mask=mask, position_ids=positions, logits_to_keep=kept + 1).logits[:, :-1]
+    targets = ids[:, -kept:]
+    loss = torch.nn.functional.cross_entropy(out[counted], targets[counted])
+    return loss, ((out.argmax(-1) == targets) | ~counted).all(1)
 
 
 if __name__ == "__main__":

@@ -21,21 +21,47 @@ def run(script: str, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
-def test_tiny_policy_is_made_from_scratch_and_plays(tmp_path: Path) -> None:
-    """Sixty small batches give a folder that plays Sokoban as ``local:FOLDER``."""
+def test_tiny_policy_is_made_from_scratch_and_acts_reflects_and_follows(tmp_path: Path) -> None:
+    """On a minute toy ``local:FOLDER`` answers a move, a reflection that rewinds, and a move after an experience."""
     from leafe_graph import create_leafe_agent, load_model
     from leafe_graph.envs import sokoban
+    from leafe_graph.envs.sokoban.coordinates import PROMPTS
 
-    said = run("tiny_policy.py", "--out", str(tmp_path), "--levels", "20", "--steps", "60", "--batch-size", "32")
+    toy = ("--levels", "60", "--size", "5", "--boxes", "1", "--min-moves", "2", "--max-moves", "6", "--steps", "150")
+    said = run(
+        "tiny_policy.py",
+        "--out",
+        str(tmp_path),
+        *toy,
+        "--act",
+        "16",
+        "--width",
+        "32",
+        "--layers",
+        "2",
+        "--rate",
+        "0.01",
+    )
     parameters = int(said.split()[0].replace(",", ""))
     assert parameters < 1_000_000
+    assert all(skill in said for skill in ("act", "follow", "reflect"))
     agent = create_leafe_agent(
-        load_model(f"local:{tmp_path}"), env=sokoban.SokobanEnv, max_turns=5, max_rewinds=0, history=0, max_tokens=2
+        load_model(f"local:{tmp_path}", temperature=0),
+        env=lambda: sokoban.SokobanEnv(view="coordinates"),
+        prompts=PROMPTS,
+        max_turns=3,
+        max_rewinds=1,
+        history=0,
+        max_tokens=1,
+        experience_turns=1,
+        reflect_max_tokens=6,
     )
-    (task,) = sokoban.tasks("test", 1, size=7, boxes=2, max_moves=22)
+    (task,) = sokoban.tasks("test", 1, size=5, min_moves=5, max_moves=6)  # more moves than turns: it fails
     state = agent.invoke({"task": task})
-    assert state["end"] in ("success", "max_turns")
-    assert any(turn["action"] in sokoban.ACTIONS for turn in state["turns"])
+    (failed,) = state["abandoned"]
+    assert all(turn["action"] in sokoban.ACTIONS for turn in failed["turns"])
+    assert failed["reflection"]["experience"].startswith("Do not go ")
+    assert state["turns"][-1]["action"] in sokoban.ACTIONS
 
 
 def test_warm_start_rows_are_ones_the_trainer_takes(tmp_path: Path) -> None:

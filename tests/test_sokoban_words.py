@@ -1,8 +1,9 @@
-"""Sokoban in words."""
+"""Sokoban in words and as a list of coordinates."""
 
 import pytest
 
 from leafe_graph.envs.sokoban import SokobanEnv, describe, parse
+from leafe_graph.envs.sokoban.coordinates import coordinates
 from leafe_graph.errors import ConfigError
 
 LEVEL = "######\n#@ # #\n# $  #\n#   .#\n######"
@@ -35,16 +36,24 @@ def test_describe_takes_boxes_nearest_first_and_says_which_are_home() -> None:
     ]
 
 
-@pytest.mark.parametrize(("view", "shown"), [("grid", "# P _ # _ #"), ("words", "free: down right")])
+def test_coordinates_tell_a_box_on_its_target() -> None:
+    """A box on a target has a symbol of its own; the target is told as well, since the player may push it off again."""
+    assert coordinates(parse("#####\n#@$.#\n# * #\n#####")) == "P1,1 X1,2 √2,2 O1,3 O2,2 ___ ___"
+
+
+@pytest.mark.parametrize(
+    ("view", "shown"),
+    [("grid", "# P _ # _ #"), ("words", "free: down right"), ("coordinates", "P1,1 X2,2 O3,4 __#_ ____ ____")],
+)
 def test_view_chooses_what_an_observation_shows(view: str, shown: str) -> None:
     """The first observation, and after a step the feedback line before it; "both" shows both."""
     env, both = SokobanEnv(view=view), SokobanEnv(view="both")  # type: ignore[arg-type]
     assert shown in env.reset(options={"level": LEVEL})[0]
-    assert shown in both.reset(options={"level": LEVEL})[0]
+    assert (shown in both.reset(options={"level": LEVEL})[0]) == (view != "coordinates")
     assert env.step("right")[0].startswith("moved\n")
 
 
 def test_unknown_view_is_refused() -> None:
     """The error names what there is."""
-    with pytest.raises(ConfigError, match="grid, words, both"):
+    with pytest.raises(ConfigError, match="grid, words, both, coordinates"):
         SokobanEnv(view="smell")  # type: ignore[arg-type]

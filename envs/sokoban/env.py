@@ -24,6 +24,7 @@ from leafe_graph.errors import ConfigError, EnvError
 from leafe_graph.text import without_thoughts
 from leafe_graph.types import Task
 
+from .coordinates import coordinates
 from .levels import (
     ACTIONS,
     State,
@@ -49,13 +50,14 @@ INSTRUCTION = f"{GUIDE.role} {GUIDE.actions}"
 HORIZON = 30
 """Turns of an episode; our choice, about three times the moves of the longest plan that the default rooms need."""
 
-View = Literal["grid", "words", "both"]
+View = Literal["grid", "words", "both", "coordinates"]
 """What an observation shows; `SokobanEnv` says what each is."""
 
 _VIEWS: dict[View, Callable[[State], str]] = {
     "grid": render,
     "words": describe,
     "both": lambda state: f"{render(state)}\n{describe(state)}",
+    "coordinates": coordinates,
 }
 _DIRECTION = re.compile(r"(?<![a-z])(?:up|down|left|right)(?![a-z])")
 _UNKNOWN = "unknown action, answer up, down, left or right"
@@ -109,7 +111,8 @@ class SokobanEnv:
         max_steps: the step at which an episode is truncated; None for never.
         end_on_deadlock: end the episode without success once a box is seen to be stuck.
         view: what an observation shows: the "grid", the state in "words" (shorter, for small language models; see
-            `leafe_graph.envs.sokoban.words.describe`), or "both".
+            `leafe_graph.envs.sokoban.words.describe`), "both", or a list of "coordinates" (shortest, for models that
+            are made for it; see `leafe_graph.envs.sokoban.coordinates`).
     """
 
     instant = True
