@@ -95,6 +95,12 @@ class Ledger:
             return self.parent.refuses(**amounts) if self.parent is not None else None
 
 
+def at_most(each: Budget, whole: Budget) -> dict[str, int]:
+    """What one task may cost, of the fields that are limited both for each task and for the whole run."""
+    pairs = {field: (getattr(each, field), getattr(whole, field)) for field in Budget.model_fields}
+    return {field: min(pair) for field, pair in pairs.items() if None not in pair}
+
+
 def is_spent(ledger: Ledger) -> bool:
     """Whether no further branch can be paid for."""
     return ledger.refuses(env_steps=1, model_calls=1) is not None

@@ -14,7 +14,7 @@ from rows import row
 from leafe_graph.errors import ConfigError, ExampleError, ModelError
 from leafe_graph.finetune.tokens import SourceRow, TokenRow, token_id_counts, tokenize
 from leafe_graph.models.chat_tokens import ChatTokenizer
-from leafe_graph.models.local.chat_model import LocalChatModel
+from leafe_graph.models.local.prompts import ChatPrompts, chat_of
 from leafe_graph.types import Example, Message
 
 KINDS: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
@@ -96,15 +96,13 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_sees_what_generation_sees(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_sees_what_generation_sees(family: str) -> None:
     """The prompt's ids are those the local model is asked with, and, but for dates, transformers' own."""
     own = tokenizer(family)
-    engine = SimpleNamespace(loaded=lambda: (None, own))
-    monkeypatch.setattr(LocalChatModel, "_shared", lambda self: engine)
-    model = LocalChatModel.model_construct(path="")
-    model.__pydantic_private__ = {"_chat": None}
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=None))
+    prompts = ChatPrompts(SimpleNamespace(config=config), own, "")
     for got, prompt in zip(tokenized(family, *(example(p, "up") for p in PROMPTS)), PROMPTS, strict=True):
-        assert got.prompt_ids == list(model._encode([KINDS[m["role"]](m["content"]) for m in prompt]))
+        assert got.prompt_ids == list(prompts.ids(chat_of([KINDS[m["role"]](m["content"]) for m in prompt])))
         if family != "gemma2" or prompt is not TOLD:
             theirs = own.apply_chat_template(
                 prompt, add_generation_prompt=True, return_dict=False, date_string="26 Jul 2024"

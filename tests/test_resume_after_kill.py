@@ -54,7 +54,12 @@ class Lives:
 
 @pytest.mark.parametrize(
     ("world", "kept_in", "times"),
-    [("GridWorld", "SQLite", 25), ("SnapshotGridWorld", "SQLite", 25), ("GridWorld", "PostgreSQL", 20)],
+    [
+        ("GridWorld", "SQLite", 20),
+        ("SnapshotGridWorld", "SQLite", 20),
+        ("GridWorld", "PostgreSQL", 15),
+        ("SnapshotGridWorld", "memory", 15),
+    ],
 )
 def test_killed_run_ends_as_the_undisturbed_one(
     world: str, kept_in: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
@@ -62,7 +67,9 @@ def test_killed_run_ends_as_the_undisturbed_one(
     """No branch is lost, none is there twice, and the totals of the budget are equal: with replays or snapshots."""
     out, moments = tmp_path / "killed", random.Random(f"moments of {world} in {kept_in}")
     undisturbed = killed_explore.run(str(tmp_path / "whole"), world, 0)
-    database = [request.getfixturevalue("postgres_server").new_database()] if kept_in == "PostgreSQL" else []
+    database = {"SQLite": [], "memory": ["memory"]}.get(kept_in)
+    if database is None:
+        database = [request.getfixturevalue("postgres_server").new_database()]
     kills, logged = 0, []
     with Lives(str(out), world, "0.012", *database) as lives:
         while kills < times:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..budget import Budget, Ledger, add_costs, is_spent, no_cost
+from ..budget import Budget, Ledger, add_costs, at_most, is_spent, no_cost
 from ..errors import ConfigError, NothingPlayed
 from ..files import path_of, save_json
 from ..parsing import load_json, read_text
@@ -236,6 +236,7 @@ def result_from_branches(
     tasks: Iterable[str] | None = None,
     settings: dict[str, Any] | None = None,
     budget: dict[str, int | None] | None = None,
+    room: bool = True,
 ) -> Result:
     """Count independent samples.
 
@@ -247,6 +248,8 @@ def result_from_branches(
         tasks: ids of the tasks that were meant to be played; None: those in ``branches``.
         settings: what the samples depend on.
         budget: what all samples of a task were limited to.
+        room: whether a budget of the whole run had room for another task; if not, a task without any sample is not
+            solved, but did not fail.
 
     Raises:
         ConfigError: a branch is no independent sample, a task has more than n, or there is nothing to count.
@@ -272,7 +275,7 @@ def result_from_branches(
 
     def failed(played: list[Branch]) -> int:
         well = [sample["cost"] for sample in played if sample["end"] not in FAILED]
-        spent = bool(well) and is_spent(Ledger(limits, spent=add_costs(*well)))
+        spent = is_spent(Ledger(limits, spent=add_costs(*well))) if well else not (played or room)
         return len(played) - len(well) + (0 if spent else n - len(played))
 
     result = Result(
@@ -312,6 +315,8 @@ def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:
         tasks=settings.tasks,
         settings=run.config["settings"],
         budget=settings.budget.model_dump(),
+        room=Ledger(settings.total_budget, spent=run.cost).refuses(**at_most(settings.budget, settings.total_budget))
+        is None,
     )
     return result.model_copy(update={"cost": run.cost})
 

@@ -42,6 +42,7 @@ from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import Task
+from .admission import Admission
 from .commits import Commits
 from .ctrl_c import first_interrupt
 from .grow import Worker, wants_play
@@ -75,7 +76,8 @@ class Arguments(Play):
     budget: Budget | None = None
     """Limits of each task."""
     total_budget: Budget | None = None
-    """Limits of the whole run; which task meets them first depends on timing."""
+    """Limits of the whole run. A field that ``budget`` limits too does not depend on timing: tasks are begun in their
+    order while all that one may cost fits, so the last part may stay unspent. Else which task meets it does."""
     reflector: Live[str | Model | None] = None
     """Another model for reflections; the policy unless given."""
     prompts: Live[Prompts | None] = None
@@ -229,7 +231,7 @@ async def _explore(given: Arguments) -> RunFolder:
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
         bar = stack.enter_context(Progress(given.label, work, run.branches, total, shown=given.progress))
-        places = asyncio.Semaphore(given.concurrency)
+        places, admission = asyncio.Semaphore(given.concurrency), Admission(budget, total, costs)
         log_of_run = Commits(run)
         stack.push_async_callback(log_of_run.close)
 
@@ -238,12 +240,17 @@ async def _explore(given: Arguments) -> RunFolder:
             async with places:
                 tree = played(trees.get(task["id"], {}))
                 ledger = Ledger(budget, spent=costs.get(task["id"]), parent=total)
-                async for branch in worker.grow(task, tree, ledger):
-                    await points.flush(str(branch["thread_id"]))  # what is logged can be forked
-                    await log_of_run.append(branch)
-                    tree[branch["id"]] = branch
-                    bar.branch(branch)
-                    outage.look()
+                if not await admission.enter(task["id"], ledger):
+                    return
+                try:
+                    async for branch in worker.grow(task, tree, ledger):
+                        await points.flush(str(branch["thread_id"]))  # what is logged can be forked
+                        await log_of_run.append(branch)
+                        tree[branch["id"]] = branch
+                        bar.branch(branch)
+                        outage.look()
+                finally:
+                    admission.leave(task["id"])
                 if not halted():
                     bar.task_done()
                 if given.prune:
@@ -259,6 +266,9 @@ async def _explore(given: Arguments) -> RunFolder:
             raise full_disk(run.folder, errors.exceptions[0]) or errors.exceptions[0] from None
         if given.prune:
             await points.shrink()
+        if admission.refused and not halted():
+            begun = len(work) - len(admission.refused)
+            log.info("%d of %d tasks were begun: the total budget has no room for another", begun, len(work))
         if outage.error is not None:
             raise ModelError(
                 f"{outage.limit} model calls in a row have failed, the last with {outage.error}. The run was stopped; "

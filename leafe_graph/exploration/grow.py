@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..agent.context import Context
-from ..budget import Budget, Ledger, add_costs, is_spent
+from ..budget import Budget, Ledger, add_costs, at_most, is_spent
 from ..settings import Limits
 from ..strategies import Strategy, next_request
 from ..tree.branches import played
@@ -67,8 +67,10 @@ def wants_play(
 ) -> bool:
     """Whether any task's tree still wants a branch, so that a model will be asked."""
     total = Ledger(total_budget, spent=add_costs(*costs.values()))
+    room = total.refuses(**at_most(budget, total_budget)) is None
     return any(
         next_request(strategy, [*played(trees.get(task, {})).values()], limits) is not None
+        and (room or task in costs)
         and not is_spent(Ledger(budget, spent=costs.get(task), parent=total))
         for task in tasks
     )

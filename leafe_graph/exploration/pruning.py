@@ -74,7 +74,7 @@ def prune(
                 decisions[thread_id] |= ids
         threads = {branch["thread_id"] for branch in folder.branches if branch["thread_id"] is not None}
         kept = sum(map(len, decisions.values()))
-        if checkpoints is None and not next_by.forks:  # it keeps none
+        if checkpoints is None and not (next_by.forks and threads):  # it keeps none, or kept them in memory
             dropped = Shrunk(threads=0, before=0, after=0)
         elif checkpoints is None:
             dropped = shrink_file(folder.folder / "checkpoints.sqlite", decisions)

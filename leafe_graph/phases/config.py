@@ -99,7 +99,11 @@ if TYPE_CHECKING:
 
 else:
     TaskBudget = _flags("TaskBudget", "", "of each task")
-    TotalBudget = _flags("TotalBudget", "total_", "of the whole run; which task meets it first depends on timing")
+    TotalBudget = _flags(
+        "TotalBudget",
+        "total_",
+        "of the whole run; tasks are begun in order while one fits whole, if the limit of each is set too",
+    )
 
 
 class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
