@@ -94,3 +94,16 @@ def test_a_random_reflector_blames_any_step_of_the_attempt(prompts: Prompts) -> 
         action = turns[each["step"]]["action"]
         assert each["experience"].startswith(f"{action} -> ")
         assert each["experience"].endswith(f"Do something else at step {each['step']}.")
+
+
+def test_a_random_reflector_gives_the_advice_that_the_tiny_policy_follows() -> None:
+    """In its texts, also of what was no move."""
+    prompts = attribute("leafe_graph.envs.sokoban.coordinates:PROMPTS", "prompts")
+    model = attribute("examples.random_reflector:coordinates", "model")()
+    turns = [turn("P11", "up"), turn("P11", "down")]
+    asked = prompts.reflect_messages(Task(id="t", instruction=""), turns, "P12", "max_turns")
+    said = {model.invoke(asked[-1]["content"], seed=seed).text for seed in range(20)}
+    assert said == {
+        '{"experience": "Do not go up", "step": 0}',
+        '{"experience": "Do not go down", "step": 1}',
+    }

@@ -196,6 +196,13 @@ def test_an_advantage_is_the_return_over_the_groups_mean() -> None:
     assert rows[0]["advantage"] == pytest.approx(0.5 / (0.5 + 1e-4))  # the sample's deviation is 0.5
 
 
+def test_a_probability_that_was_rounded_above_one_is_one() -> None:
+    """Models that compute in 32 bits tell such logarithms of what they are sure of."""
+    group = [sampled("0", 1, 1.0), sampled("1", 1, 0.0)]
+    group[0]["turns"][0]["message"]["logprobs"] = [1.2e-7, -0.1]
+    assert examples(group, kinds=["rollout"])[0][0]["logprobs"] == [0.0, -0.1]
+
+
 def test_attempts_that_were_not_played_to_an_end_are_in_no_group() -> None:
     """Ended by a budget, an error or a reflection; nor is a branch that was forked."""
     group = [sampled("0", 1, 1.0, "success"), sampled("1", 1, 0.0)]

@@ -98,7 +98,8 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
         row["rejected"] = [_said(each.rejected)]
         row["rejected_token_ids"] = each.rejected["message"].get("token_ids")
     if each.kind == "rollout":
-        row["advantage"], row["logprobs"] = each.advantage, message.get("logprobs")
+        row["advantage"] = each.advantage
+        row["logprobs"] = [min(0.0, told) for told in message["logprobs"]]  # rounding can leave one just above 0
     if each.kind == "counterfactual" and args.teacher and branch["experience"]:
         row["teacher_prompt"] = prompts.act_messages(
             branch["task"],

@@ -4,6 +4,7 @@ Not Pass@k of a policy, but the search: how many tasks are solved as a budget is
 attempt went wrong, how many were solved by how late that was. Both before anything is trained.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -123,10 +124,10 @@ class Stage1(BaseModel):
         figure = Figure(figsize=(9.6, 4.2), layout="constrained")
         for axes, by in zip(figure.subplots(1, 2, sharey=True), SPENT, strict=True):
             lines = []
-            for curve in self.curves:
+            for curve, dashes in zip(self.curves, itertools.cycle(("-", "--", "-.", ":"))):
                 spent = [0, *(getattr(each, by) for each in curve.solved), getattr(curve, by)]
                 count = [*range(len(curve.solved) + 1), len(curve.solved)]
-                lines += axes.step(spent, count, where="post")
+                lines += axes.step(spent, count, dashes, where="post")  # curves may lie on each other
             axes.set_xlabel(by.replace("_", " "))
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
