@@ -17,7 +17,7 @@ from leafe_graph.settings import Output, Place, marked
 from leafe_graph.text import markdown_table
 
 from .config import Retold, TrainConfig, TrainResult
-from .objectives import objective
+from .objectives import objective, settings_of_others
 
 _ELSEWHERE = marked(TrainConfig, Output, Place, Retold)
 """Settings that the card has in other words, or not at all."""
@@ -54,10 +54,11 @@ def write_card(config: TrainConfig, result: TrainResult, *, tasks: int) -> None:
 
 
 def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, tasks: int) -> str:
+    elsewhere = _ELSEWHERE | settings_of_others(config.objective)
     settings = {
         **_what_trained(config),
         "went on from an adapter": "no" if config.adapter is None else "yes",
-        **{k: v for k, v in config.model_dump(exclude=_ELSEWHERE).items() if v is not None},
+        **{k: v for k, v in config.model_dump(exclude=elsewhere).items() if v is not None},
     }
     outcome = {
         "optimiser steps": result.steps,
@@ -75,8 +76,7 @@ def _text(config: TrainConfig, result: TrainResult, *, base: str, on_hub: bool, 
     parts = [
         f"# {'LoRA adapter' if result.adapter else 'Fine-tuned model'} of {base}",
         "Trained by leafe-graph on actions of an agent, each after its history. "
-        f"Objective: {objective(config.objective, config).words} of -log π(action | history), with loss on the "
-        "action's tokens alone.",
+        f"Objective: {objective(config.objective, config).words}. Loss is on the action's tokens alone.",
         "## What it was trained on",
         f"{sum(result.rows.values()):,} rows of {tasks:,} task(s), from {_files(config.data)}.{held_out}",
         markdown_table(("rows", ""), rows.items()),

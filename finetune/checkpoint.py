@@ -11,7 +11,7 @@ from typing import Any
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import differences, writing
-from leafe_graph.models.identity import identity
+from leafe_graph.models.identity import file_digest, identity
 from leafe_graph.settings import Output, Pace, Place, defaults, marked
 
 from .config import TrainConfig, Unlearned
@@ -107,16 +107,42 @@ class State:
         return [*found, *differences({"weights": known}, {"weights": weights}, {})]
 
 
+def take_over(out: Path, weights: dict[str, Any], optimizer: Any) -> str:
+    """Give the optimiser the moments that the training in ``out`` ended with; the digest of the file they are from.
+
+    Raises:
+        ConfigError: there is no checkpoint there, or it is of other weights.
+    """
+    import torch
+
+    files = sorted((out / "checkpoints").glob("step-*.pt"))
+    if not files:
+        raise ConfigError(f"optimizer={out} has no checkpoints/step-N.pt: give the out of a finished training")
+    held = torch.load(files[-1], map_location="cpu", weights_only=True)
+    theirs, ours = ({name: tuple(p.shape) for name, p in each.items()} for each in (held["adapter"], weights))
+    if [*theirs.items()] != [*ours.items()]:
+        other = next((name for name in theirs.keys() | ours if theirs.get(name) != ours.get(name)), "their order")
+        raise ConfigError(
+            f"optimizer={out} is of a training of other weights: {other} is {theirs.get(other, 'absent')} there and "
+            f"{ours.get(other, 'absent')} here; give a training of the same model with the same tune and LoRA settings"
+        )
+    now = optimizer.state_dict()
+    optimizer.load_state_dict({**now, "state": held["optimizer"]["state"]})  # rates and the like are this training's
+    return file_digest(files[-1])
+
+
 def fingerprint(
     config: TrainConfig, folder: str, rows: Sequence[TokenRow], eval_rows: Sequence[TokenRow]
 ) -> dict[str, Any]:
     """What must be unchanged for checkpoints to be gone on from."""
     compared = [each.name for each in fields(TokenRow) if each.compare]
+    always, some = compared[:4], compared[4:]  # an earlier release's rows had the first four
 
     def digest(rows: Sequence[TokenRow]) -> str:
         held = hashlib.sha256()
         for row in rows:
-            held.update(json.dumps([getattr(row, name) for name in compared]).encode())
+            more = {name: value for name in some if (value := getattr(row, name)) is not None}
+            held.update(json.dumps([*(getattr(row, name) for name in always), *([more] if more else [])]).encode())
         return held.hexdigest()
 
     settings = config.model_dump(mode="json", exclude=_MAY_CHANGE)

@@ -48,11 +48,39 @@ class TrainConfig(BaseModel):
     )
 
     beta: float = Field(default=1.0, ge=0)
-    """Weight of the rehearsal term, whatever the row counts. The paper's value is not known; 1 is the plain sum."""
+    """Weight of the rehearsal term, whatever the row counts: of leafe, self_distillation and dpo. The paper's value is
+    not known; 1 is the plain sum."""
+
+    teacher_top_k: int = Field(default=100, ge=1)
+    """self_distillation: so many of the teacher's likeliest tokens, and all others as one. 100 is SDPO's value."""
+
+    dpo_beta: float = Field(default=0.1, gt=0)
+    """dpo: how much the reference, the model before the training, holds. 0.1 is TRL's default, and ETO's and IPR's."""
+
+    dpo_nll: float = Field(default=0.05, ge=0)
+    """dpo: weight of -log pi of the better answer, without which both answers may become less likely. 0.05 pulls at it
+    as much as the loss itself does at its start with dpo_beta = 0.1."""
+
+    clip_low: float = Field(default=0.2, ge=0, le=1)
+    """grpo: ratios below 1 minus this are clipped. 0.2 is PPO's value."""
+
+    clip_high: float = Field(default=0.28, ge=0)
+    """grpo: ratios above 1 plus this are clipped. 0.28 is DAPO's clip-higher; 0.2 is PPO's value."""
+
+    kl_coef: float = Field(default=0.0, ge=0)
+    """grpo: weight of the KL divergence from the model before the training. 0 is DAPO's and TRL's; costs a pass."""
+
+    normalise_by: Literal["tokens", "rows"] | Annotated[int, Field(ge=1)] = "tokens"
+    """grpo: what the sum of tokens' losses is divided by: "tokens", all of the data's (DAPO); "rows", first each row's
+    own (GRPO); or a number of tokens, such as the most that an action may have, times that of rows (Dr. GRPO)."""
 
     adapter: Annotated[UserPath | None, Retold] = None
     """Go on training this LoRA adapter of the same base model; its own rank, alpha and targets are kept. With
     tune="full" it is merged into the base first."""
+
+    optimizer: Annotated[UserPath | None, Place, Retold] = None
+    """`out` of an earlier training of the same weights, whose optimiser goes on where its last step left it: AdamW's
+    moments are taken over. For many short trainings in a row, with lr_schedule="constant" and warmup_ratio=0."""
 
     lora_r: Annotated[int, Retold] = Field(default=16, ge=1)
     """LoRA rank. 16 is Unsloth's default."""

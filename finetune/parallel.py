@@ -65,6 +65,15 @@ def of_first(started: "Accelerator", make: Callable[[], T]) -> T:
     return made
 
 
+def joined(started: "Accelerator", own: dict[int, Any]) -> dict[int, Any]:
+    """What all processes have, in each of them."""
+    from accelerate.utils import gather_object
+
+    if started.num_processes == 1:
+        return own
+    return dict(gather_object([*own.items()]))
+
+
 def add_up(started: "Accelerator", values: Iterable[float]) -> list[float]:
     """Sums over the processes."""
     import torch

@@ -99,8 +99,10 @@ def prepare(config: TrainConfig) -> Prepared:
         read, held_out = split_tasks(read, config.eval_share)
     log.info("%d rows to train on, %d held out; tokenising them", len(read), len(held_out))
     rows, eval_rows = tokenized(read, "train on"), tokenized(held_out, "hold out") if held_out else []
-    kinds = [row.kind for row in rows]
-    coefficients, doubted = trained_for.coefficients(kinds)
+    kinds = {row.kind for row in rows}
+    coefficients, doubted = trained_for.coefficients(rows)
+    if eval_rows:
+        trained_for.coefficients(eval_rows)
     warnings += [*doubted, *doubts(rows)]
     for warning in warnings:
         log.warning(warning)

@@ -210,18 +210,11 @@ def _checked(raw: Any) -> Example:
         shown = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {short(e['input'])})" for e in found[:_SHOWN]]
         raise ValueError("; ".join(shown)) from None
     example: Example = raw  # type: ignore[assignment]  # validation drops keys it does not know
-    if not example["prompt"]:
-        raise ValueError("prompt is empty: expected at least one message")
-    roles = [m["role"] for m in example["completion"]]
-    if roles != ["assistant"]:
-        raise ValueError(f"completion has the roles {short(roles)}: expected exactly one assistant message")
-    for part, messages in (("prompt", example["prompt"]), ("completion", example["completion"])):
-        for i, message in enumerate(messages):
-            _check_message(f"{part}.{i}", message)
+    _check_messages("prompt", example["prompt"])
+    _check_answer("completion", example["completion"])
     _check_text("task_id", example["task_id"])
     _check_text("branch_id", example["branch_id"])
-    if not example["completion"][0]["content"].strip():
-        raise ValueError("completion.0.content is empty, so all labels are masked: expected a non-empty action")
+    _check_what_its_kind_has(example)
     if not (math.isfinite(example["weight"]) and example["weight"] >= 0):
         raise ValueError(f"weight is {example['weight']}: expected a finite number that is not negative")
     if example["decision_point"] < 0:
@@ -229,11 +222,60 @@ def _checked(raw: Any) -> Example:
     for field, ids in (
         ("prompt_token_ids", example["prompt_token_ids"]),
         ("completion_token_ids", example["completion_token_ids"]),
+        ("rejected_token_ids", example.get("rejected_token_ids")),
     ):
         if ids and not 0 <= min(ids) <= max(ids) < 2**31:
             wrong = min(ids) if min(ids) < 0 else max(ids)
             raise ValueError(f"{field} holds {short(wrong)}: expected token ids, from 0 to 2**31 - 1")
     return example
+
+
+_OF_A_KIND = {"preference": "rejected", "rollout": "advantage"}
+"""What makes rows of a kind what they are: those have it, and no others."""
+
+
+def _check_what_its_kind_has(example: Example) -> None:
+    kind = example["kind"]
+    for owner, field in (*_OF_A_KIND.items(), ("preference", "rejected_token_ids"), ("rollout", "logprobs")):
+        if kind != owner and field in example:
+            raise ValueError(f"{field} in a row of the kind {kind}: expected it in those of the kind {owner} alone")
+    if (needed := _OF_A_KIND.get(kind)) and needed not in example:
+        raise ValueError(f"{needed} is missing: a row of the kind {kind} needs it")
+    if "rejected" in example:
+        _check_answer("rejected", example["rejected"])
+        if example["rejected"][0]["content"].strip() == example["completion"][0]["content"].strip():
+            raise ValueError("rejected says what completion says: there is nothing to prefer")
+    if "teacher_prompt" in example:
+        if kind != "counterfactual":
+            raise ValueError(f"teacher_prompt in a row of the kind {kind}: expected it in counterfactual rows alone")
+        _check_messages("teacher_prompt", example["teacher_prompt"])
+    if not math.isfinite(example.get("advantage", 0.0)):
+        raise ValueError(f"advantage is {example['advantage']}: expected a finite number")
+    if (logprobs := example.get("logprobs")) is not None:
+        ids = example["completion_token_ids"]
+        if ids is None or len(ids) != len(logprobs):
+            raise ValueError(
+                f"logprobs has {len(logprobs)} numbers, completion_token_ids {'null' if ids is None else len(ids)}: "
+                "expected one for each id"
+            )
+        if wrong := [each for each in logprobs if not (math.isfinite(each) and each <= 0)]:
+            raise ValueError(f"logprobs holds {wrong[0]}: expected finite numbers that are not above 0")
+
+
+def _check_messages(field: str, messages: Sequence[Any]) -> None:
+    if not messages:
+        raise ValueError(f"{field} is empty: expected at least one message")
+    for i, message in enumerate(messages):
+        _check_message(f"{field}.{i}", message)
+
+
+def _check_answer(field: str, messages: Sequence[Any]) -> None:
+    roles = [m["role"] for m in messages]
+    if roles != ["assistant"]:
+        raise ValueError(f"{field} has the roles {short(roles)}: expected exactly one assistant message")
+    _check_message(f"{field}.0", messages[0])
+    if not messages[0]["content"].strip():
+        raise ValueError(f"{field}.0.content is empty, so all labels are masked: expected a non-empty action")
 
 
 def _check_message(field: str, message: Any) -> None:

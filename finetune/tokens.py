@@ -49,6 +49,16 @@ class TokenRow:
     weight: float
     origin: frozenset[str] = field(default=frozenset(), compare=False)
     """What became of recorded token ids, see `token_id_counts`."""
+    rejected_ids: list[int] | None = None
+    """Of a preference: the worse completion of the same prompt."""
+    teacher_ids: list[int] | None = None
+    """The prompt that a teacher is asked in place of ``prompt_ids``."""
+    advantage: float | None = None
+    """Of a rollout."""
+    logprobs: list[float] | None = None
+    """Of a rollout: of each of ``completion_ids`` when it was sampled; None where other ids had to be taken."""
+    reference: Any = field(default=None, compare=False)
+    """What the starting weights said of it, as `leafe_graph.finetune.objectives.Objective.kept` keeps it."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -79,23 +89,26 @@ def tokenize(
     rows = list(rows)
     chat = ChatTokenizer(tokenizer)
     problems: list[Problem] = []
-    texts: list[tuple[SourceRow, str, str]] = []
+    texts: list[tuple[SourceRow, list[str]]] = []
     for row in rows:
         example = row.example
         try:
-            prompt = chat.render(example["prompt"], generation_prompt=True)
-            texts.append(
-                (row, prompt, chat.render([*example["prompt"], *example["completion"]], generation_prompt=False))
-            )
+            written = [chat.render(example["prompt"], generation_prompt=True)]
+            for answer in (example["completion"], example.get("rejected")):
+                if answer:
+                    written.append(chat.render([*example["prompt"], *answer], generation_prompt=False))
+            if asked := example.get("teacher_prompt"):
+                written.append(chat.render(asked, generation_prompt=True))
+            texts.append((row, written))
         except PromptError as error:
             (problems if refused is None else refused).append(_problem(row, f"prompt: {error}"))
         except ValueError as error:
             problems.append(_problem(row, f"prompt: {error}"))
     raise_problems(problems)
     out: list[TokenRow] = []
-    for row, prompt_ids, whole_ids in _encoded(chat, texts, problems):
+    for row, ids in _encoded(chat, texts, problems):
         try:
-            out.append(_row(row, prompt_ids, whole_ids, chat, stop_ids, max_length, use_token_ids))
+            out.append(_row(row, ids, chat, stop_ids, max_length, use_token_ids))
         except ValueError as error:
             problems.append(_problem(row, str(error)))
     raise_problems(sorted(problems, key=lambda p: (p.source, p.row)))
@@ -128,8 +141,11 @@ def doubts(rows: Sequence[TokenRow]) -> list[str]:
             f"{n} of {len(rows)} rows were sampled after a prompt that was rendered otherwise than this model's chat "
             "template renders theirs: their prompts are taken from the text"
         )
-    seen = {hash((row.kind, tuple(row.prompt_ids), tuple(row.completion_ids))) for row in rows}
-    if n := len(rows) - len(seen):
+    single = [row for row in rows if row.kind != "rollout"]  # attempts at a task begin alike
+    seen = {
+        hash((row.kind, *map(tuple, (row.prompt_ids, row.completion_ids, row.rejected_ids or ())))) for row in single
+    }
+    if n := len(single) - len(seen):
         found.append(f"{n} of {len(rows)} rows stand there more than once within their kind: each counts every time")
     return found
 
@@ -139,33 +155,36 @@ def _problem(row: SourceRow, text: str) -> Problem:
 
 
 def _encoded(
-    chat: ChatTokenizer, texts: Sequence[tuple[SourceRow, str, str]], problems: list[Problem]
-) -> Iterable[tuple[SourceRow, list[int], list[int]]]:
-    """Rows with their prompts' and wholes' ids: in one call for all, row by row where that fails."""
+    chat: ChatTokenizer, texts: Sequence[tuple[SourceRow, list[str]]], problems: list[Problem]
+) -> Iterable[tuple[SourceRow, list[list[int]]]]:
+    """Rows with the ids of each of their texts: in one call for all, row by row where that fails."""
+    different = list(dict.fromkeys(text for _, written in texts for text in written))
     try:
-        ids = chat.encode([text for _, *both in texts for text in both])
-        yield from ((row, ids[2 * i], ids[2 * i + 1]) for i, (row, *_) in enumerate(texts))
+        ids = dict(zip(different, chat.encode(different), strict=True))
+        yield from ((row, [ids[text] for text in written]) for row, written in texts)
     except ModelError:
-        for row, *both in texts:
+        for row, written in texts:
             try:
-                prompt, whole = chat.encode(both)
+                yield row, chat.encode(written)
             except ModelError as error:
                 problems.append(_problem(row, f"prompt or completion: {error}"))
-            else:
-                yield row, prompt, whole
 
 
 def _row(
     row: SourceRow,
-    prompt: list[int],
-    whole: list[int],
+    ids: list[list[int]],
     chat: ChatTokenizer,
     stop_ids: Collection[int],
     max_length: int,
     use_token_ids: bool,
 ) -> TokenRow:
-    example = row.example
+    example, (prompt, whole, *others) = row.example, ids
     completion, origin = _reply(example["completion"][0], prompt, whole, chat, stop_ids), set[str]()
+    rejected = logprobs = None
+    if "rejected" in example:
+        rejected = _reply(example["rejected"][0], prompt, others.pop(0), chat, stop_ids)
+        if use_token_ids and (recorded := example.get("rejected_token_ids")) is not None:
+            rejected = _recorded_reply(recorded, example["rejected"][0]["content"], chat, stop_ids) or rejected
     sampled = example["completion_token_ids"] if use_token_ids else None
     if sampled is not None:
         kept = _recorded_reply(sampled, example["completion"][0]["content"], chat, stop_ids)
@@ -180,12 +199,27 @@ def _row(
             if kept != completion or before not in (None, prompt):
                 origin.add("differ")
             prompt, completion = before or prompt, kept
-    if len(prompt) + len(completion) > max_length:
+            if (told := example.get("logprobs")) is not None:
+                logprobs = told[: len(kept)]
+    teacher = others.pop(0) if "teacher_prompt" in example else None
+    asked = max(len(prompt), len(teacher or ()))
+    answer = max(len(completion), len(rejected or ()))
+    if asked + answer > max_length:
         raise ValueError(
-            f"{len(prompt)} prompt + {len(completion)} completion tokens, more than max_length={max_length}; "
+            f"{asked} prompt + {answer} completion tokens, more than max_length={max_length}; "
             "cutting would lose the target: raise max_length or export with a shorter history"
         )
-    return TokenRow(example["kind"], prompt, completion, float(example["weight"]), frozenset(origin))
+    return TokenRow(
+        example["kind"],
+        prompt,
+        completion,
+        float(example["weight"]),
+        frozenset(origin),
+        rejected_ids=rejected,
+        teacher_ids=teacher,
+        advantage=example.get("advantage"),
+        logprobs=logprobs,
+    )
 
 
 def _reply(

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.files import save_json
@@ -22,12 +23,13 @@ from leafe_graph.terminal.bar import Bar
 
 from . import backends, outputs, parallel
 from .batches import chains, epoch_steps, micro_batches, steps_in_epoch
-from .checkpoint import State, fingerprint
+from .checkpoint import State, fingerprint, take_over
 from .config import TrainConfig, TrainResult
 from .finish import finish
-from .loss import chain_nll, objective_value
+from .loss import objective_value, references, remembering, weighted
 from .metrics import Metrics
 from .prepare import prepare
+from .said import ask
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +62,17 @@ def train(config: TrainConfig) -> TrainResult:
             shutil.rmtree(checkpoints, ignore_errors=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
 
+    passes: dict[str, Any] = {"micro_batch_size": config.micro_batch_size, "rank": rank, "processes": processes}
+    # By the weights from which training starts, so before a checkpoint's are loaded.
+    rows, eval_rows = (
+        remembering(each, parallel.joined(accelerator, references(model, each, objective, **passes)))
+        for each in (rows, eval_rows)
+    )
     weights = backends.trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     made_of = parallel.of_first(accelerator, lambda: fingerprint(config, prepared.folder, rows, eval_rows))
+    if config.optimizer is not None:
+        made_of["optimizer"] = take_over(config.optimizer, weights, optimizer)
     state = State(fingerprint=made_of)
     resumed_from = state.resume(checkpoints, weights, optimizer)
     if first:
@@ -77,9 +87,7 @@ def train(config: TrainConfig) -> TrainResult:
     )
 
     def evaluate() -> None:
-        size = config.micro_batch_size
-        part = objective_value(model, eval_rows, objective, micro_batch_size=size, rank=rank, processes=processes)
-        [value] = parallel.add_up(accelerator, [part])
+        [value] = parallel.add_up(accelerator, [objective_value(model, eval_rows, objective, **passes)])
         metrics.write({"step": state.step, "eval_loss": value})
         state.judge(value, weights)
 
@@ -96,18 +104,21 @@ def train(config: TrainConfig) -> TrainResult:
             # Divided by the epoch's mean step size, not this step's: the mean over an epoch is then exactly L.
             share = steps_per_epoch / len(rows)
             counts = Counter(kinds[i] for chain in step_chains for i in chain)
-            loss, by_kind = 0.0, dict.fromkeys(sorted(counts), 0.0)
+            loss, by_kind, told = 0.0, dict.fromkeys(sorted(counts), 0.0), dict.fromkeys(objective.measures, 0.0)
             torch.manual_seed(Random(f"{config.seed}/{state.step}/{rank}").getrandbits(63))  # of dropout
             at_once = min(config.micro_batch_size, -(-len(step_chains) // processes))
             for batch in micro_batches(rows, step_chains, at_once)[rank::processes]:
                 members = [i for chain in batch for i in chain]
-                nll_N = chain_nll(model, [[rows[i] for i in chain] for chain in batch])
-                part = objective.loss(nll_N, [rows[i] for i in members], [share * c[i] for i in members])
+                these = [rows[i] for i in members]
+                losses_N, measured = objective.losses(ask(model, [[rows[i] for i in chain] for chain in batch]), these)
+                part = weighted(losses_N, these, [share * c[i] for i in members])
                 part.backward()
                 loss += part.item()
-                for i, value in zip(members, nll_N.tolist(), strict=True):
-                    by_kind[kinds[i]] += rows[i].weight * value
-            loss, *sums = parallel.add_up(accelerator, [loss, *by_kind.values()])
+                for row, value in zip(these, losses_N.tolist(), strict=True):
+                    by_kind[row.kind] += row.weight * value
+                for name, values_N in measured.items():
+                    told[name] += values_N.sum().item()
+            loss, *sums = parallel.add_up(accelerator, [loss, *by_kind.values(), *told.values()])
             parallel.add_up_gradients(accelerator, weights.values())
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.max_grad_norm).item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -129,7 +140,12 @@ def train(config: TrainConfig) -> TrainResult:
                     "step": state.step,
                     "epoch": round(state.step / steps_per_epoch, 4),
                     "loss": loss,
-                    **{objective.terms[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=True)},
+                    **{objective.terms[kind]: value / counts[kind] for kind, value in zip(by_kind, sums, strict=False)},
+                    **{
+                        name: value / counts[objective.measures[name]]
+                        for name, value in zip(told, sums[len(by_kind) :], strict=True)
+                        if counts[objective.measures[name]]
+                    },
                     "lr": rate,
                     "grad_norm": norm,
                     "tokens": tokens,

@@ -9,8 +9,8 @@ from rows import write
 
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.batches import chains, epoch_steps
-from leafe_graph.finetune.loss import chain_nll
 from leafe_graph.finetune.metrics import read_metrics
+from leafe_graph.finetune.said import ask
 from leafe_graph.finetune.tokens import TokenRow
 from leafe_graph.finetune.train import train
 from leafe_graph.types import FORMAT_VERSION, Example, ExampleKind, Message
@@ -77,11 +77,11 @@ def test_a_chain_has_the_loss_and_gradient_of_its_rows(tiny_model_path: Path) ->
     model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
     weight = model.model.layers[0].self_attn.q_proj.weight
     units = [episode([([4, 5], [6]), ([7], [8, 9]), ([4], [4])]), episode([([9, 9, 9], [5, 6]), ([4], [7])])]
-    together = chain_nll(model, units)
+    together = ask(model, units).nll_N
     together.sum().backward()
     gradient = weight.grad.clone()
     model.zero_grad()
-    alone = torch.cat([chain_nll(model, [[row]]) for unit in units for row in unit])
+    alone = torch.cat([ask(model, [[row]]).nll_N for unit in units for row in unit])
     alone.sum().backward()
     assert together.shape == (5,) and len(set(together.tolist())) == 5
     assert torch.allclose(together, alone, atol=1e-5)

@@ -97,7 +97,7 @@ def test_what_some_kinds_have_alone_is_null_in_a_table(tmp_path: Path) -> None:
     """Rows come back from Parquet, and from lines that another reader of tables wrote, as they were exported."""
     pytest.importorskip("pyarrow", reason='pip install ".[train]"')
     pair = {"rejected": [{"role": "assistant", "content": "down"}], "rejected_token_ids": [3, 0]}
-    sampled = {"advantage": -0.1, "logprobs": [-0.7, -1e-9]}
+    sampled = {"advantage": -0.1, "logprobs": [-0.7, -1e-9], "completion_token_ids": [3, 0]}
     taught = {"teacher_prompt": [{"role": "user", "content": "a. Not down!"}]}
     rows: list[Any] = [
         row(),
@@ -109,6 +109,10 @@ def test_what_some_kinds_have_alone_is_null_in_a_table(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", [dict.fromkeys(Example.__annotations__) | each for each in rows])
     for name in ("rows.parquet", "rows.jsonl"):
         assert [each.example for each in read_examples([tmp_path / name])] == rows
+
+
+ANSWER = [{"role": "assistant", "content": "up"}]
+ROLLOUT = {"kind": "rollout", "advantage": 1.0, "completion_token_ids": [8, 2]}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,21 @@ def test_what_some_kinds_have_alone_is_null_in_a_table(tmp_path: Path) -> None:
         ({"completion": []}, "expected exactly one assistant message"),
         ({"weight": -1.0}, "weight is -1.0"),
         ({"weight": float("nan")}, "weight is nan"),
+        ({"kind": "preference"}, "rejected is missing: a row of the kind preference needs it"),
+        ({"kind": "rollout"}, "advantage is missing"),
+        (
+            {"advantage": 1.0},
+            "advantage in a row of the kind rehearsal: expected it in those of the kind rollout alone",
+        ),
+        ({"kind": "preference", "rejected": ANSWER}, "rejected says what completion says"),
+        ({"kind": "preference", "rejected": []}, "rejected has the roles.*exactly one assistant message"),
+        ({"kind": "preference", "rejected": [ANSWER[0] | {"content": " "}]}, "rejected.0.content is empty"),
+        ({"kind": "counterfactual", "teacher_prompt": []}, "teacher_prompt is empty"),
+        ({"teacher_prompt": [{"role": "user", "content": "a"}]}, "expected it in counterfactual rows alone"),
+        ({"kind": "rollout", "advantage": float("nan")}, "advantage is nan: expected a finite number"),
+        ({"kind": "rollout", "advantage": 1.0, "logprobs": [-1.0]}, "logprobs has 1 numbers, .* null"),
+        (ROLLOUT | {"logprobs": [-1.0]}, "logprobs has 1 numbers, completion_token_ids 2"),
+        (ROLLOUT | {"logprobs": [-1.0, 0.1]}, "logprobs holds 0.1: expected finite numbers that are not above 0"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, bad: dict[str, Any], message: str) -> None:

@@ -13,10 +13,11 @@ from rows import row, unequal, write
 from leafe_graph.errors import ConfigError
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.finetune.batches import epoch_steps, micro_batches
-from leafe_graph.finetune.loss import chain_nll, objective_value
+from leafe_graph.finetune.loss import objective_value
 from leafe_graph.finetune.metrics import read_metrics
 from leafe_graph.finetune.objectives.demonstrations import Demonstrations
 from leafe_graph.finetune.objectives.leafe import Leafe
+from leafe_graph.finetune.said import ask
 from leafe_graph.finetune.tokens import TokenRow, read_examples, tokenize
 from leafe_graph.finetune.train import train
 
@@ -49,6 +50,11 @@ def by_hand(tiny_model_path: Path, rows: list[TokenRow]) -> list[float]:
             logprobs = torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
         values.append(-sum(logprobs[t - 1, ids[t]].item() for t in range(len(r.prompt_ids), len(ids))))
     return values
+
+
+def of(kind: str, n: int) -> list[TokenRow]:
+    """So many rows of a kind."""
+    return [TokenRow(kind, [4], [5], 1.0)] * n
 
 
 def alone(kinds: list[str], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -99,7 +105,7 @@ def test_the_steps_of_an_epoch_average_to_the_objective(
 ) -> None:
     """Also where steps are of unequal size: 7 rows in steps of at most 3."""
     kinds = [r.kind for r in rows]
-    c, _ = Leafe(beta=beta).coefficients(kinds)
+    c, _ = Leafe(beta=beta).coefficients(rows)
     steps = alone(kinds, 3, seed=0, epoch=0)
     assert sorted(map(len, steps)) == [2, 2, 3]
     losses = [sum(len(steps) / len(rows) * c[i] * rows[i].weight * by_hand[i] for i in step) for step in steps]
@@ -112,13 +118,13 @@ def test_gradients_do_not_depend_on_padding_or_accumulation(tiny_model_path: Pat
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
     weight = model.model.layers[0].self_attn.q_proj.weight
-    c, _ = Leafe(beta=0.5).coefficients([r.kind for r in rows])
+    c, _ = Leafe(beta=0.5).coefficients(rows)
 
     def gradient(size: int) -> Any:
         model.zero_grad()
         for batch in micro_batches(rows, [[i] for i in range(len(rows))], size):
             members = [i for chain in batch for i in chain]
-            (torch.tensor([c[i] for i in members]) * chain_nll(model, [[rows[i]] for i in members])).sum().backward()
+            (torch.tensor([c[i] for i in members]) * ask(model, [[rows[i]] for i in members]).nll_N).sum().backward()
         return weight.grad.clone()
 
     one, seven = gradient(7), gradient(1)
@@ -134,7 +140,7 @@ def test_logits_are_computed_where_a_target_is_predicted(tiny_model_path: Path, 
     weight = model.model.layers[0].self_attn.q_proj.weight
     seen: list[int] = []
     watch = model.lm_head.register_forward_hook(lambda head, hidden, logits: seen.append(logits[..., 0].numel()))
-    nll = chain_nll(model, [[r] for r in rows])
+    nll = ask(model, [[r] for r in rows]).nll_N
     nll.sum().backward()
     watch.remove()
     assert seen == [sum(len(r.completion_ids) for r in rows)]
@@ -162,36 +168,36 @@ def test_the_held_out_value_is_the_objective(tiny_model_path: Path, rows: list[T
 
 def test_an_empty_set_leaves_the_other_term() -> None:
     """With a warning; the term keeps its factor."""
-    c, (warning,) = Leafe(beta=0.5).coefficients(["rehearsal"] * 3)
+    c, (warning,) = Leafe(beta=0.5).coefficients(of("rehearsal", 3))
     assert c == [0.5] * 3 and "no counterfactual rows" in warning
-    c, (warning,) = Leafe(beta=0.5).coefficients(["counterfactual"] * 3)
+    c, (warning,) = Leafe(beta=0.5).coefficients(of("counterfactual", 3))
     assert c == [1.0] * 3 and "no rehearsal rows" in warning
-    assert Leafe(beta=0.0).coefficients(["counterfactual"] * 3)[1] == []
+    assert Leafe(beta=0.0).coefficients(of("counterfactual", 3))[1] == []
 
 
 def test_a_tiny_set_is_warned_of() -> None:
     """By its number or its share, where beta does not even it out."""
-    few = ["counterfactual"] * 40 + ["rehearsal"] * 400
+    few = of("counterfactual", 40) + of("rehearsal", 400)
     assert "only 40 of 440 rows are counterfactual" in Leafe(beta=1).coefficients(few)[1][0]
-    small_share = ["counterfactual"] * 100 + ["rehearsal"] * 4000
+    small_share = of("counterfactual", 100) + of("rehearsal", 4000)
     assert "weighs 40 times a rehearsal row" in Leafe(beta=1).coefficients(small_share)[1][0]
     assert Leafe(beta=10).coefficients(few)[1] == []
     assert "weighs inf times" in Leafe(beta=0).coefficients(few)[1][0]
-    enough = ["counterfactual"] * 100 + ["rehearsal"] * 400
+    enough = of("counterfactual", 100) + of("rehearsal", 400)
     assert Leafe(beta=1).coefficients(enough)[1] == []
     assert Demonstrations().coefficients(few) == ([1.0] * 440, [])
 
 
 def test_an_unknown_objective_is_told_which_there_are() -> None:
     """The names come from the table of objectives."""
-    with pytest.raises(ValueError, match="Input should be 'leafe' or 'demonstrations'"):
-        TrainConfig.model_validate({"model": "m", "data": ["d"], "out": "o", "objective": "grpo"})
+    with pytest.raises(ValueError, match=r"Input should be 'leafe', 'demonstrations', .* or 'grpo'"):
+        TrainConfig.model_validate({"model": "m", "data": ["d"], "out": "o", "objective": "ppo"})
 
 
 def test_demonstrations_have_no_place_in_the_leafe_objective() -> None:
     """A third kind of row is refused, not guessed at."""
     with pytest.raises(ConfigError, match=r"also has \['demonstration'\]"):
-        Leafe(beta=1).coefficients(["counterfactual", "demonstration"])
+        Leafe(beta=1).coefficients(of("counterfactual", 1) + of("demonstration", 1))
 
 
 @given(kinds=KINDS, batch_size=st.integers(1, 20), epoch=st.integers(0, 3))
@@ -217,6 +223,6 @@ def test_epochs_are_in_different_orders() -> None:
 
 def test_weights_multiply_within_the_mean(rows: list[TokenRow]) -> None:
     """A weight of one half counts half; the number of rows is not changed by it."""
-    c, _ = Leafe(beta=1).coefficients([r["kind"] for r in unequal()])
+    c, _ = Leafe(beta=1).coefficients(rows)
     assert row(weight=0.5)["weight"] == rows[1].weight == 0.5
     assert c == [7 / 5, 7 / 2, 7 / 5, 7 / 5, 7 / 2, 7 / 5, 7 / 5]

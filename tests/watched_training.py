@@ -25,7 +25,7 @@ def watched(config: TrainConfig, killed_at: int = 0) -> dict[str, Any]:
     """
     import torch
 
-    load, nll, save = trainer.backends.load, trainer.chain_nll, State.save
+    load, ask, save = trainer.backends.load, trainer.ask, State.save
     seen: dict[str, Any] = {"called": [], "rows": []}
     models: list[Any] = []
     passes: list[list[TokenRow]] = []
@@ -37,29 +37,29 @@ def watched(config: TrainConfig, killed_at: int = 0) -> dict[str, Any]:
         models.append(model)
         return model, seen["backend"]
 
-    def nll_watched(model: Any, chains: Any) -> Any:
+    def ask_watched(model: Any, chains: Any) -> Any:
         passes.append([row for chain in chains for row in chain])
         seen["rows"].append([(r.kind, r.prompt_ids + r.completion_ids, r.labels, r.weight) for r in passes[-1]])
         hook = model.register_forward_pre_hook(
             lambda _, args, kwargs: seen["called"].append(kwargs["input_ids"].tolist()), with_kwargs=True
         )
-        value = nll(model, chains)
+        said = ask(model, chains)
         hook.remove()
-        return value
+        return said
 
     def save_then_die(self: State, *arguments: Any) -> None:
         save(self, *arguments)
         if self.step == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    trainer.backends.load, trainer.chain_nll, State.save = load_watched, nll_watched, save_then_die  # type: ignore
+    trainer.backends.load, trainer.ask, State.save = load_watched, ask_watched, save_then_die  # type: ignore
     try:
         trainer.train(config)
     finally:
-        trainer.backends.load, trainer.chain_nll, State.save = load, nll, save  # type: ignore
+        trainer.backends.load, trainer.ask, State.save = load, ask, save  # type: ignore
     with torch.no_grad():
         seen["log_probs"] = [
-            (row.prompt_ids + row.completion_ids, row.labels, -nll(models[0], [[row]]).item())
+            (row.prompt_ids + row.completion_ids, row.labels, -ask(models[0], [[row]]).nll_N.item())
             for row in {id(row): row for rows in passes for row in rows}.values()
         ]
     torch.save(seen, config.out / "watched.pt")

@@ -17,10 +17,20 @@ OBJECTIVES = Named(
     {
         "leafe": "leafe_graph.finetune.objectives.leafe:Leafe",
         "demonstrations": "leafe_graph.finetune.objectives.demonstrations:Demonstrations",
+        "rejection": "leafe_graph.finetune.objectives.rejection:Rejection",
+        "self_distillation": "leafe_graph.finetune.objectives.self_distillation:SelfDistillation",
+        "dpo": "leafe_graph.finetune.objectives.dpo:Dpo",
+        "grpo": "leafe_graph.finetune.objectives.grpo:Grpo",
     },
 )
 
-__all__ = ["OBJECTIVES", "Objective", "objective"]
+__all__ = ["OBJECTIVES", "Objective", "objective", "settings_of_others"]
+
+
+def settings_of_others(name: str) -> set[str]:
+    """Settings that objectives have, but not this one."""
+    own = {each.name for each in fields(OBJECTIVES.class_of(name))}
+    return {each.name for other in OBJECTIVES for each in fields(OBJECTIVES.class_of(other))} - own
 
 
 def objective(name: str, settings: object) -> Objective:

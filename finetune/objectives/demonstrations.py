@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .leafe import Leafe
 from .objective import Objective
+
+if TYPE_CHECKING:
+    from ..tokens import TokenRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +17,9 @@ class Demonstrations(Objective):
 
     name = "demonstrations"
     terms: ClassVar[Mapping[str, str]] = {**Leafe.terms, "demonstration": "l_demo"}
-    words = "behaviour cloning of demonstrations: one mean"
+    words = "behaviour cloning of demonstrations: one mean of -log π(action | history)"
 
-    def coefficients(self, kinds: Sequence[str]) -> tuple[list[float], list[str]]:
+    def coefficients(self, rows: "Sequence[TokenRow]") -> tuple[list[float], list[str]]:
         """Every row counts the same, and nothing is worth a warning."""
-        return [1.0] * len(kinds), []
+        self.refuse_others(rows)
+        return [1.0] * len(rows), []

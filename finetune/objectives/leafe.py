@@ -3,7 +3,7 @@
 ``L_cf = mean over counterfactual rows of weight * -log pi(action | history)``, ``L_reh`` the same over rehearsal rows:
 two means, taken apart and then summed, so beta does not depend on how many rows each set has.
 
-Row i of N gets the coefficient ``c_i = N/N_cf`` or ``beta * N/N_reh``: the mean of ``c_i * nll_i`` over all rows is
+Row i of N gets the coefficient ``c_i = N/N_cf`` or ``beta * N/N_reh``: the mean of ``c_i * loss_i`` over all rows is
 then L itself, and a minibatch's mean estimates it.
 """
 
@@ -11,11 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-from leafe_graph.errors import ConfigError
+from typing import TYPE_CHECKING, ClassVar
 
 from .objective import Objective
+
+if TYPE_CHECKING:
+    from ..tokens import TokenRow
 
 TINY_ROWS = 64
 """Fewer rows of one kind than this are warned of (40 counterfactual rows at full weight were seen to hurt)."""
@@ -26,37 +27,28 @@ HEAVY = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leafe(Objective):
-    """L_cf + beta * L_reh, two separate means."""
-
-    name = "leafe"
-    terms: ClassVar[Mapping[str, str]] = {"counterfactual": "l_cf", "rehearsal": "l_reh"}
+class WithRehearsal(Objective):
+    """A mean over rows of one kind, the first of `terms`, and beta times the mean over rehearsal rows."""
 
     beta: float = 1.0
     """Weight of the rehearsal term."""
-
-    @property
-    def words(self) -> str:
-        """The formula and where it is from."""
-        return f"L = L_cf + β · L_reh with β = {self.beta:g} (LEAFE, arXiv 2603.16843): two means"
 
     def drops(self, kind: str) -> bool:
         """Rehearsal rows that would count nothing."""
         return kind == "rehearsal" and self.beta == 0
 
-    def coefficients(self, kinds: Sequence[str]) -> tuple[list[float], list[str]]:
-        """c_i = N/N_cf or beta * N/N_reh; a kind with no rows or few is warned of."""
+    def coefficients(self, rows: "Sequence[TokenRow]") -> tuple[list[float], list[str]]:
+        """c_i = N/N_own or beta * N/N_reh; a kind with no rows or few is warned of."""
+        self.refuse_others(rows)
+        kinds = [row.kind for row in rows]
         counts = Counter(kinds)
-        if strange := counts.keys() - self.terms:
-            raise ConfigError(
-                f"the leafe objective is over counterfactual and rehearsal rows, the data also has {sorted(strange)}: "
-                'train on those with objective="demonstrations" first'
-            )
-        scale = {"counterfactual": 1.0, "rehearsal": self.beta}
+        own, reh = self.terms
+        scale = {own: 1.0, reh: self.beta}
         share = {kind: scale[kind] * len(kinds) / counts[kind] for kind in counts}
         warnings = []
-        for kind, term, other in (("counterfactual", "L_cf", "rehearsal"), ("rehearsal", "L_reh", "counterfactual")):
-            n = counts[kind]
+        for kind, other in ((own, reh), (reh, own)):
+            n, (initial, which) = counts[kind], self.terms[kind].split("_")
+            term = f"{initial.upper()}_{which}"
             if self.drops(kind):
                 continue
             if n == 0:
@@ -69,3 +61,19 @@ class Leafe(Objective):
                     "collect more, set beta to even it out, or watch held-out rows (eval_data)"
                 )
         return [share[kind] for kind in kinds], warnings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leafe(WithRehearsal):
+    """L_cf + beta * L_reh, two separate means."""
+
+    name = "leafe"
+    terms: ClassVar[Mapping[str, str]] = {"counterfactual": "l_cf", "rehearsal": "l_reh"}
+
+    @property
+    def words(self) -> str:
+        """The formula and where it is from."""
+        return (
+            f"L = L_cf + β · L_reh with β = {self.beta:g} (LEAFE, arXiv 2603.16843): two means of -log π(action | "
+            "history)"
+        )
