@@ -121,7 +121,7 @@ def take_over(out: Path, weights: dict[str, Any], optimizer: Any) -> str:
     held = torch.load(files[-1], map_location="cpu", weights_only=True)
     theirs, ours = ({name: tuple(p.shape) for name, p in each.items()} for each in (held["adapter"], weights))
     if [*theirs.items()] != [*ours.items()]:
-        other = next((name for name in theirs.keys() | ours if theirs.get(name) != ours.get(name)), "their order")
+        other = next((name for name in [*ours, *theirs] if theirs.get(name) != ours.get(name)), "their order")
         raise ConfigError(
             f"optimizer={out} is of a training of other weights: {other} is {theirs.get(other, 'absent')} there and "
             f"{ours.get(other, 'absent')} here; give a training of the same model with the same tune and LoRA settings"
