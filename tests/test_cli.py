@@ -292,7 +292,7 @@ def test_debugging_shows_the_traceback(leafe: Run, monkeypatch: pytest.MonkeyPat
     [
         ("explore", ["--env-options", "--total-env-steps", "--reflect-every", "--no-stop-on-success", "--strategy"]),
         ("export", ["RUN", "--keep {success,improved,every}"]),
-        ("train", ["--beta", "--objective {leafe,demonstrations}", "--lora-r"]),
+        ("train", ["--beta", "--objective {leafe,", "--lora-r"]),
         ("eval", ["-n N", "--split", "--adapter", "OUT.json"]),
         ("compare", ["RESULTS", "-k N,N", "--baseline TEXT"]),
         ("report", ["--trees"]),
