@@ -13,7 +13,7 @@ silently wrong. The reply's tokens are, in this order of preference:
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ def tokenize(
     they are left out; None: they are an error like the others. Raises `ExampleError`.
     """
     rows = list(rows)
-    chat = ChatTokenizer(tokenizer)
+    chat = _Remembering(tokenizer)
     problems: list[Problem] = []
     texts: list[tuple[SourceRow, list[str]]] = []
     for row in rows:
@@ -113,6 +113,26 @@ def tokenize(
             problems.append(_problem(row, str(error)))
     raise_problems(sorted(problems, key=lambda p: (p.source, p.row)))
     return out
+
+
+class _Remembering(ChatTokenizer):
+    """What rows have in common, such as a state's prompt and the few actions there are, is rendered and read once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self._known: dict[tuple[Any, ...], str] = {}
+
+    def render(self, messages: Sequence[Mapping[str, Any]], **how: Any) -> str:
+        key = (*((message["role"], message["content"]) for message in messages), *how.values())
+        if key not in self._known:
+            self._known[key] = super().render(messages, **how)
+        return self._known[key]
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        key = (*ids, skip_special_tokens)
+        if key not in self._known:
+            self._known[key] = super().decode(ids, skip_special_tokens=skip_special_tokens)
+        return self._known[key]
 
 
 def token_id_counts(rows: Iterable[TokenRow]) -> dict[str, int]:

@@ -69,7 +69,12 @@ def train(config: TrainConfig) -> TrainResult:
         for each in (rows, eval_rows)
     )
     weights = backends.trainable(model)
-    optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        weights.values(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=config.tune == "full" or None,  # one pass over the weights; LoRA's few are as they were
+    )
     made_of = parallel.of_first(accelerator, lambda: fingerprint(config, prepared.folder, rows, eval_rows))
     if config.optimizer is not None:
         made_of["optimizer"] = take_over(config.optimizer, weights, optimizer)
