@@ -177,3 +177,78 @@ def test_a_killed_run_goes_on(unsloth: Run, config: TrainConfig) -> None:
     assert len(resumed.seen["rows"]) < len(unsloth.seen["rows"])  # it did not begin anew
     assert resumed.curve == unsloth.curve
     assert all(torch.equal(resumed.adapter[name], matrix) for name, matrix in unsloth.adapter.items())
+
+
+def said(text: str) -> list[Message]:
+    """What an assistant says."""
+    return [{"role": "assistant", "content": text}]
+
+
+PAIRS = [("#@$.#", "right", "up"), ("@ wall", "go down", "left"), ("corner", "up", "go right"), ("box", "left", "down")]
+OTHER_ROWS: dict[str, list[Any]] = {
+    "self_distillation": [
+        *(
+            row(seen, good, kind="counterfactual")
+            | {"teacher_prompt": [{"role": "user", "content": f"{seen} Not {bad}!"}]}
+            for seen, good, bad in PAIRS
+        ),
+        row("box", "left"),
+    ],
+    "dpo": [
+        *(row(seen, good, kind="preference") | {"rejected": said(bad)} for seen, good, bad in PAIRS),
+        row("box", "left"),
+    ],
+    "grpo": [
+        row(seen, action, kind="rollout") | {"advantage": advantage}
+        for seen, *both in PAIRS
+        for action, advantage in zip(both, (0.5, -0.5), strict=True)
+    ],
+}
+FEW = 3
+"""Steps of a training for another objective, or of all weights."""
+
+
+@pytest.fixture(scope="module")
+def others(config: TrainConfig) -> dict[str, tuple[Run, Run]]:
+    """For each other objective, and of all weights: trained by PEFT or transformers, and by Unsloth."""
+    asked: dict[str, dict[str, Any]] = {name: {"objective": name, "kl_coef": 0.1} for name in OTHER_ROWS}
+    asked["full"] = {"tune": "full", "learning_rate": 1e-4}
+    made: dict[str, tuple[TrainConfig, TrainConfig]] = {}
+    for name, settings in asked.items():
+        if name in OTHER_ROWS:
+            settings["data"] = [write(config.out.with_name(f"{name}.jsonl"), OTHER_ROWS[name])]
+        settings |= {"max_steps": FEW, "save_steps": FEW, "out": config.out.with_name(f"{name}-peft")}
+        plain = config.model_copy(update=settings)
+        theirs = plain.model_copy(update={"backend": "unsloth", "out": config.out.with_name(f"{name}-unsloth")})
+        made[name] = plain, theirs
+    code, printed = by_unsloth(*(theirs for _, theirs in made.values()))
+    assert code == 0, printed
+    return {
+        name: (Run(plain.out, watched(plain)), Run(theirs.out, torch.load(theirs.out / "watched.pt")))
+        for name, (plain, theirs) in made.items()
+    }
+
+
+@pytest.mark.parametrize("name", [*OTHER_ROWS, "full"])
+def test_other_objectives_and_all_weights_agree(others: dict[str, tuple[Run, Run]], name: str) -> None:
+    """The same passes, and losses to 1e-2 at every step, references and the teacher's distributions included."""
+    plain, theirs = others[name]
+    assert theirs.seen["backend"] == "unsloth" and theirs.seen["rows"] == plain.seen["rows"]
+    assert [m["step"] for m in theirs.curve] == [*range(1, FEW + 1)]
+    assert plain.curve[-1]["loss"] < plain.curve[0]["loss"]
+    for key in plain.curve[0].keys() - {"grad_norm"}:
+        assert [m[key] for m in theirs.curve] == pytest.approx([m[key] for m in plain.curve], rel=0, abs=1e-2), key
+
+
+def test_a_whole_model_is_an_ordinary_one(others: dict[str, tuple[Run, Run]]) -> None:
+    """Plain transformers gives its rows the log-probabilities that they had under Unsloth."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out, seen = others["full"][1].out, others["full"][1].seen
+    assert AutoTokenizer.from_pretrained(out).chat_template
+    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    for ids, labels, expected in seen["log_probs"]:
+        with torch.no_grad():
+            log_p = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        told = sum(log_p[i - 1, label].item() for i, label in enumerate(labels) if label != -100)
+        assert told == pytest.approx(expected, rel=0, abs=1e-3)
