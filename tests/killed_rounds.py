@@ -1,8 +1,8 @@
-"""What test_rounds_after_kill.py kills: ``leafe run`` with a tiny model, in a world that a random policy often wins.
+"""What is killed: ``leafe run`` and ``leafe bench`` with a tiny model, in a world that a random policy often wins.
 
-``python killed_rounds.py CONFIG LOG`` calls it anew, in a process of its own, for every line that it reads: OUT, the
-moment at which to kill it, and seconds to wait then. It prints how the call ended. What a fresh start costs in imports
-is paid once.
+``python killed_rounds.py run CONFIG LOG`` (or ``bench``) calls it anew, in a process of its own, for every line that it
+reads: OUT, the moment at which to kill it, and seconds to wait then. It prints how the call ended. What a fresh start
+costs in imports is paid once.
 """
 
 import itertools
@@ -86,7 +86,37 @@ def kill_at(moment: int, delay: float) -> "itertools.count[int]":
     return moments
 
 
-def serve(config: Path, phases: Path) -> None:
+BENCH = (
+    CONFIG.replace("patience: null", "env_steps: 60").replace("rounds: 2", "rounds: 1")
+    + """
+seeds: [0, 1]
+tune: {tasks: 2, samples: 2, k: 1, grid: [{train.learning_rate: 1e-2}, {train.learning_rate: 1e-3}]}
+methods:
+  base: {method: none}
+  rejection: {explore: {reflector: null}}
+  leafe: {grid: [{train.beta: 1}, {train.beta: 3}]}
+"""
+)
+"""The same world for methods side by side."""
+
+
+def play_bench(config: Path, out: str) -> None:
+    """A bench with its jobs in this process, one after the other."""
+    import test_bench
+
+    from leafe_graph.bench import loop, read_bench
+
+    loop.side_by_side = test_bench.serial
+    loop.bench(read_bench(config, {"out": out}))
+
+
+CALLS: dict[str, Callable[[Path, str], object]] = {
+    "run": lambda config, out: run(read_config(config, {"out": out})),
+    "bench": play_bench,
+}
+
+
+def serve(what: str, config: Path, phases: Path) -> None:
     """One call after another; each is a process that knows only what is on disk."""
     import peft  # noqa: F401  imported once for all
     import torch
@@ -103,7 +133,7 @@ def serve(config: Path, phases: Path) -> None:
                 logging.getLogger("leafe_graph.rounds.folder").addHandler(logging.FileHandler(phases))
                 logging.getLogger("leafe_graph.rounds.folder").setLevel(logging.INFO)
                 moments = kill_at(int(moment), float(delay))
-                run(read_config(config, {"out": out}))
+                CALLS[what](config, out)
                 Path(out, "moments").write_text(str(next(moments) - 1))
                 os._exit(0)
             except BaseException:
@@ -114,4 +144,4 @@ def serve(config: Path, phases: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(*map(Path, sys.argv[1:]))
+    serve(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

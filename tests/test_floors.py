@@ -19,6 +19,7 @@ FLOORS = [
     "phases",
     "methods",
     "rounds",
+    "bench",
     "cli",
     "__main__",
 ]

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from leafe_graph.bench import read_bench
+from leafe_graph.bench.config import Cell
 from leafe_graph.errors import ConfigError
 from leafe_graph.models.shapes import SHAPES, shape
 from leafe_graph.rounds.dry_run import plan
 from leafe_graph.rounds.yaml_file import read_config
 
-RECIPES = sorted((Path(__file__).parents[1] / "examples" / "recipes").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[1] / "examples" / "recipes").glob("*.yaml"))
+BENCHES = [file for file in FILES if file.name.startswith("bench-")]
+RECIPES = [file for file in FILES if file not in BENCHES]
 PAPER = [file for file in RECIPES if file.name.startswith("paper-")]
 
 
@@ -22,6 +26,26 @@ def test_the_recipes_are_these() -> None:
     names = {f"paper-{m}-{w}" for m in ("qwen2.5-7b", "llama-3.1-8b") for w in ("alfworld", "scienceworld", "webshop")}
     names |= {"paper-qwen2.5-7b-sokoban", "paper-llama-3.1-8b-sokoban", "paper-qwen2.5-72b-codecontests"}
     assert {file.stem for file in RECIPES} == names | {"one-24gb-gpu", "cpu-sokoban"}
+
+
+@pytest.mark.parametrize("file", BENCHES, ids=lambda file: file.stem)
+def test_the_benches_tune_all_methods_with_the_same_effort(file: Path) -> None:
+    """At most four settings each, on tasks that are not those of the table; the same budget for all that learn."""
+    config = read_bench(file)
+    assert config.tune is not None and config.tune.split != "test"
+    for name, entry in config.entries.items():
+        alone = not entry.learns or entry.choice is not None
+        assert alone or len(config.grid(name)) == len(config.tune.grid) <= 4, name
+        told = config.rounds(Cell(name, 0, config.seeds_of(name)[0]))
+        spent = [told.env_steps or 0]
+        while entry.start is not None:
+            name = entry.start
+            entry = config.entries[name]
+            spent.append(config.rounds(Cell(name, 0, config.seeds_of(name)[0])).env_steps or 0)
+        assert sum(spent) == config.shared["env_steps"], name
+        assert told.eval == config.rounds(Cell(next(iter(config.methods)), 0, config.seeds[0])).eval.model_copy(
+            update={"model": told.eval.model}
+        )
 
 
 def test_dry_runs_print_the_plan_and_load_no_model() -> None:

@@ -16,7 +16,7 @@ from leafe_graph.errors import ConfigError, LeafeError, NothingPlayed, RunFolder
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.files import lock_folder
 from leafe_graph.finetune import TrainConfig, TrainResult
-from leafe_graph.methods import leafe
+from leafe_graph.methods import distilled
 from leafe_graph.phases import learn
 from leafe_graph.phases.config import EvalConfig as Eval
 from leafe_graph.phases.config import ExploreConfig as Explore
@@ -58,7 +58,7 @@ class Phases:
         """Of eight held-out samples, for each round from 0."""
         self.rows = [2, 2, 2]
         """Rehearsal rows of each round."""
-        for module, name in ((leafe, "explore"), (leafe, "export"), (learn, "train"), (rounds, "eval")):
+        for module, name in ((distilled, "explore"), (distilled, "export"), (learn, "train"), (rounds, "eval")):
             monkeypatch.setattr(module, f"run_{name}", getattr(self, name))
 
     def of(self, kind: type) -> list[Any]:

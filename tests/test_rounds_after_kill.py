@@ -23,7 +23,7 @@ class Calls:
     def __init__(self, folder: Path, model: Path) -> None:
         self.config, self.phases = folder / "two.yaml", folder / "phases.log"
         self.config.write_text(killed_rounds.CONFIG.format(model=model))
-        command = [sys.executable, killed_rounds.__file__, str(self.config), str(self.phases)]
+        command = [sys.executable, killed_rounds.__file__, "run", str(self.config), str(self.phases)]
         self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> "Calls":

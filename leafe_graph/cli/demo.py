@@ -1,121 +1,100 @@
-"""``leafe demo``: one round of a packaged recipe, demo.yaml, with the embedded model and Sokoban."""
+"""``leafe demo``: the whole loop as a packaged bench, with what plain sampling brings beside what LEAFE does."""
 
 import json
 import os
+import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..errors import ConfigError, LeafeError
+from ..errors import ConfigError
 from ..files import UserPath
 from ..settings import Settings
-from .runs import show_rounds
 
-RECIPE = Path(__file__).with_name("demo.yaml")
-SMALL: dict[str, Any] = {
-    "explore.tasks": 24,
-    "explore.env_steps": 60,  # few levels, so more tries at each: it takes some until a reflection helps
-    "explore.max_branches": 8,
-    "explore.max_depth": 3,
-    "train.epochs": 1,
-    "eval.tasks": 12,
-    "eval.samples": 2,
+if TYPE_CHECKING:
+    from ..bench import BenchConfig
+
+Policy = Literal["tiny", "smollm2-135m"]
+SMALL: dict[Policy, dict[str, Any]] = {
+    "tiny": {"env_steps": 6000, "eval.tasks": 20, "eval.samples": 16, "seeds": [0]},
+    "smollm2-135m": {
+        "explore.tasks": 24,
+        "explore.env_steps": 60,  # few levels, so more tries at each: it takes some until a reflection helps
+        "explore.max_branches": 8,
+        "explore.max_depth": 3,
+        "train.epochs": 1,
+        "eval.tasks": 12,
+        "eval.samples": 2,
+    },
 }
 """What "small" has otherwise than the recipe."""
 
 
 class Demo(Settings):
-    """The whole loop on this machine: explore, export, train, evaluate, compare.
+    """The whole loop on this machine: a policy, what it learns of its wins alone, and what it learns by LEAFE.
 
     Example: leafe demo --size small
     """
 
     out: UserPath | None = None
-    """Where everything goes; runs/demo-SIZE-SEED unless given."""
+    """Where everything goes; runs/demo-POLICY-SIZE-SEED unless given."""
+    policy: Policy = "tiny"
+    """"tiny": a language model of half a million parameters that was made for this game; "smollm2-135m": the embedded
+    model, after a warm start."""
     seed: int = 0
     """Root of all random numbers."""
     size: Literal["small", "full"] = Field(default=os.environ.get("LEAFE_DEMO", "full"), validate_default=True)
     """"small" takes a few minutes; "full" unless given here or in the variable LEAFE_DEMO."""
+    jobs: int = Field(default=2, ge=1)
+    """How much is done at once, each in a process of its own."""
 
     def cli_cmd(self) -> None:
         """``leafe demo``."""
-        from ..evaluation.compare import compare
-        from ..evaluation.results import Result
-        from ..files import save_json
+        from ..bench import bench, read_bench
+        from ..bench.tables import shown
         from ..phases.console import console
-        from ..rounds.folder import result_file, round_folder
-        from ..rounds.loop import run
-        from ..rounds.yaml_file import read_config
 
-        size = {} if self.size == "full" else SMALL
-        places = {
-            "out": self.out or Path(f"runs/demo-{self.size}-{self.seed}"),
-            "seed": self.seed,
-            "explore.seed": self.seed - 1,  # a round adds its number
-            "explore.start": read_config(RECIPE, size).tasks * 10 * self.seed,  # each seed has levels of its own
-            "eval.seed": 1000 + self.seed,
-        }
-        config = read_config(RECIPE, size | places)
-        folder, link = round_folder(config, 1), config.out / "run"  # where earlier releases had the run folder
-        if link.exists() and not link.is_symlink():
-            raise ConfigError(f"{config.out} holds a demo of an earlier release: remove it, or choose another --out")
-        told = run(config)
-        show_rounds(told, config.model)
-        rounds = told["rounds"]
-        if len(rounds) < 2:
-            raise LeafeError(f"{told['stopped']}: there is nothing to compare")
-        results = [Result.load(result_file(round_folder(config, number))) for number in range(len(rounds))]
-        comparison = compare(results[0], results[-1])
-        seconds = {f"{entry['round']} {name}": spent for entry in rounds for name, spent in entry["seconds"].items()}
-        save_json(
-            config.out / "demo.json",
-            {
-                "seed": self.seed,
-                "size": self.size,
-                "seconds": seconds,
-                "rows": rounds[-1].get("export", {}),
-                "comparison": comparison.model_dump(),
-            },
-        )
-        if not link.exists():
-            link.symlink_to(folder.name)
+        recipe = Path(__file__).with_name(f"demo-{self.policy.removesuffix('-135m')}.yaml")
+        out = self.out or Path(f"runs/demo-{self.policy}-{self.size}-{self.seed}")
+        if (out / "run.json").exists():
+            raise ConfigError(f"{out} holds a demo of an earlier release: remove it, or choose another --out")
+        changes = {} if self.size == "full" else SMALL[self.policy]
+        config = read_bench(recipe, changes | {"out": out, "seeds": [self.seed]})
+        started = time.monotonic()
+        bench(config, at_once=self.jobs)
         console.rule("held-out levels, no reflection, no rewind", align="left")
-        console.print(comparison.table())
+        for table in shown(config):
+            console.print(table)
         if self.size == "small":
-            console.print(
-                f"{comparison.tasks} levels cannot tell what so few rows teach from chance; the full demo has 50."
-            )
+            console.print(f"{config.shared['eval']['tasks']} levels cannot tell what so few rows teach from chance.")
         console.rule("a mistake that was corrected", align="left")
-        console.print(_correction(folder), highlight=False, soft_wrap=True)
-        console.print(f"{sum(seconds.values()):.0f} seconds in all. In {folder}:")
-        for file, what in (
-            ("branches.jsonl", "every branch of every tree"),
-            ("examples/", "the training rows, with their card"),
-            ("adapter/", "the adapter (PEFT), with its loss curve and metrics"),
-            ("eval/", "all samples, Pass@k as JSON and as a plot"),
-            ("report.html", "trees and tables to look at"),
-        ):
-            console.print(f"  {file:18} {what}", highlight=False)
+        console.print(_correction(config, self.seed), highlight=False, soft_wrap=True)
+        console.print(f"{time.monotonic() - started:.0f} seconds in all")
 
 
-def _correction(folder: Path) -> str:
+def _correction(config: "BenchConfig", seed: int) -> str:
     """In words, a mistake that became a training row: what was done, what was learned of it, what was done then."""
+    from ..bench.cells import learning
+    from ..bench.choice import cells
+    from ..rounds.folder import round_folder
     from ..tree.branches import path
     from ..tree.run_folder import RunFolder
 
-    trees = RunFolder(folder).trees
-    with (folder / "examples" / "examples.jsonl").open(encoding="utf-8") as lines:
+    (cell,) = cells(config, "leafe")
+    run = learning(config, cell).played(1)
+    with (round_folder(config.rounds(cell), 1) / "examples" / "examples.jsonl").open(encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if row["kind"] == "counterfactual"]
     if not rows:
         return "None: all rows are of the policy's own wins. More levels help: --size full, or another --seed."
-    tree, t = trees[rows[0]["task_id"]], rows[0]["decision_point"]
-    branch = tree[rows[0]["branch_id"]]
-    failed = path(tree, branch["parent"] or "")
+    trees, t = RunFolder(run).trees[rows[0]["task_id"]], rows[0]["decision_point"]
+    branch = trees[rows[0]["branch_id"]]
+    failed = path(trees, branch["parent"] or "")
     return (
         f"On level {branch['task']['id']}, at step {t}, the policy did {failed[t]['action']!r}, and did not win.\n"
         f"Asked what went wrong, it said: {branch['experience']}\n"
         f"Told so, back at step {t}, it did {branch['turns'][0]['action']!r}, and won. The row is that step's prompt "
         f"without the advice, and {rows[0]['completion'][0]['content']!r}; there are {len(rows)} such rows.\n"
-        f"The whole tree: leafe show {folder} --task {branch['task']['id']}"
+        f"The whole tree: leafe show {run} --task {branch['task']['id']}\n"
+        f"All trees to look at: leafe report {run}"
     )

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from ..errors import LeafeError
 from ..terminal import streams
 from ..text import did_you_mean
+from .bench import Bench
 from .demo import Demo
 from .flags import Flags, model_of, spelt, told
 from .look import Compare, Envs, Report, Show
@@ -71,6 +72,8 @@ class Leafe(BaseSettings):
     """List the environments and what they need."""
     run: CliSubCommand[Run]
     """Run whole rounds of explore, export, train and eval, as a YAML file says."""
+    bench: CliSubCommand[Bench]
+    """Compare methods, each learned with several seeds and judged on the same tasks, as a YAML file says."""
     demo: CliSubCommand[Demo]
     """Run the whole loop with the embedded model."""
 

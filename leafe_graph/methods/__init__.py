@@ -6,14 +6,19 @@ Floor 8: it may know the floors below, and not the rounds that play it.
 """
 
 from ..importing import Named
-from .method import Access, Method, Policy, Reached, Tasks, Tools
+from .method import Access, Method, Policy, Reached, Round, Tasks, Tools
 
 METHODS = Named(
     "method",
     Method,  # type: ignore[type-abstract]
     {
         "leafe": "leafe_graph.methods.leafe:Leafe",
+        "rejection": "leafe_graph.methods.rejection:Rejection",
+        "rehearsal": "leafe_graph.methods.rehearsal:Rehearsal",
+        "self_distillation": "leafe_graph.methods.self_distillation:SelfDistillation",
+        "dpo": "leafe_graph.methods.dpo:Dpo",
+        "grpo": "leafe_graph.methods.grpo:Grpo",
     },
 )
 
-__all__ = ["METHODS", "Access", "Method", "Policy", "Reached", "Tasks", "Tools"]
+__all__ = ["METHODS", "Access", "Method", "Policy", "Reached", "Round", "Tasks", "Tools"]

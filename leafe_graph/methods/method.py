@@ -1,7 +1,7 @@
-"""What a method is: ``collect(policy, tasks) -> run`` and ``learn(policy, runs) -> policy``."""
+"""What a method is: ``collect(policy, tasks) -> run`` and ``learn(policy, rounds) -> policy``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -17,13 +17,15 @@ class Policy:
     """What a method starts from and what it gives: all that it takes to play it, and to go on learning."""
 
     model: str
-    """The base model's spec."""
+    """The model's spec: the base of an adapter, or the folder that full fine-tuning made."""
     adapter: Path | None = None
     """LoRA adapter on it."""
     playbook: Path | None = None
     """A text of the method's own that its prompts show; for methods that train nothing."""
+    trained: Path | None = None
+    """The folder that the last training made: the adapter's or the model's; None for what it all starts from."""
     state: Path | None = None
-    """What the training goes on with, such as an optimiser's; for methods that never start anew."""
+    """What the training goes on with: the folder of the one before, whose optimiser it takes over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,18 @@ class Tasks:
     """How many."""
     seed: int | None
     """Root of the sampling seeds."""
+    env_steps: int | None = None
+    """Environment steps that all of them may take together; None: what the settings of exploring say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Where a round lies."""
+
+    played: Path
+    """The run folder that ``collect`` made; several methods may learn from one."""
+    folder: Path
+    """What ``learn`` makes of it, and the marks of that; the run folder itself unless that is shared."""
 
 
 class Reached(TypedDict):
@@ -46,9 +60,9 @@ class Reached(TypedDict):
 
 
 class Access(Protocol):
-    """How a policy is reached: a base model that is played with one adapter after another."""
+    """How a policy is reached."""
 
-    def reach(self, adapter: Path | None) -> Reached:
+    def reach(self, policy: Policy) -> Reached:
         """How the policy is played; starts what that needs."""
         ...
 
@@ -80,6 +94,8 @@ class Method(ABC):
 
     phases: ClassVar[tuple[str, ...]]
     """What it does in a round, in order, by the names that it gives ``once``."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """What the file of a run says unless it says otherwise: sections, and fields beside them."""
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
@@ -89,8 +105,8 @@ class Method(ABC):
         """Have the policy play; the run folder, which is ``out``."""
 
     @abstractmethod
-    def learn(self, policy: Policy, runs: Sequence[Path]) -> Policy | None:
-        """What the policy becomes by these runs, the newest last; None if they hold nothing to learn from.
+    def learn(self, policy: Policy, rounds: Sequence[Round]) -> Policy | None:
+        """What the policy becomes by these rounds, the newest last; None if they hold nothing to learn from.
 
-        The newest run's folder gets what is learned.
+        The newest round's folder gets what is learned.
         """

@@ -84,6 +84,14 @@ def adapter_identity(adapter: str | Path) -> dict[str, str]:
     return {"weights": file_digest(weights)[:16], "config": file_digest(config)[:16]}
 
 
+def digest_of_weights(folder: Path) -> str | None:
+    """Digest of the weights in a folder, an adapter's or a model's; None where it holds none."""
+    for kind in (ADAPTER[0], *WEIGHTS):
+        if files := sorted(folder.glob(kind)):
+            return file_digest(files[0]) if len(files) == 1 else _digest(folder, (kind,))
+    return None
+
+
 def _base(folder: str) -> dict[str, str]:
     path = path_of(folder)
     if not path.is_dir():

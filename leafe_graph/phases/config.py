@@ -117,6 +117,8 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     """Sampling temperature of the policy; the model's own default unless given."""
     top_p: Annotated[float | None, Recorded] = None
     """Sample from the most probable tokens that make up this much."""
+    logprobs: bool = False
+    """Record the token ids and log-probabilities of what is sampled, which GRPO's rows need."""
     env_timeout: Annotated[float | None, Pace] = Field(default=None, gt=0)
     """Play each environment in a process of its own, and end it if a call takes longer than so many seconds."""
     concurrency: Annotated[int, Pace] = Field(default=32, ge=1)

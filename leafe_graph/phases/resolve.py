@@ -39,9 +39,14 @@ def resolve(config: PlayConfig) -> Resolved:
         MissingDependency: what it needs is not installed.
     """
     make, tasks = world(config)
-    adapter = None if config.adapter is None else str(config.adapter)
+    settings = {
+        "adapter": None if config.adapter is None else str(config.adapter),
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "logprobs": config.logprobs or None,
+    }
     return Resolved(
-        policy=chat_model(config.model, adapter=adapter, temperature=config.temperature, top_p=config.top_p),
+        policy=chat_model(config.model, **settings),
         make=make,
         tasks=tasks,
         prompts=texts(config.prompts),

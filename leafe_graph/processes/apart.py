@@ -2,7 +2,6 @@
 
 import multiprocessing
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..errors import LeafeError
 from ..terminal import streams
-from .child import end_with_parent, sendable
+from .child import end_with_parent, ignore_ctrl_c, sendable
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ def run_guarded(command: Sequence[str]) -> int:
 
 
 def _call(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches all processes
+    ignore_ctrl_c()
     threading.Thread(target=end_with_parent, daemon=True).start()
     streams.ready()
     streams.log_to_people()

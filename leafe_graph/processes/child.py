@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import signal
 from multiprocessing.connection import wait
 
 from ..errors import EnvError
@@ -14,6 +15,11 @@ def end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def ignore_ctrl_c() -> None:
+    """Leave a Ctrl-C in a terminal, which reaches all processes, to the one that started this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def sendable(error: Exception) -> Exception:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..methods import Reached
+from ..methods import Policy, Reached
 from ..serve import ServeSection, VllmServer
 
 
@@ -11,11 +11,9 @@ from ..serve import ServeSection, VllmServer
 class LocalAccess:
     """In this process, adapters merged into its weights, which are held while something plays."""
 
-    model: str
-
-    def reach(self, adapter: Path | None) -> Reached:
+    def reach(self, policy: Policy) -> Reached:
         """As it is: `leafe_graph.models.local` loads it at the first call."""
-        return {"model": self.model, "adapter": adapter}
+        return {"model": policy.model, "adapter": policy.adapter}
 
     def pause(self) -> None:
         """Nothing is held between phases."""
@@ -28,19 +26,23 @@ class ServedAccess:
     """By a vLLM server on this machine, which is started when it is needed first.
 
     Adapters are loaded while it runs, each under a name of its own. Where they are merged into the weights, as on a
-    CPU, the server is started anew for each.
+    CPU, and for another model, the server is started anew.
     """
 
-    def __init__(self, model: str, how: ServeSection, folder: Path) -> None:
-        self._model, self._how, self._folder = model, how, folder
+    def __init__(self, how: ServeSection, folder: Path) -> None:
+        self._how, self._folder = how, folder
         self._server: VllmServer | None = None
+        self._model = ""
         self._adapter: Path | None = None
 
-    def reach(self, adapter: Path | None) -> Reached:
+    def reach(self, policy: Policy) -> Reached:
         """The server's address, with the name of the adapter there."""
-        if self._server is not None and adapter != self._adapter and self._merges(self._server):
-            self.close()
-        server = self._server or self._start(adapter)
+        adapter = policy.adapter
+        if self._server is not None:
+            another = adapter != self._adapter and self._merges(self._server)
+            if another or policy.model != self._model:
+                self.close()
+        server = self._server or self._start(policy)
         if adapter == self._adapter:
             name: str | None = server.name
         else:
@@ -58,10 +60,10 @@ class ServedAccess:
         if server is not None:
             server.stop()
 
-    def _start(self, adapter: Path | None) -> VllmServer:
+    def _start(self, policy: Policy) -> VllmServer:
         settings = self._how.model_dump(exclude={"while_training"})
-        self._server = VllmServer(self._model, adapter=adapter, folder=self._folder, **settings).start()
-        self._adapter = adapter
+        self._model, self._adapter = policy.model, policy.adapter
+        self._server = VllmServer(policy.model, adapter=policy.adapter, folder=self._folder, **settings).start()
         return self._server
 
     def _merges(self, server: VllmServer) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from ..envs.catalog import ENVS
+from ..errors import ConfigError
 from ..files import UserFile, UserPath, path_of
 from ..finetune.config import TrainConfig
 from ..methods import METHODS
@@ -34,6 +35,14 @@ class MayChange:
 
     It says how many rounds there are, how the policy is reached, where the best adapter goes.
     """
+
+
+def _methods_own(method: object) -> dict[str, Any]:
+    """What a method says where the file does not; nothing for one that cannot be found, which is told elsewhere."""
+    try:
+        return dict(METHODS.class_of(method).settings) if isinstance(method, str) else {}
+    except ConfigError:
+        return {}
 
 
 class Estimate(Settings):
@@ -73,7 +82,11 @@ class RunConfig(Played):
     rounds: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Most rounds that are played."""
     method: Annotated[str, AfterValidator(METHODS.known)] = "leafe"
-    """How the policy learns: "leafe", or MODULE:ATTRIBUTE of a Method."""
+    """How the policy learns: "leafe", "rejection", "rehearsal", "self_distillation", "dpo", "grpo" (docs/bench.md), or
+    MODULE:ATTRIBUTE of a Method."""
+    env_steps: int | None = Field(default=None, ge=1)
+    """Environment steps that the exploring of all rounds may take together: a round gets what those before it left, or
+    its own ``explore.total_env_steps`` if that is less. No such limit unless given."""
 
     model: str
     """The policy to start from: any Hugging Face folder as "local:FOLDER", one that was trained with GRPO included, or
@@ -128,13 +141,14 @@ class RunConfig(Played):
         """Give each section what is shared and what is decided for it."""
         if not isinstance(data, dict):
             return data
-        whole = dict(data)
+        whole = _methods_own(data.get("method")) | data
         for name, decided in DECIDED.items():
             section = {} if data.get(name) is None else data[name]  # `export:` with nothing below it
             if isinstance(section, dict):
                 model: Any = cls.model_fields[name].annotation
                 shared = {key: data[key] for key in Played.model_fields if key in data and key in model.model_fields}
-                whole[name] = shared | section | decided
+                own = _methods_own(data.get("method")).get(name, {})
+                whole[name] = own | shared | section | decided
         return whole
 
     @field_validator("env")

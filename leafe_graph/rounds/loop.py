@@ -12,7 +12,7 @@ from ..evaluation.model_card import add_result
 from ..evaluation.results import Result, powers_of_two
 from ..files import lock_folder, refuse_other_settings, save_json
 from ..finetune.hub import check_hub, push
-from ..methods import METHODS, Access, Method, Policy, Tasks, Tools
+from ..methods import Method, Policy
 from ..models.adapters import check_adapter
 from ..models.folders import model_folder
 from ..models.identity import Digests, identity
@@ -23,9 +23,9 @@ from ..settings import defaults
 from ..text import utf8_all
 from ..types import FORMAT_VERSION
 from .absent import absent, start_adapter
-from .access import LocalAccess, ServedAccess
 from .config import DECIDED, RunConfig
 from .folder import mark, once, result_file, round_folder
+from .learning import Learning, make_method
 from .summary import why_stop, write_summary
 
 log = logging.getLogger(__name__)
@@ -49,21 +49,11 @@ def run(config: RunConfig) -> dict[str, Any]:
     weights = _weights(config, start)
     with lock_folder(config.out):
         _claim(config, weights)
-        access: Access = LocalAccess(config.model)
-        if config.serve is not None:
-            access = ServedAccess(config.model, config.serve, config.out / "serve")
-        tools = Tools(
-            explore=config.explore,
-            export=config.export,
-            train=config.train,
-            access=access,
-            accelerate=config.accelerate,
-            once=once,
-        )
+        method = make_method(config)
         try:
-            told = _rounds(config, METHODS.class_of(config.method)(tools), start)
+            told = _rounds(config, method, start)
         finally:
-            access.close()
+            method.tools.access.close()
         if hub and told["best"] and told["adapter"]:
             log.info("uploaded to %s", push(Path(told["adapter"]), hub, model=config.model))
         elif hub:
@@ -73,23 +63,18 @@ def run(config: RunConfig) -> dict[str, Any]:
 
 def _rounds(config: RunConfig, method: Method, start: Path | None) -> dict[str, Any]:
     """All rounds; a finished phase costs no more than reading its mark."""
-    policies = [Policy(model=config.model, adapter=start)]
+    learning = Learning(config, method, [Policy(model=config.model, adapter=start)])
+    policies = learning.policies
     results = [_judge(config, method, policies[0], 0)]
     while True:
-        number = len(results)
-        if not mark(round_folder(config, number), "eval").exists():
-            told = write_summary(config, method, policies, results, stopped := why_stop(config, results))
+        if not mark(round_folder(config, learning.number), "eval").exists():
+            stopped = why_stop(config, results) or learning.stopped()
+            told = write_summary(config, method, policies, results, stopped)
             if stopped:
                 return told
-        tasks = Tasks(start=config.start(number), n=config.tasks, seed=config.explore_seed(number))
-        method.collect(policies[-1], tasks, out=round_folder(config, number))
-        learner = policies[-1 if config.train_from == "last" else 0]
-        learned = method.learn(learner, [round_folder(config, n) for n in config.kept(number)])
-        if learned is None:
-            why = f"Round {number} found nothing to learn from: no path that it explored ended in success"
-            return write_summary(config, method, policies, results, why)
-        policies.append(learned)
-        results.append(_judge(config, method, learned, number))
+        if (nothing := learning.play()) is not None:
+            return write_summary(config, method, policies, results, nothing)
+        results.append(_judge(config, method, policies[-1], len(results)))
 
 
 def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Result:
@@ -97,14 +82,14 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
     folder = round_folder(config, number)
 
     def judged() -> dict[str, Any]:
-        reached = method.tools.access.reach(policy.adapter)
+        reached = method.tools.access.reach(policy)
         where = {"out": result_file(folder).with_suffix(""), "name": folder.name, **reached}
         result = run_eval(config.eval.model_copy(update=where))
         if number:
             write_report(folder)
-            if policy.adapter is not None:
+            if policy.trained is not None:
                 ks = powers_of_two(result.n)
-                add_result(policy.adapter, result, ks, env=config.eval.env, split=config.eval.split)
+                add_result(policy.trained, result, ks, env=config.eval.env, split=config.eval.split)
         return {"cost": result.cost, "errors": result.errors}
 
     file = result_file(folder)

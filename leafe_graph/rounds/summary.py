@@ -63,12 +63,12 @@ def write_summary(
                 **{phase: told for phase, told in facts.items() if told},
             }
         )
-    adapter = policies[best].adapter
+    trained = policies[best].trained
     told = {
         "version": FORMAT_VERSION,
         "stopped": stopped,
         "best": best,
-        "adapter": config.adapter if not best else adapter and str(adapter),
+        "adapter": config.adapter if not best else trained and str(trained),
         "k": config.k,
         "rounds": rounds,
     }

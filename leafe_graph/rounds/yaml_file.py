@@ -13,6 +13,9 @@ from ..parsing import load_yaml, read_text
 from ..text import did_you_mean
 from .config import DECIDED, RunConfig
 
+Problem = tuple[tuple[int | str, ...], str]
+"""Where something is wrong, as the names on the way to it, and what."""
+
 
 def read_config(file: str | Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """Read a YAML file; ``changes``: other values by dotted name, texts among them as YAML.
@@ -20,18 +23,52 @@ def read_config(file: str | Path, changes: Mapping[str, Any] | None = None) -> R
     Raises:
         ConfigError: with the line and the field of each mistake.
     """
-    data, node = load_yaml(read_text(file := path_of(file)), str(file))
-    if not isinstance(data, dict):
-        held = "is empty" if data is None else f"holds {type(data).__name__}"
-        raise ConfigError(f"{file} {held}, expected fields: model, env, explore, ...")
-    problems: list[tuple[tuple[int | str, ...], str]] = []
-    for name, value in (changes or {}).items():
-        _put(data, name.split("."), load_yaml(value, f"--set {name}")[0] if isinstance(value, str) else value)
-    data.setdefault("out", f"runs/{file.stem}")
+    said = YamlFile(file, changes)
+    config: RunConfig = said.told(*validated(said.data))
+    return config
+
+
+class YamlFile:
+    """What a file says, with changes to it, and on which line.
+
+    Raises:
+        ConfigError: it holds no fields.
+    """
+
+    def __init__(self, file: str | Path, changes: Mapping[str, Any] | None = None) -> None:
+        self.file, self._changes = path_of(file), changes or {}
+        self.data, self._node = load_yaml(read_text(self.file), str(self.file))
+        if not isinstance(self.data, dict):
+            held = "is empty" if self.data is None else f"holds {type(self.data).__name__}"
+            raise ConfigError(f"{self.file} {held}, expected fields: model, env, explore, ...")
+        for name, value in self._changes.items():
+            put(self.data, name, load_yaml(value, f"--set {name}")[0] if isinstance(value, str) else value)
+        self.data.setdefault("out", f"runs/{self.file.stem}")
+
+    def told(self, found: Any, problems: Sequence[Problem]) -> Any:
+        """What was found, unless there are problems.
+
+        Raises:
+            ConfigError: with the line and the field of each.
+        """
+        lines = []
+        for where, what in problems:
+            name = ".".join(map(str, where))
+            place = "--set " if name in self._changes else _line(self.file, self._node, where) + ": "
+            lines.append(f"{place}{name}: {what}" if name else f"{place}{what}")
+        if lines:
+            raise ConfigError("\n".join(dict.fromkeys(lines)))
+        return found
+
+
+def validated(data: dict[str, Any]) -> tuple[RunConfig | None, list[Problem]]:
+    """The settings of rounds that are said, or what is wrong with them."""
+    problems: list[Problem] = []
     for name, decided in DECIDED.items():
         if isinstance(section := data.get(name), dict):
             own = [key for key in section if key in decided]
             problems += [((name, key), "the run decides this itself: leave it out") for key in own]
+    config = None
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
@@ -43,20 +80,15 @@ def read_config(file: str | Path, changes: Mapping[str, Any] | None = None) -> R
             if e["type"] == "extra_forbidden":
                 problems.append((where, "there is no such field" + did_you_mean(str(where[-1]), _fields(where[:-1]))))
                 continue
-            if not _stands(data, where):  # what is shared stands once in the file, whatever sections complain
+            if not stands(data, where):  # what is shared stands once in the file, whatever sections complain
                 where = where[1:]
             problems.append((where, what + f", got {e['input']!r}" * bool(where)))
-    if problems:
-        lines = []
-        for where, what in problems:
-            name = ".".join(map(str, where))
-            place = "--set " if name in (changes or {}) else _line(file, node, where) + ": "
-            lines.append(f"{place}{name}: {what}" if name else f"{place}{what}")
-        raise ConfigError("\n".join(dict.fromkeys(lines)))
-    return config
+    return config, problems
 
 
-def _put(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def put(data: dict[str, Any], name: str, value: Any) -> None:
+    """Set a field by its dotted name, making what is above it."""
+    path = name.split(".")
     for name in path[:-1]:
         below = data.get(name)
         data[name] = data = below if isinstance(below, dict) else {}
@@ -73,7 +105,7 @@ def _fields(section: Sequence[int | str]) -> list[str]:
     return [name for name in model.model_fields if name not in decided]
 
 
-def _stands(data: Any, where: Sequence[int | str]) -> bool:
+def stands(data: Any, where: Sequence[int | str]) -> bool:
     """Whether the file, or a change, says something there."""
     for name in where:
         if isinstance(data, dict):

@@ -1,0 +1,174 @@
+"""What is done in a cell: play, learn, be judged. Each is done once, and marked, in a process of its own.
+
+::
+
+    played/KEY/                           what a policy played in a first round; cells that would play the same share it
+    cells/METHOD/setting-I/seed-S/        the rounds of a cell, as `leafe run` has them, but for the judging
+    cells/…/tune.json, test.json          how its policy does on the tasks to choose by, and on those to compare by
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from ..budget import add_costs, no_cost
+from ..errors import ConfigError
+from ..evaluation.random_policy import NAME as RANDOM
+from ..files import refuse_other_settings, save_json
+from ..methods import Policy, Reached, Tasks
+from ..models.folders import model_folder
+from ..models.identity import Digests, identity
+from ..parsing import load_json, read_text
+from ..phases.config import ExploreConfig
+from ..phases.evaluate import run_eval
+from ..rounds.absent import start_adapter
+from ..rounds.config import DECIDED, RunConfig
+from ..rounds.folder import done, mark, round_folder
+from ..rounds.learning import Learning, make_method
+from ..settings import Pace, defaults, marked
+from ..types import FORMAT_VERSION, Cost
+from .choice import chosen, has_learned
+from .config import BenchConfig, Cell
+
+
+def learning(bench: BenchConfig, cell: Cell) -> Learning:
+    """The rounds of a cell from their start; with those behind them that another entry's policy brings."""
+    config = bench.rounds(cell)
+
+    def place(number: int, policy: Policy, tasks: Tasks) -> Path | None:
+        return bench.out / "played" / _key(config, policy, tasks) if number == 1 else None
+
+    return Learning(config, make_method(config), [start_of(bench, cell)], place)
+
+
+def start_of(bench: BenchConfig, cell: Cell) -> Policy:
+    """What a cell starts from.
+
+    Raises:
+        ConfigError: the entry that it starts from has not been learned.
+    """
+    before = bench.entries[cell.entry].start
+    if before is None:
+        config = bench.rounds(cell)
+        return Policy(model=config.model, adapter=start_adapter(config.adapter))
+    setting = chosen(bench, before)
+    if setting is None:
+        raise ConfigError(f"{cell} starts from {before}, whose setting is not chosen yet")
+    return learned(bench, Cell(before, setting, cell.seed))
+
+
+def learned(bench: BenchConfig, cell: Cell) -> Policy:
+    """The policy that a cell came to; what it starts from where it learns nothing.
+
+    Raises:
+        ConfigError: it has not been learned.
+    """
+    if not bench.entries[cell.entry].learns:
+        return start_of(bench, cell)
+    if not has_learned(bench, cell):
+        raise ConfigError(f"{cell} has not been learned")
+    told = done(bench.folder(cell), "learn")
+    folder = None if told["trained"] is None else Path(told["trained"])
+    return Policy(model=told["model"], adapter=told["adapter"] and Path(told["adapter"]), trained=folder)
+
+
+def play_cell(bench: BenchConfig, cell: Cell) -> None:
+    """Play a cell's first round."""
+    rounds = learning(bench, cell)
+    try:
+        rounds.collect()
+    finally:
+        rounds.method.tools.access.close()
+
+
+def learn_cell(bench: BenchConfig, cell: Cell) -> None:
+    """Play and learn a cell's rounds, and write down what they came to."""
+    rounds, config = learning(bench, cell), bench.rounds(cell)
+    claim(bench, cell)
+    stopped: str | None = None
+    try:
+        while stopped is None and rounds.number <= config.rounds:
+            stopped = rounds.stopped() or rounds.play()
+    finally:
+        rounds.method.tools.access.close()
+    policy, numbers = rounds.policies[-1], range(1, rounds.number)
+    played = [done(rounds.played(n), rounds.method.phases[0]) for n in numbers]
+    marks = [done(round_folder(config, n), phase) for n in numbers for phase in rounds.method.phases[1:]]
+    facts = {
+        "model": policy.model,
+        "adapter": policy.adapter and str(policy.adapter),
+        "trained": policy.trained and str(policy.trained),
+        "stopped": stopped,
+        "rounds": len(numbers),
+        "cost": add_costs(*(each.get("cost", no_cost()) for each in played)),
+        "solved": sum(each.get("solved", 0) for each in played),
+        "tasks": sum(each.get("tasks", 0) for each in played),
+        "targets": sum(each.get("target_tokens") or 0 for each in marks),
+        "seconds": sum(each["seconds"] for each in [*played, *marks]),
+    }
+    save_json(mark(bench.folder(cell), "learn"), facts)
+
+
+def judge_cell(bench: BenchConfig, cell: Cell, panel: str) -> None:
+    """Judge a cell's policy, and keep what came of each task."""
+    claim(bench, cell)
+    config, policy, folder = bench.rounds(cell), learned(bench, cell), bench.folder(cell)
+    method = make_method(config)
+    out = folder / panel
+    try:
+        if bench.entries[cell.entry].method == RANDOM:
+            reached = Reached(model=RANDOM, adapter=None)
+        else:
+            reached = method.tools.access.reach(policy)
+        where = {"out": out, "name": cell.entry, **reached, **bench.judged(cell, panel)}
+        run_eval(config.eval.model_copy(update=where))
+    finally:
+        method.tools.access.close()
+    if not bench.keep_samples:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def spent(bench: BenchConfig, cell: Cell) -> tuple[Cost, int]:
+    """What a cell's policy cost, and how many target tokens it was trained on; those of what it starts from too."""
+    entry = bench.entries[cell.entry]
+    cost, targets = no_cost(), 0
+    if entry.learns:
+        told = done(bench.folder(cell), "learn")
+        cost, targets = add_costs(told["cost"]), told["targets"]
+        cost["seconds"] = told["seconds"]
+    if entry.start is not None and (setting := chosen(bench, entry.start)) is not None:
+        before, learned_before = spent(bench, Cell(entry.start, setting, cell.seed))
+        cost, targets = add_costs(cost, before), targets + learned_before
+    return cost, targets
+
+
+def _key(config: RunConfig, policy: Policy, tasks: Tasks) -> str:
+    """Of what is played: the same whatever is made of it afterwards."""
+    leave_out = {*marked(ExploreConfig, Pace), *DECIDED["explore"], "model", "start", "tasks", "seed"}
+    said = config.explore.model_dump(mode="json", exclude=leave_out)
+    held = json.dumps([said, vars(tasks), _weights(policy)], sort_keys=True)
+    return hashlib.sha256(held.encode()).hexdigest()[:12]
+
+
+def _weights(policy: Policy) -> Digests:
+    return identity(model_folder(policy.model), [] if policy.adapter is None else [str(policy.adapter)])
+
+
+def claim(bench: BenchConfig, cell: Cell, *, new: bool = True) -> None:
+    """See that a cell that is there has these settings; ``new``: write them down where it is not.
+
+    Raises:
+        ConfigError: it has others.
+    """
+    config = bench.rounds(cell)
+    file = config.out / "run.json"
+    if not (new or file.exists()):
+        return
+    tune = None if bench.tune is None else bench.tune.model_dump(mode="json", exclude={"grid", "k"})
+    own = {name: value for name, value in config.kept_settings().items() if name not in ("model", "adapter")}
+    now = {"version": FORMAT_VERSION, **own, "tune": tune, "weights": _weights(start_of(bench, cell))}
+    if file.exists():
+        refuse_other_settings(config.out, load_json(read_text(file), str(file)), now, defaults(RunConfig))
+    else:
+        save_json(file, now)

@@ -1,0 +1,58 @@
+"""What is there of the cells, and with which setting a method is compared: the best on the tasks to choose by."""
+
+from ..evaluation.results import Result
+from ..rounds.folder import mark
+from .config import BenchConfig, Cell
+
+
+def has_learned(bench: BenchConfig, cell: Cell) -> bool:
+    """Whether a cell's policy is there."""
+    return not bench.entries[cell.entry].learns or mark(bench.folder(cell), "learn").exists()
+
+
+def is_judged(bench: BenchConfig, cell: Cell, panel: str) -> bool:
+    """Whether a cell's result is there."""
+    return (bench.folder(cell) / f"{panel}.json").exists()
+
+
+def result(bench: BenchConfig, cell: Cell, panel: str) -> Result:
+    """How a cell's policy was judged."""
+    return Result.load(bench.folder(cell) / f"{panel}.json")
+
+
+def candidates(bench: BenchConfig, name: str) -> list[Cell]:
+    """The cells that an entry's setting is chosen from; none where there is nothing to choose."""
+    entry = bench.entries[name]
+    settings = range(len(bench.grid(name)))
+    if entry.choice is not None or bench.tune is None or len(settings) < 2:
+        return []
+    return [Cell(name, setting, bench.seeds_of(name)[0]) for setting in settings]
+
+
+def scores(bench: BenchConfig, name: str) -> list[float | None]:
+    """Pass@k of each of an entry's settings on the tasks to choose by; None for those that are not judged yet."""
+    if bench.tune is None:
+        return []
+    k = bench.tune.k
+    return [
+        result(bench, cell, "tune").pass_at(k, resamples=1).mean if is_judged(bench, cell, "tune") else None
+        for cell in candidates(bench, name)
+    ]
+
+
+def chosen(bench: BenchConfig, name: str) -> int | None:
+    """The place in the grid of the setting that an entry is compared with; None while that is not known."""
+    entry = bench.entries[name]
+    if entry.choice is not None:
+        return chosen(bench, entry.choice)
+    found = scores(bench, name)
+    known = [score for score in found if score is not None]
+    if len(known) < len(found):
+        return None
+    return found.index(max(known)) if known else 0
+
+
+def cells(bench: BenchConfig, name: str) -> list[Cell]:
+    """The cells that an entry is compared by, one for each seed; none while its setting is not chosen."""
+    setting = chosen(bench, name)
+    return [] if setting is None else [Cell(name, setting, seed) for seed in bench.seeds_of(name)]

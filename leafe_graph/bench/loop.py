@@ -1,0 +1,95 @@
+"""All cells of a bench, in processes side by side, and the tables of what is there."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import ConfigError, LeafeError
+from ..files import lock_folder
+from ..processes.side_by_side import Job, side_by_side
+from ..rounds.absent import absent
+from ..rounds.folder import mark
+from .cells import claim, judge_cell, learn_cell, learning, play_cell
+from .choice import candidates, cells, chosen, has_learned, is_judged
+from .config import BenchConfig, Cell
+from .tables import write_tables
+
+log = logging.getLogger(__name__)
+
+
+def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
+    """Play, learn and judge what is missing; the folder with the tables.
+
+    Args:
+        config: what to compare.
+        at_once: cells that are worked on at the same time, each in a process of its own with its share of the
+            processors.
+
+    Raises:
+        ConfigError: something that the settings name is not there.
+        RunFolderError: another process writes to the folder.
+        LeafeError: a cell failed; all others are done, and the tables say what is missing.
+    """
+    lacking = {
+        line for name in config.methods for line in absent(config.rounds(Cell(name, 0, config.seeds_of(name)[0])))
+    }
+    if lacking:
+        raise ConfigError("\n".join(sorted(lacking)))
+    with lock_folder(config.out):
+        for name in config.methods:
+            for cell, _ in _wanted(config, name):
+                claim(config, cell, new=False)
+        threads = str(max(1, (os.cpu_count() or 1) // at_once))
+        # Threads that spin while they wait would take the other processes' time.
+        environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
+
+        tabled = 0
+
+        def ready() -> Iterator[Job]:
+            nonlocal tabled
+            if (there := len(list(config.out.glob("cells/*/*/*/*.json")))) != tabled:  # tables take a while
+                write_tables(config)
+                tabled = there
+            yield from jobs(config, environment)
+
+        failed = side_by_side(ready, at_once)
+        write_tables(config)
+    if failed:
+        told = "\n".join(f"{name}: {why}" for name, why in failed.items())
+        raise LeafeError(f"{len(failed)} job(s) failed; the same command does them again and goes on:\n{told}")
+    return config.out
+
+
+def jobs(config: BenchConfig, environment: dict[str, str]) -> Iterator[Job]:
+    """What could be done now: the cells in their order, those to choose settings by before the others."""
+
+    def job(name: str, *work: object) -> Job:
+        function, *args = work
+        file = config.out / "logs" / f"{name.replace(' ', '_').replace('/', '_')}.log"
+        return Job(name, function, tuple(args), file, environment)  # type: ignore[arg-type]
+
+    for name in config.methods:
+        start = config.entries[name].start
+        for cell, panel in _wanted(config, name):
+            if is_judged(config, cell, panel):
+                continue
+            if start is not None:
+                before = chosen(config, start)
+                if before is None or not has_learned(config, Cell(start, before, cell.seed)):
+                    continue
+            if has_learned(config, cell):
+                yield job(f"{panel} {cell}", judge_cell, config, cell, panel)
+                continue
+            rounds = learning(config, cell)
+            played = rounds.played(1)
+            if mark(played, rounds.method.phases[0]).exists():
+                yield job(f"learn {cell}", learn_cell, config, cell)
+            else:  # once for all cells that learn from it
+                yield job(f"play {played.name}", play_cell, config, cell)
+
+
+def _wanted(config: BenchConfig, name: str) -> list[tuple[Cell, str]]:
+    """The results that an entry still needs, as far as that is known."""
+    tried = [(cell, "tune") for cell in candidates(config, name)]
+    return tried + [(cell, "test") for cell in cells(config, name)]

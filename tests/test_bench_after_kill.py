@@ -1,0 +1,58 @@
+"""`leafe bench` killed with SIGKILL at ten random moments ends with the table of an undisturbed one."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import killed_rounds
+import pytest
+
+pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
+
+KILLS = 10
+
+
+def came_to(out: Path) -> dict[str, Any]:
+    """The table, without the clock's part."""
+
+    def timeless(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: timeless(each) for name, each in value.items() if name != "seconds"}
+        return [timeless(each) for each in value] if isinstance(value, list) else value
+
+    told: dict[str, Any] = timeless(json.loads((out / "table.json").read_text()))
+    return told
+
+
+def test_a_killed_bench_ends_with_the_same_table(tiny_model_path: Path, tmp_path: Path) -> None:
+    """Wherever it is killed: playing, exporting, training, judging, choosing a setting."""
+    config = tmp_path / "b.yaml"
+    config.write_text(killed_rounds.BENCH.format(model=tiny_model_path))
+    command = [sys.executable, killed_rounds.__file__, "bench", str(config), str(tmp_path / "phases.log")]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdin is not None and server.stdout is not None
+
+    def call(out: Path, moment: int = 0, delay: float = 0.0) -> int:
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(f"{out} {moment} {delay}\n")
+        server.stdin.flush()
+        return int(server.stdout.readline())
+
+    whole, draw, kills, number = tmp_path / "whole", random.Random("moments"), 0, 0
+    try:
+        assert call(whole) == 0, (tmp_path / "phases.out").read_text()[-3000:]
+        moments = int((whole / "moments").read_text())
+        while kills < KILLS:
+            out, code, number = tmp_path / f"killed-{number}", -signal.SIGKILL, number + 1
+            while code:
+                moment = 0 if kills >= KILLS else draw.randint(1, moments // 3)
+                code = call(out, moment, draw.choice([0, draw.uniform(0, 0.05)]))
+                assert code in (0, -signal.SIGKILL), (tmp_path / "phases.out").read_text()[-3000:]
+                kills += code != 0
+            assert came_to(out) == came_to(whole)
+    finally:
+        server.communicate(timeout=300)
