@@ -39,7 +39,7 @@ class Demo(Settings):
 
     out: UserPath | None = None
     """Where everything goes; runs/demo-POLICY-SIZE-SEED unless given."""
-    policy: Policy = "tiny"
+    policy: Policy = "smollm2-135m"
     """"tiny": a language model of half a million parameters that was made for this game; "smollm2-135m": the embedded
     model, after a warm start."""
     seed: int = 0
