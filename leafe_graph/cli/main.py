@@ -55,7 +55,7 @@ class Leafe(BaseSettings):
     export: CliSubCommand[Export]
     """Turn a run's trees into training rows."""
     train: CliSubCommand[Train]
-    """Train a LoRA adapter on the rows."""
+    """Train a LoRA adapter, or all weights, on the rows."""
     eval: CliSubCommand[Eval]
     """Judge a policy by Pass@k."""
     compare: CliSubCommand[Compare]
@@ -75,7 +75,7 @@ class Leafe(BaseSettings):
     bench: CliSubCommand[Bench]
     """Compare methods, each learned with several seeds and judged on the same tasks, as a YAML file says."""
     demo: CliSubCommand[Demo]
-    """Run the whole loop with the embedded model."""
+    """Run the whole loop, with what plain sampling brings beside it."""
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
