@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    "types errors text",
+    "types errors text seeds",
     "settings terminal",
     "budget prompts files parsing importing processes",
     "env models checkpoint tree strategies",

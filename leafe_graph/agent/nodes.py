@@ -18,6 +18,7 @@ from ..env.protocol import TextEnv, snapshot
 from ..env.questions import asked_in_vain
 from ..env.tasks import as_task
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
+from ..seeds import call_seed
 from ..text import utf8
 from ..types import EndReason, Reflection, Turn
 from .account import Account
@@ -25,7 +26,7 @@ from .context import Context
 from .model_calls import RAISED, Call, CallFailed, Update, spend
 from .records import branch_record, divergence_record, model_message, place
 from .reflection import parse_reflection
-from .state import AgentInput, State, call_seed, child, fresh_start, rewound, root
+from .state import AgentInput, State, child, fresh_start, rewound, root
 from .subgraph import refuse_time_travel
 
 

@@ -5,7 +5,6 @@ environment included, so rewinding is forking that checkpoint. Both ways of rewi
 through `rewound`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -155,9 +154,3 @@ def fresh_start(task: Task, observation: str, env_state: bytes | None, branch: B
         "error": None,
         "divergence": None,
     }
-
-
-def call_seed(seed: int, *where: object) -> int:
-    """A 31-bit sampling seed that depends on the run's seed and on the place in the run alone."""
-    digest = hashlib.sha256("\x1f".join(map(str, (seed, *where))).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

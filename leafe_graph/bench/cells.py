@@ -9,7 +9,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from ..budget import add_costs, no_cost
@@ -121,12 +120,11 @@ def judge_cell(bench: BenchConfig, cell: Cell, panel: str) -> None:
             reached = Reached(model=RANDOM, adapter=None)
         else:
             reached = method.tools.access.reach(policy)
-        where = {"out": out, "name": cell.entry, **reached, **bench.judged(cell, panel)}
+        where = {"out": out, "name": cell.entry, "keep_samples": bench.keep_samples}
+        where |= {**reached, **bench.judged(cell, panel)}
         run_eval(config.eval.model_copy(update=where))
     finally:
         method.tools.access.close()
-    if not bench.keep_samples:
-        shutil.rmtree(out, ignore_errors=True)
 
 
 def spent(bench: BenchConfig, cell: Cell) -> tuple[Cost, int]:

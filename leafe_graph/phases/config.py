@@ -190,3 +190,6 @@ class EvalConfig(PlayConfig):
     """Samples a task."""
     name: str | None = None
     """What tables and plots call the policy; the adapter's folder or the model unless given."""
+    keep_samples: bool = True
+    """Keep every episode in --out. Off: keep what came of each task and no more, which is many times as fast for a
+    local model in an environment whose calls are instant; what is interrupted is played anew."""

@@ -1,19 +1,25 @@
 """Judging, as its settings say."""
 
+import shutil
 import time
+from typing import cast
 
 from ..errors import ConfigError, MissingDependency
+from ..evaluation.lockstep import can, lockstep
 from ..evaluation.plots import plot, table
 from ..evaluation.random_policy import NAME as RANDOM
 from ..evaluation.random_policy import random_policy
 from ..evaluation.results import Result, result_from_run
 from ..files import beside, check_file
+from ..models.identity import digests
+from ..models.local.chat_model import LocalChatModel
 from ..settings import Acting, Limits, Play, marked, part
+from ..terminal.bar import Bar
 from ..tree.branches import frequent
 from .config import EvalConfig, Recorded, TaskBudget, TotalBudget
 from .console import console
 from .explore import play
-from .resolve import horizon, world
+from .resolve import horizon, resolve, world
 
 
 def run_eval(config: EvalConfig) -> Result:
@@ -21,8 +27,11 @@ def run_eval(config: EvalConfig) -> Result:
     for suffix in (".json", ".png"):
         check_file(beside(config.out, suffix))
     started = time.monotonic()
+    name = config.name or (config.adapter.name if config.adapter else config.model)
     if config.model == RANDOM:
         result, samples = _at_random(config), ""
+    elif (counted := _in_lockstep(config, name)) is not None:
+        result, samples = counted, ""
     else:
         run = play(
             config,
@@ -31,8 +40,10 @@ def run_eval(config: EvalConfig) -> Result:
             limits=Limits(max_branches=config.samples, stop_on_success=False),
             label="evaluate",
         )
-        name = config.name or (config.adapter.name if config.adapter else config.model)
         result, samples = result_from_run(run, policy=name, n=config.samples), f", its samples to {run.folder}"
+        if not config.keep_samples:
+            shutil.rmtree(run.folder)
+            samples = ""
     file = result.save(beside(config.out, ".json"))
     console.print(table([result]))
     for cause in frequent(result.causes):
@@ -45,6 +56,37 @@ def run_eval(config: EvalConfig) -> Result:
         console.print(str(error))
     console.print(f"written to {file}{samples}")
     return result
+
+
+def _in_lockstep(config: EvalConfig, policy: str) -> Result | None:
+    """What no record is wanted of, if it can be played so."""
+    limited = any(getattr(config, name) is not None for name in (*TaskBudget.model_fields, *TotalBudget.model_fields))
+    if config.keep_samples or limited or config.checkpointer is not None:
+        return None
+    found = resolve(config)
+    env = found.make()
+    env.close()
+    if not can(found.policy, env):
+        return None
+    total, ended = len(found.tasks) * config.samples, 0
+    with Bar("evaluate", total) as bar:
+
+        def done(episodes: int) -> None:
+            nonlocal ended
+            ended += episodes
+            bar.update(ended, ())
+
+        return lockstep(
+            cast(LocalChatModel, found.policy),
+            found.make,
+            found.tasks,
+            policy=policy,
+            n=config.samples,
+            play=part(config, Acting).model_copy(update={"max_turns": found.horizon}),
+            prompts=found.prompts,
+            settings=found.recorded | {"max_turns": found.horizon, "weights": {"model": digests(found.policy)}},
+            done=done,
+        )
 
 
 def _at_random(config: EvalConfig) -> Result:

@@ -11,6 +11,7 @@ import os
 import random
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr, field_validator
 
-from ...errors import ConfigError, MissingDependency, PromptError
+from ...errors import ConfigError, PromptError
 from ...files import holding, path_of
-from ..adapters import check_adapter, merged
+from ..adapters import check_adapter
 from ..identity import Digests, adapter_files, identity
 from .engine import Engine, shared_engine
+from .loading import load, version
 from .memo import Ids
 from .prompts import Chat, ChatPrompts, chat_of, plain_chat
 from .sampling import Answer, Sampling
@@ -113,7 +115,7 @@ class LocalChatModel(BaseChatModel):
         names = ("path", "adapter", "temperature", "top_p", "max_tokens", "stop", "seed")
         folders = (self.path, *self._adapters)
         if self._versions is None or self._versions[0] != folders:
-            self._versions = folders, hashlib.sha256(repr([*map(_version, folders)]).encode()).hexdigest()[:16]
+            self._versions = folders, hashlib.sha256(repr([*map(version, folders)]).encode()).hexdigest()[:16]
         return {name: getattr(self, name) for name in names} | {"version": self._versions[1]}
 
     @property
@@ -167,6 +169,36 @@ class LocalChatModel(BaseChatModel):
     def load(self) -> None:
         """Load the weights: what they lack is told before anything is played."""
         self._shared().loaded()
+
+    def sample(
+        self, chats: Sequence[Chat], seeds: Sequence[int | None], *, max_tokens: int | None = None
+    ) -> list[tuple[int, Answer] | PromptError]:
+        """Answers to many prompts at once: what `invoke` would say to each, without what LangChain does around it.
+
+        Args:
+            chats: messages of the roles user, assistant and system, as ``{"role": …, "content": …}``.
+            seeds: of each answer.
+            max_tokens: as `invoke` takes it.
+
+        Returns, for each, how many tokens the prompt has, and the answer; or why the model does not take the prompt.
+
+        Raises:
+            ModelError: a forward failed.
+        """
+        settings = self._sampling({} if max_tokens is None else {"max_tokens": max_tokens})
+        engine, prompts = self._shared(), self._chats()
+        prompts.read(chats)
+        asked: list[tuple[int, Answer | Future[Answer]] | PromptError] = []
+        for chat, seed in zip(chats, seeds, strict=True):
+            try:
+                prompt, sampling = prompts.fitting(chat, (), replace(settings, seed=seed))
+                asked.append((len(prompt), engine.submit(prompt, sampling)))
+            except PromptError as refused:
+                asked.append(refused)
+        return [
+            (each[0], each[1].result()) if isinstance(each, tuple) and isinstance(each[1], Future) else each  # type: ignore[misc]
+            for each in asked
+        ]
 
     def close(self) -> None:
         """Stop the worker and free the weights; a later call starts and loads again."""
@@ -259,17 +291,7 @@ class LocalChatModel(BaseChatModel):
         return others.get("tools") or (), self.logprobs if logprobs is None else bool(logprobs), sampling
 
     def _prepare(self, chat: Chat, tools: Sequence[dict[str, Any]], sampling: Sampling) -> tuple[Engine, Ids, Sampling]:
-        engine, chats = self._shared(), self._chats()
-        prompt = chats.ids(chat, tools)
-        if (limit := chats.limit) is not None:
-            if len(prompt) >= limit:
-                raise PromptError(
-                    f"the prompt has {len(prompt)} tokens; the context of {self.path} holds {limit} with the answer: "
-                    "shorten the prompt, e.g. by a smaller history"
-                )
-            if len(prompt) + sampling.max_tokens > limit:
-                sampling = replace(sampling, max_tokens=limit - len(prompt))
-        return engine, prompt, sampling
+        return self._shared(), *self._chats().fitting(chat, tools, sampling)
 
     def _sampling(self, overrides: dict[str, Any]) -> Sampling:
         if unknown := sorted(overrides.keys() - set(SETTINGS)):
@@ -307,9 +329,9 @@ class LocalChatModel(BaseChatModel):
             # A folder that was written anew (the next round's adapter) is another model.
             path, adapters = self.path, self._adapters
             self._engine = shared_engine(
-                (key, *map(_version, (path, *adapters))),
+                (key, *map(version, (path, *adapters))),
                 lambda: Engine(
-                    lambda: _load(path, adapters),
+                    lambda: load(path, adapters),
                     max_batch_size=self.max_batch_size,
                     batch_window=self.batch_window,
                     memo_bytes=self.memo_bytes,
@@ -317,32 +339,3 @@ class LocalChatModel(BaseChatModel):
             )
             self._engine_key = key
         return self._engine
-
-
-def _load(path: str, adapters: tuple[str, ...]) -> tuple[Any, Any]:
-    """Model in evaluation mode with its adapters merged, and tokenizer."""
-    try:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        if adapters:
-            import peft  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency(extra="hf", needed_for="a local model") from error
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"the tokenizer in {path} has no chat template, which turns messages into a prompt; "
-            "set tokenizer.chat_template and save it there"
-        )
-    cuda = torch.cuda.is_available()
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto" if cuda else torch.float32)
-    for folder in adapters:  # merged: twice as fast as an adapter beside the weights
-        model = merged(model, folder, path)
-    return model.to("cuda" if cuda else "cpu").eval(), tokenizer
-
-
-def _version(folder: str) -> tuple[Any, ...]:
-    """Another one whenever a file of the folder has changed: a moment's work, where digests take seconds."""
-    stats = ((file.name, file.stat()) for file in sorted(Path(folder).iterdir()) if file.is_file())
-    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)

@@ -1,15 +1,18 @@
 """Chats as token ids, each rendered and tokenised once."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ModelError, PromptError
 from ..chat_tokens import ChatTokenizer
 from .memo import Ids, Recent, bytes_of
+from .sampling import Sampling
 from .tool_calls import check_template
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
@@ -56,6 +59,38 @@ class ChatPrompts:
         ids = tuple(self._chat.encode([prompt])[0])
         self._known.put(key, ids, bytes_of(ids) + 4 * len(prompt))
         return ids
+
+    def fitting(self, chat: Chat, tools: Sequence[dict[str, Any]], sampling: Sampling) -> tuple[Ids, Sampling]:
+        """The prompt, and how to draw an answer that fits into the context with it.
+
+        Raises:
+            ConfigError: as `ids`.
+            PromptError: as `ids`; or no answer fits.
+        """
+        prompt, limit = self.ids(chat, tools), self.limit
+        if limit is not None and len(prompt) + sampling.max_tokens > limit:
+            if len(prompt) >= limit:
+                raise PromptError(
+                    f"the prompt has {len(prompt)} tokens; the context of {self._path} holds {limit} with the answer: "
+                    "shorten the prompt, e.g. by a smaller history"
+                )
+            sampling = replace(sampling, max_tokens=limit - len(prompt))
+        return prompt, sampling
+
+    def read(self, chats: Sequence[Chat]) -> None:
+        """Render and tokenise those that are not known yet in one call, which is many times faster.
+
+        What a template or a tokenizer refuses is told when it is asked for by itself.
+        """
+        new = {_key(chat, ()): chat for chat in chats}
+        new = {key: chat for key, chat in new.items() if self._known.get(key) is None}
+        rendered: dict[Any, str] = {}
+        for key, chat in new.items():
+            with suppress(ConfigError, PromptError):
+                rendered[key] = self._chat.render(chat, generation_prompt=True)
+        with suppress(ModelError):
+            for (key, prompt), ids in zip(rendered.items(), self._chat.encode([*rendered.values()]), strict=True):
+                self._known.put(key, tuple(ids), bytes_of(tuple(ids)) + 4 * len(prompt))
 
 
 def chat_of(messages: Sequence[BaseMessage]) -> Chat:
