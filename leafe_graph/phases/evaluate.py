@@ -84,7 +84,8 @@ def _in_lockstep(config: EvalConfig, policy: str) -> Result | None:
             n=config.samples,
             play=part(config, Acting).model_copy(update={"max_turns": found.horizon}),
             prompts=found.prompts,
-            settings=found.recorded | {"max_turns": found.horizon, "weights": {"model": digests(found.policy)}},
+            settings=found.recorded
+            | {"max_turns": found.horizon, "weights": {"model": digests(found.policy), "reflector": []}},
             done=done,
         )
 
