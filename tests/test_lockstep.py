@@ -38,6 +38,17 @@ class World(GridWorld):
         return super().step(["up", "down", "left", "right"][sum(map(ord, action)) % 4])
 
 
+class Told(Prompts):
+    """Prompts that look at what the turns hold, whatever is shown of them."""
+
+    def act_messages(self, task: Any, turns: Any, observation: str, **how: Any) -> Any:
+        observation += f" {len(turns)} " + " ".join(turn["action"] + turn["feedback"] for turn in turns[-1:])
+        return super().act_messages(task, turns, observation, **how)
+
+
+TOLD = Told()
+
+
 def tasks(split: str, n: int, *, start: int = 0) -> Any:
     """The same for all splits."""
     return grid_tasks(n, start=start)
@@ -49,11 +60,14 @@ def judged(model: Path, out: Path, **changes: Any) -> Result:
     return run_eval(EvalConfig(model=f"local:{model}", env="test_lockstep:World", out=out, **settings))
 
 
-@pytest.mark.parametrize("history", [0, 1, None])
-def test_counted_samples_are_the_recorded_ones(tiny_model_path: Path, tmp_path: Path, history: int | None) -> None:
+@pytest.mark.parametrize(("history", "prompts"), [(0, None), (1, None), (None, None), (0, "test_lockstep:TOLD")])
+def test_counted_samples_are_the_recorded_ones(
+    history: int | None, prompts: str | None, tiny_model_path: Path, tmp_path: Path
+) -> None:
     """Task by task: solved, failed and turns, and what it all cost; nothing else is left of them."""
-    recorded = judged(tiny_model_path, tmp_path / "a", history=history)
-    counted = judged(tiny_model_path, tmp_path / "b", history=history, keep_samples=False)
+    given = {"history": history, "prompts": prompts}
+    recorded = judged(tiny_model_path, tmp_path / "a", **given)
+    counted = judged(tiny_model_path, tmp_path / "b", keep_samples=False, **given)
     assert [vars(task) | {"seconds": 0} for task in counted.tasks] == [
         vars(task) | {"seconds": 0} for task in recorded.tasks
     ]

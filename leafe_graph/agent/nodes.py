@@ -20,7 +20,7 @@ from ..env.tasks import as_task
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
 from ..seeds import call_seed
 from ..text import utf8
-from ..types import EndReason, Reflection, Turn
+from ..types import EndReason, Reflection
 from .account import Account
 from .context import Context
 from .model_calls import RAISED, Call, CallFailed, Update, spend
@@ -110,15 +110,10 @@ def step(state: State, ctx: Context) -> Update:
         account.charge(env_steps=1)
         answer = step_of(env.step(action))
         env_state = snapshot(env)
-        turn = Turn(
-            observation=state["observation"],
-            action=action,
-            message=message,
-            feedback=answer.feedback,
-            reward=answer.reward,
-            terminated=answer.terminated,
-            truncated=answer.truncated,
-            valid=answer.valid,
+        turn = answer.turn(
+            state["observation"],
+            action,
+            message,
             checkpoint_id=state["decision_checkpoint"],
             env_state=state["env_state"],
         )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, EnvError
 from ..text import utf8
+from ..types import ModelMessage, Turn
 
 START = "(observation, info)"
 STEP = "(observation, reward, terminated, truncated, info)"
@@ -34,6 +35,29 @@ class Answer(NamedTuple):
     def feedback(self) -> str:
         """A short answer to the action: the observation unless ``info`` has one."""
         return utf8(str(self.info.get("feedback", self.observation)))
+
+    def turn(
+        self,
+        observation: str,
+        action: str,
+        message: ModelMessage,
+        *,
+        checkpoint_id: str | None = None,
+        env_state: bytes | None = None,
+    ) -> Turn:
+        """The record of the turn that it ends; the arguments are what was there before it."""
+        return Turn(
+            observation=observation,
+            action=action,
+            message=message,
+            feedback=self.feedback,
+            reward=self.reward,
+            terminated=self.terminated,
+            truncated=self.truncated,
+            valid=self.valid,
+            checkpoint_id=checkpoint_id,
+            env_state=env_state,
+        )
 
 
 def start_of(answer: Any) -> tuple[str, dict[str, Any]]:

@@ -38,7 +38,6 @@ class _Episode:
     env: TextEnv
     observation: str
     turns: list[Turn] = field(default_factory=list)
-    played: int = 0
 
 
 def can(model: object, env: TextEnv) -> bool:
@@ -100,14 +99,12 @@ def lockstep(
             action = actions[text] = utf8(prompts.action(message))
         spent["env_steps"] += 1  # also one that fails
         answer = step_of(episode.env.step(action))
-        episode.played += 1
+        episode.turns.append(answer.turn(episode.observation, action, message))
         count["turns"] += 1
-        if answer.terminated or answer.truncated or episode.played >= play.horizon:
+        if answer.terminated or answer.truncated or len(episode.turns) >= play.horizon:
             count["success"] += answer.success
             spare.append(episode.env)
             return False
-        if play.history != 0:  # else no prompt shows any
-            episode.turns.append({"observation": episode.observation, "message": message})  # type: ignore[typeddict-item]
         episode.observation = answer.observation
         return True
 
@@ -126,7 +123,7 @@ def lockstep(
             prompts.act_messages(each.task, each.turns, each.observation, history=play.history) for each in playing
         ]
         seeds = [
-            None if play.seed is None else call_seed(play.seed, each.task["id"], each.number, each.played, "act")
+            None if play.seed is None else call_seed(play.seed, each.task["id"], each.number, len(each.turns), "act")
             for each in playing
         ]
         answers = model.sample(chats, seeds, max_tokens=play.max_tokens)
