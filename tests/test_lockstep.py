@@ -15,6 +15,7 @@ from leafe_graph.phases.evaluate import run_eval
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Acting
 from leafe_graph.testing import GridWorld, grid_tasks
+from leafe_graph.tree.run_folder import RunFolder
 
 pytest.importorskip("torch", reason='local models are not installed: pip install ".[hf]"')
 
@@ -76,7 +77,8 @@ def test_counted_samples_are_the_recorded_ones(
     assert {name: counted.cost[name] for name in counted.cost if name != "seconds"} == {
         name: recorded.cost[name] for name in recorded.cost if name != "seconds"
     }
-    assert counted.settings["weights"] == recorded.settings["weights"]
+    assert counted.settings == {name: recorded.settings[name] for name in counted.settings}
+    assert {"weights", "seed", "max_tokens", "max_turns"} <= counted.settings.keys()
     assert (tmp_path / "a").is_dir() and not (tmp_path / "b").exists() and (tmp_path / "b.json").is_file()
 
 
@@ -114,3 +116,17 @@ def test_only_what_is_instant_and_local_is_played_in_lockstep(tiny_model_path: P
     assert not can(model, type("Slow", (World,), {})())
     limited = judged(tiny_model_path, tmp_path / "c", keep_samples=False, env_steps=1000)
     assert limited.budget["env_steps"] == 1000 and not (tmp_path / "c").exists() and (tmp_path / "c.json").is_file()
+
+
+def test_samples_outlive_a_result_that_was_not_saved(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are dropped only when what they came to is on the disk."""
+
+    def full(self: Result, file: Path) -> Path:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Result, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        judged(tiny_model_path, tmp_path / "d", keep_samples=False, env_steps=1000, tasks=1, samples=1)
+    assert len(RunFolder(tmp_path / "d").branches) == 1

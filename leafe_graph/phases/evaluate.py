@@ -13,7 +13,7 @@ from ..evaluation.results import Result, result_from_run
 from ..files import beside, check_file
 from ..models.identity import digests
 from ..models.local.chat_model import LocalChatModel
-from ..settings import Acting, Limits, Play, marked, part
+from ..settings import Acting, Limits, Pace, Play, marked, part
 from ..terminal.bar import Bar
 from ..tree.branches import frequent
 from .config import EvalConfig, Recorded, TaskBudget, TotalBudget
@@ -28,10 +28,11 @@ def run_eval(config: EvalConfig) -> Result:
         check_file(beside(config.out, suffix))
     started = time.monotonic()
     name = config.name or (config.adapter.name if config.adapter else config.model)
+    run = None
     if config.model == RANDOM:
-        result, samples = _at_random(config), ""
+        result = _at_random(config)
     elif (counted := _in_lockstep(config, name)) is not None:
-        result, samples = counted, ""
+        result = counted
     else:
         run = play(
             config,
@@ -40,11 +41,11 @@ def run_eval(config: EvalConfig) -> Result:
             limits=Limits(max_branches=config.samples, stop_on_success=False),
             label="evaluate",
         )
-        result, samples = result_from_run(run, policy=name, n=config.samples), f", its samples to {run.folder}"
-        if not config.keep_samples:
-            shutil.rmtree(run.folder)
-            samples = ""
+        result = result_from_run(run, policy=name, n=config.samples)
     file = result.save(beside(config.out, ".json"))
+    if run is not None and not config.keep_samples:  # what they came to is safe
+        shutil.rmtree(run.folder)
+        run = None
     console.print(table([result]))
     for cause in frequent(result.causes):
         console.print(cause)
@@ -54,7 +55,7 @@ def run_eval(config: EvalConfig) -> Result:
         plot([result], beside(config.out, ".png"))
     except MissingDependency as error:
         console.print(str(error))
-    console.print(f"written to {file}{samples}")
+    console.print(f"written to {file}" + ("" if run is None else f", its samples to {run.folder}"))
     return result
 
 
@@ -68,6 +69,7 @@ def _in_lockstep(config: EvalConfig, policy: str) -> Result | None:
     env.close()
     if not can(found.policy, env):
         return None
+    how = part(config, Acting).model_copy(update={"max_turns": found.horizon})
     total, ended = len(found.tasks) * config.samples, 0
     with Bar("evaluate", total) as bar:
 
@@ -82,10 +84,11 @@ def _in_lockstep(config: EvalConfig, policy: str) -> Result | None:
             found.tasks,
             policy=policy,
             n=config.samples,
-            play=part(config, Acting).model_copy(update={"max_turns": found.horizon}),
+            play=how,
             prompts=found.prompts,
             settings=found.recorded
-            | {"max_turns": found.horizon, "weights": {"model": digests(found.policy), "reflector": []}},
+            | how.model_dump(exclude=marked(Acting, Pace))
+            | {"weights": {"model": digests(found.policy), "reflector": []}},
             done=done,
         )
 
