@@ -30,30 +30,47 @@ def test_make_demo_runs_where_the_package_is(tmp_path: Path) -> None:
     assert commands(active) == [f"{active}/bin/leafe demo --seed 1"]
 
 
+def demo(out: Path, policy: str) -> str:
+    """What the small demo says, with one process at a time."""
+    command = [sys.executable, "-m", "leafe_graph", "demo", "--policy", policy, "--out", str(out), "--jobs", "1"]
+    environment = os.environ | {"LEAFE_DEMO": "small"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seconds in all" in done.stdout and "levels cannot tell" in done.stdout
+    return " ".join(done.stdout.split())
+
+
+def learned(out: Path, told: str) -> None:
+    """What the demo left: trees with reflections and wins, clean rows, a corrected mistake that it tells, a table."""
+    runs = [RunFolder(folder) for folder in (out / "played").iterdir()]
+    (run,) = [run for run in runs if run.settings.strategy == "leafe"]
+    assert any(branch["end"] == "success" for branch in run.branches), "the policy won nothing"
+    assert any(branch["reflections"] for branch in run.branches), "no failure was reflected upon"
+    (file,) = out.glob("cells/leafe/*/*/round-1/examples/examples.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    experiences = {branch["experience"] for branch in run.branches if branch["experience"]}
+    corrected = [row for row in rows if row["kind"] == "counterfactual"]
+    assert corrected, "no mistake was corrected"
+    assert f"there are {len(corrected)} such rows" in told and f"--task {corrected[0]['task_id']}" in told
+    assert not any(text in json.dumps(row, ensure_ascii=False) for row in rows for text in experiences)
+    panel = json.loads((out / "table.json").read_text())["panel"]
+    assert {row["method"] for row in panel["rows"]} == {"base", "rejection", "leafe"}
+    assert "LEAFE beside base, Pass@1: " in told and "LEAFE beside rejection, Pass@1: " in told
+
+
+def test_small_demo_with_the_tiny_policy(tmp_path: Path) -> None:
+    """It comes with the package, all its weights are trained, and what is learned is an ordinary model."""
+    learned(tmp_path, demo(tmp_path, "tiny"))
+    (model,) = tmp_path.glob("cells/leafe/*/*/round-1/model")
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(model).num_parameters() < 1_000_000
+
+
 @pytest.mark.embedded
 def test_small_demo_closes_the_loop(tmp_path: Path) -> None:
     """Explore, export, train, evaluate and compare with SmolLM2-135M; the adapter it leaves loads with plain PEFT."""
-    environment = {**os.environ, "LEAFE_DEMO": "small"}
-    command = [sys.executable, "-m", "leafe_graph", "demo", "--out", str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Pass@" in done.stdout
-    assert "seconds in all" in done.stdout
-    assert "12 levels cannot tell" in done.stdout
-
-    run = RunFolder(tmp_path / "run")
-    assert any(branch["end"] == "success" for branch in run.branches), "the warm-started policy won nothing"
-    assert any(branch["reflections"] for branch in run.branches), "no failure was reflected upon"
-    rows = [json.loads(line) for line in (run.folder / "examples" / "examples.jsonl").read_text().splitlines()]
-    experiences = [branch["experience"] for branch in run.branches if branch["experience"]]
-    corrected = [row for row in rows if row["kind"] == "counterfactual"]
-    assert corrected, "no mistake was corrected"
-    told = " ".join(done.stdout.split())
-    assert f"there are {len(corrected)} such rows" in told and f"--task {corrected[0]['task_id']}" in told
-    assert not any(text in json.dumps(row, ensure_ascii=False) for row in rows for text in experiences)
-    report = json.loads((tmp_path / "demo.json").read_text())
-    assert {d["k"] for d in report["comparison"]["differences"]} == {1, 2}
-
+    learned(tmp_path, demo(tmp_path, "smollm2-135m"))
     load = (
         "import sys\n"
         "from peft import PeftModel\n"
@@ -64,5 +81,5 @@ def test_small_demo_closes_the_loop(tmp_path: Path) -> None:
     )
     from leafe_graph.models.embedded import embedded_model_path
 
-    adapter = run.folder / "adapter"
+    (adapter,) = tmp_path.glob("cells/leafe/*/*/round-1/adapter")
     subprocess.run([sys.executable, "-c", load, str(embedded_model_path()), str(adapter)], check=True, timeout=300)

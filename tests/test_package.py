@@ -84,9 +84,8 @@ def test_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
     for folder, package in PACKAGES.items():
         files = {file.relative_to(ROOT / folder).as_posix() for file in (ROOT / folder).rglob("*.py")}
         assert {f"{package}/{file}" for file in files} <= set(names)
-    assert {"leafe_graph/py.typed", "leafe_graph/cli/demo-smollm2.yaml", "leafe_graph/envs/webshop/words.toml"} <= set(
-        names
-    )
+    data = {"leafe_graph/py.typed", "leafe_graph/envs/webshop/words.toml"}
+    assert data | {f"leafe_graph/cli/demo-{policy}.yaml" for policy in ("tiny", "smollm2")} <= set(names)
     assert "leafe_graph-0.1.0.dist-info/licenses/LICENSE" in names
     for file in (ROOT / "envs" / "sokoban" / "warm_start_adapter").glob("*"):
         assert f"leafe_graph/envs/sokoban/warm_start_adapter/{file.name}" in names

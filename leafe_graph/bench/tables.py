@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency
-from ..evaluation.panel import Entry, panel
+from ..evaluation.panel import Entry, Panel, panel
 from ..evaluation.random_policy import NAME as RANDOM
 from ..files import save_json, save_text
 from ..parsing import load_json, read_text
@@ -54,17 +54,17 @@ def write_tables(config: BenchConfig) -> None:
             log.info("no curves drawn: %s", error)
 
 
+def saved(config: BenchConfig) -> Panel | None:
+    """What the last tables tell; None while nothing is judged."""
+    file = config.out / "table.json"
+    return Panel.model_validate(load_json(read_text(file), str(file))["panel"]) if file.exists() else None
+
+
 def shown(config: BenchConfig) -> "Iterator[Table | str]":
     """The tables for the terminal."""
-    from ..evaluation.panel import Panel
-
-    file = config.out / "table.json"
-    if not file.exists():
-        yield "nothing is judged yet"
-        return
-    told = load_json(read_text(file), str(file))
-    yield from Panel.model_validate(told["panel"]).tables()
-    yield from (f"not there yet: {each}" for each in told["missing"])
+    judged = saved(config)
+    yield from ["nothing is judged yet"] if judged is None else judged.tables()
+    yield from (f"not there yet: {each}" for each in _missing(config))
     yield f"tables, curves and cells are in {config.out}"
 
 

@@ -14,10 +14,11 @@ from ..settings import Settings
 
 if TYPE_CHECKING:
     from ..bench import BenchConfig
+    from ..evaluation import Panel
 
 Policy = Literal["tiny", "smollm2-135m"]
 SMALL: dict[Policy, dict[str, Any]] = {
-    "tiny": {"env_steps": 6000, "eval.tasks": 20, "eval.samples": 16, "seeds": [0]},
+    "tiny": {"env_steps": 10_000, "train.epochs": 2, "eval.tasks": 20, "eval.samples": 16},
     "smollm2-135m": {
         "explore.tasks": 24,
         "explore.env_steps": 60,  # few levels, so more tries at each: it takes some until a reflection helps
@@ -39,7 +40,7 @@ class Demo(Settings):
 
     out: UserPath | None = None
     """Where everything goes; runs/demo-POLICY-SIZE-SEED unless given."""
-    policy: Policy = "smollm2-135m"
+    policy: Policy = "tiny"
     """"tiny": a language model of half a million parameters that was made for this game; "smollm2-135m": the embedded
     model, after a warm start."""
     seed: int = 0
@@ -52,7 +53,7 @@ class Demo(Settings):
     def cli_cmd(self) -> None:
         """``leafe demo``."""
         from ..bench import bench, read_bench
-        from ..bench.tables import shown
+        from ..bench.tables import saved
         from ..phases.console import console
 
         recipe = Path(__file__).with_name(f"demo-{self.policy.removesuffix('-135m')}.yaml")
@@ -60,17 +61,37 @@ class Demo(Settings):
         if (out / "run.json").exists():
             raise ConfigError(f"{out} holds a demo of an earlier release: remove it, or choose another --out")
         changes = {} if self.size == "full" else SMALL[self.policy]
+        if self.policy == "tiny":
+            from ..envs.sokoban.tiny import TINY_POLICY
+
+            changes = changes | {"model": f"local:{TINY_POLICY}"}
         config = read_bench(recipe, changes | {"out": out, "seeds": [self.seed]})
         started = time.monotonic()
         bench(config, at_once=self.jobs)
+        judged = saved(config)
+        assert judged is not None
         console.rule("held-out levels, no reflection, no rewind", align="left")
-        for table in shown(config):
+        for table in judged.tables()[: 1 + len(judged.baselines)]:  # the others are in the file
             console.print(table)
+        console.print(_told(judged), highlight=False, soft_wrap=True)
         if self.size == "small":
-            console.print(f"{config.shared['eval']['tasks']} levels cannot tell what so few rows teach from chance.")
+            console.print(
+                f"{judged.tasks} levels cannot tell what so few rows teach from chance; the full demo has more."
+            )
         console.rule("a mistake that was corrected", align="left")
         console.print(_correction(config, self.seed), highlight=False, soft_wrap=True)
-        console.print(f"{time.monotonic() - started:.0f} seconds in all")
+        console.print(f"{time.monotonic() - started:.0f} seconds in all; all tables: {config.out}/table.md")
+
+
+def _told(judged: "Panel") -> str:
+    """In words, whether LEAFE did otherwise than its controls, as far as this can show."""
+    lines = []
+    for name in judged.baselines:
+        beside = judged.beside("leafe", name).differences
+        for k in judged.ks:
+            seen = "a difference" if beside[k].told else "no difference that this shows"
+            lines.append(f"LEAFE beside {name}, Pass@{k}: {beside[k]} points, {seen}")
+    return "\n".join(lines)
 
 
 def _correction(config: "BenchConfig", seed: int) -> str:
