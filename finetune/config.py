@@ -215,6 +215,10 @@ class TrainConfig(BaseModel):
             raise ValueError("patience needs eval_data or eval_share: there is no held-out loss to watch without one")
         if self.eval_data and self.eval_share:
             raise ValueError("eval_data and eval_share both say what is held out: give one of them")
+        if self.optimizer is not None and self.optimizer.resolve() == self.out.resolve():
+            raise ValueError(
+                f"optimizer is out itself, {self.out}, whose checkpoints are this training's: choose another out"
+            )
         if self.tune == "full" and self.merge:
             raise ValueError(
                 'merge with tune="full": there is no adapter to merge, out is the whole model: leave it out'

@@ -4,6 +4,7 @@ All that can be found wrong without the model's weights is found here.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,13 @@ def prepare(config: TrainConfig) -> Prepared:
             )
         rows = [row for row in rows if not trained_for.drops(row.kind)]
         if not any(row.weight for row in rows):
-            raise ConfigError(f"nothing to {use}: no row is left with a weight above 0 (beta=0 drops rehearsal rows)")
+            there = Counter(row.example["kind"] for row in read)
+            told = " and ".join(f"{n} {kind}" for kind, n in there.items())
+            dropped = " and ".join(kind for kind in there if trained_for.drops(kind))
+            raise ConfigError(
+                f"nothing to {use}: of {told} rows none is left with a weight above 0"
+                + (f"; as it is set, the {trained_for.name} objective leaves out {dropped} rows" if dropped else "")
+            )
         return rows
 
     read, held_out = read_examples(config.data), []

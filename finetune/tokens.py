@@ -56,7 +56,8 @@ class TokenRow:
     advantage: float | None = None
     """Of a rollout."""
     logprobs: list[float] | None = None
-    """Of a rollout: of each of ``completion_ids`` when it was sampled; None where other ids had to be taken."""
+    """Of a rollout: of each of ``completion_ids`` when it was sampled; None where other ids or another prompt had to be
+    taken."""
     reference: Any = field(default=None, compare=False)
     """What the starting weights said of it, as `leafe_graph.finetune.objectives.Objective.kept` keeps it."""
 
@@ -212,15 +213,14 @@ def _row(
             origin.add("from_text")
         else:
             origin.add("recorded")
-            before = example["prompt_token_ids"]
+            before, told = example["prompt_token_ids"], example.get("logprobs")
             if before is not None and not _says_the_same(before, prompt, chat):
                 origin.add("prompt_from_text")
-                before = None
+                before = told = None  # it was sampled with other probabilities than it has after this prompt
             if kept != completion or before not in (None, prompt):
                 origin.add("differ")
             prompt, completion = before or prompt, kept
-            if (told := example.get("logprobs")) is not None:
-                logprobs = told[: len(kept)]
+            logprobs = None if told is None else told[: len(kept)]
     teacher = others.pop(0) if "teacher_prompt" in example else None
     asked = max(len(prompt), len(teacher or ()))
     answer = max(len(completion), len(rejected or ()))

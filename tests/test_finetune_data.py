@@ -93,6 +93,20 @@ def test_ids_of_another_prompt_are_not_used(tmp_path: Path, tokenizer: Any) -> N
     assert "rendered otherwise" in doubts(got)[0] and "more than once" in doubts(got)[1]
 
 
+def test_probabilities_after_another_prompt_are_not_used(tmp_path: Path, tokenizer: Any) -> None:
+    """They are no probabilities of the row: the starting weights are asked instead."""
+    (good,) = tokenized(tmp_path, tokenizer, row("a b"))
+    other = [*good.prompt_ids[:-3], tokenizer.convert_tokens_to_ids("z"), *good.prompt_ids[-3:]]
+    sampled: Any = {"advantage": 1.0, "logprobs": [-0.7, -0.1]}
+    rows = [
+        row("a b", kind="rollout", prompt_token_ids=ids, completion_token_ids=good.completion_ids) | sampled
+        for ids in (good.prompt_ids, None, other)
+    ]
+    got = tokenized(tmp_path, tokenizer, *rows)
+    assert [each.logprobs for each in got] == [[-0.7, -0.1], [-0.7, -0.1], None]
+    assert [each.prompt_ids for each in got] == [good.prompt_ids] * 3
+
+
 def test_what_some_kinds_have_alone_is_null_in_a_table(tmp_path: Path) -> None:
     """Rows come back from Parquet, and from lines that another reader of tables wrote, as they were exported."""
     pytest.importorskip("pyarrow", reason='pip install ".[train]"')

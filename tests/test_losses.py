@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rows import row, write
 from test_full import weights
 from test_train import killed_after, lines, same
@@ -137,6 +138,13 @@ def test_rejection_is_the_mean_over_successes(config: TrainConfig, model: Any, t
     by_hand = [-log_probs(model, r.prompt_ids, r.completion_ids).sum().item() for r in told]
     line = first(config, rows, "rejection")
     assert line["loss"] == line["l_reh"] == pytest.approx(sum(by_hand) / 2, abs=1e-4)
+
+
+def test_data_of_which_all_is_left_out_is_told(config: TrainConfig) -> None:
+    """By kinds, and whose choice that is."""
+    write(config.data[0], taught()[:3])
+    with pytest.raises(ConfigError, match=r"of 3 counterfactual rows none .* rejection objective leaves out counterf"):
+        train(config.model_copy(update={"objective": "rejection"}))
 
 
 @pytest.mark.parametrize("k", [3, 1000])
@@ -401,3 +409,5 @@ def test_moments_go_on_from_an_earlier_training(config: TrainConfig, tmp_path: P
         train(on.model_copy(update={"tune": "lora", "out": tmp_path / "lora"}))
     with pytest.raises(ConfigError, match=r"has no checkpoints/step-N\.pt"):
         train(on.model_copy(update={"optimizer": tmp_path, "out": tmp_path / "none"}))
+    with pytest.raises(ValidationError, match="optimizer is out itself"):
+        TrainConfig.model_validate(on.model_dump() | {"optimizer": on.out, "resume": False})
