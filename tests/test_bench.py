@@ -1,5 +1,7 @@
 """A bench: which cells there are, what each is told, what is shared and chosen, what goes on, and clear mistakes."""
 
+import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from leafe_graph.bench import bench, cells, read_bench
 from leafe_graph.bench import loop as benches
 from leafe_graph.bench.choice import chosen
 from leafe_graph.bench.config import BenchConfig, Cell
+from leafe_graph.budget import no_cost
 from leafe_graph.errors import ConfigError, LeafeError
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.finetune import TrainConfig
 from leafe_graph.phases.config import EvalConfig, ExploreConfig, ExportConfig
 from leafe_graph.processes.side_by_side import Job
+from leafe_graph.tree.run_folder import RunFolder
 
 FILE = """\
 model: local:smollm2-135m
@@ -62,6 +66,7 @@ class Stand:
         monkeypatch.setattr(cells, "run_eval", self.eval)
         monkeypatch.setattr(cells, "_weights", lambda policy: {"policy": str(policy)})
         monkeypatch.setattr(benches, "side_by_side", serial)
+        monkeypatch.setitem(sys.modules, "matplotlib", None)  # pictures take time
 
     def of(self, kind: type) -> list[Any]:
         """What the commands of this kind were told."""
@@ -87,9 +92,10 @@ def stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stand:
     return stand
 
 
-def config(**changes: Any) -> BenchConfig:
-    """The file above, changed."""
+def config(only: dict[str, Any] | None = None, **changes: Any) -> BenchConfig:
+    """The file above, changed; with these methods alone and nothing to choose if any are given."""
     Path("b.yaml").write_text(FILE)
+    changes |= {"methods": only, "tune": None} if only else {}
     return read_bench("b.yaml", changes)
 
 
@@ -172,15 +178,59 @@ def test_a_cell_does_not_go_on_with_other_settings(stand: Stand) -> None:
     bench(config(seeds=[0]).only(["leafe"]))
     bench(config())
     before = len(stand.phases.told)
-    for other in ({"train.epochs": 2}, {"tune.samples": 1}, {"eval.tasks": 3}):
+    for other in ({"train.epochs": 2}, {"tune.samples": 1}, {"eval.tasks": 3}, {"rounds": 2}):
         with pytest.raises(ConfigError, match=r"seed-0 holds a run with other settings \("):
             bench(config(**other).only(["leafe"]))
     assert len(stand.phases.told) == before
 
 
+def test_a_method_that_found_nothing_to_learn_from_paid_for_looking(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its policy is what it started from, which the tables say; GRPO goes on after such a round."""
+    stand.phases.rows = [0] * 99
+    monkeypatch.setattr(RunFolder, "cost", no_cost() | {"env_steps": 60})
+    settings = config(only={"rejection": {}, "base": {"method": "none"}}, seeds=[0])
+    bench(settings)
+    assert cells.spent(settings, Cell("rejection", 0, 0))[0]["env_steps"] == 60
+    why = "rejection setting 0 seed 0: Round 1 found nothing to learn from"
+    assert why in Path("runs/b/table.md").read_text()
+    stand.phases.rows = [0, 2] * 99
+    settings = config(only={"grpo": {"rounds": 4}}, seeds=[0], env_steps=1000, out="grpo")
+    trained, played = len(stand.of(TrainConfig)), len(stand.of(ExploreConfig))
+    bench(settings)
+    assert (len(stand.of(TrainConfig)) - trained, len(stand.of(ExploreConfig)) - played) == (2, 4)
+    assert cells.spent(settings, Cell("grpo", 0, 0))[0]["env_steps"] == 240
+
+
+def test_more_settings_for_what_another_starts_from(stand: Stand) -> None:
+    """It waits for them to be tried; if another is chosen then, what started from the first is not taken for its."""
+    grid = [{"train.learning_rate": rate} for rate in (1e-4, 1e-3, 1e-2)]
+    bench(config(**{"tune.grid": grid[:2]}))
+    bench(config(**{"tune.grid": grid}))
+    stand.good = lambda told: 1 + ("rejection/setting-3" in str(told.out))
+    with pytest.raises(ConfigError, match=r"cells/after/setting-0/seed-0 holds a run with other settings \(weights"):
+        bench(config(**{"tune.grid": [*grid, {"train.learning_rate": 1e-1}]}))
+    told = json.loads(Path("runs/b/table.json").read_text())
+    assert "after" not in [row["method"] for row in told["panel"]["rows"]]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"tune.split": "test"}, r"b.yaml:7: tune: test tasks 0 to 2 would be compared on and chosen by"),
+        ({"eval.split": "validation"}, r"tune: validation tasks 0 to 2 would be compared on and chosen by"),
+        ({"tune.split": "train"}, r"tune: train tasks 0 to 2 would be learned from and chosen by"),
+        ({"methods.leafe.explore": {"split": "validation", "start": 2}}, r"validation tasks 2 to 2 would be learned"),
+        ({"methods.leafe.eval": {"tasks": 3}}, r"leafe.eval: judged on other tasks than base"),
+        ({"methods.rejection.seeds": [0]}, r"after.start: rejection has no seed 5 to start from"),
+        ({"methods.leafe.start": "random", "methods.random": {}}, r"leafe.start: expected a method that stands above"),
+        ({"methods.no-rewind.grid": [{}]}, r"no-rewind.grid: the setting is the one that is chosen for leafe"),
+        ({"env_steps": 10}, r"env_steps is 10, but explore.env_steps is 20, which one task may take"),
+        ({"train.seed": 3}, r"train.seed: it follows from the training seeds: leave it out"),
+        ({"seeds": [1, 1]}, r"seeds: expected each seed once"),
+        ({"explore.start": "x"}, r"explore.start: .*valid integer"),
+        ({"explore": 5}, r"explore: .*got 5"),
         (
             {"methods.leafe.train.betta": 1},
             r"--set methods.leafe.train.betta: there is no such field; did you mean 'beta'",

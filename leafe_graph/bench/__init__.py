@@ -6,7 +6,8 @@ processes side by side, and what is done is seen by the files that are there, so
 Floor 10: it may know the floors below.
 """
 
-from .config import BenchConfig, Tune, read_bench
+from .config import BenchConfig, Tune
 from .loop import bench
+from .reading import read_bench
 
 __all__ = ["BenchConfig", "Tune", "bench", "read_bench"]

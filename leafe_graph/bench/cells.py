@@ -91,20 +91,21 @@ def learn_cell(bench: BenchConfig, cell: Cell) -> None:
             stopped = rounds.stopped() or rounds.play()
     finally:
         rounds.method.tools.access.close()
-    policy, numbers = rounds.policies[-1], range(1, rounds.number)
-    played = [done(rounds.played(n), rounds.method.phases[0]) for n in numbers]
-    marks = [done(round_folder(config, n), phase) for n in numbers for phase in rounds.method.phases[1:]]
+    policy, (playing, *phases) = rounds.policies[-1], rounds.method.phases
+    # The round that found nothing to learn from was paid for, too; one of which nothing was trained has fewer phases.
+    numbers = range(1, rounds.number + 1)
+    marks = [(rounds.played(n), playing) for n in numbers]
+    marks += [(round_folder(config, n), phase) for n in numbers for phase in phases]
+    phases_done = [done(*each) for each in marks if mark(*each).exists()]
     facts = {
         "model": policy.model,
         "adapter": policy.adapter and str(policy.adapter),
         "trained": policy.trained and str(policy.trained),
         "stopped": stopped,
-        "rounds": len(numbers),
-        "cost": add_costs(*(each.get("cost", no_cost()) for each in played)),
-        "solved": sum(each.get("solved", 0) for each in played),
-        "tasks": sum(each.get("tasks", 0) for each in played),
-        "targets": sum(each.get("target_tokens") or 0 for each in marks),
-        "seconds": sum(each["seconds"] for each in [*played, *marks]),
+        "rounds": len(rounds.policies) - 1,
+        "cost": add_costs(*(each.get("cost", no_cost()) for each in phases_done)),
+        "targets": sum(each.get("target_tokens", 0) for each in phases_done),
+        "seconds": sum(each["seconds"] for each in phases_done),
     }
     save_json(mark(bench.folder(cell), "learn"), facts)
 
@@ -121,7 +122,7 @@ def judge_cell(bench: BenchConfig, cell: Cell, panel: str) -> None:
         else:
             reached = method.tools.access.reach(policy)
         where = {"out": out, "name": cell.entry, "keep_samples": bench.keep_samples}
-        where |= {**reached, **bench.judged(cell, panel)}
+        where |= {**reached, **bench.judged(panel)}
         run_eval(config.eval.model_copy(update=where))
     finally:
         method.tools.access.close()
@@ -165,6 +166,7 @@ def claim(bench: BenchConfig, cell: Cell, *, new: bool = True) -> None:
         return
     tune = None if bench.tune is None else bench.tune.model_dump(mode="json", exclude={"grid", "k"})
     own = {name: value for name, value in config.kept_settings().items() if name not in ("model", "adapter")}
+    own["rounds"] = config.rounds  # a cell that has learned plays no more of them
     now = {"version": FORMAT_VERSION, **own, "tune": tune, "weights": _weights(start_of(bench, cell))}
     if file.exists():
         refuse_other_settings(config.out, load_json(read_text(file), str(file)), now, defaults(RunConfig))

@@ -10,9 +10,21 @@ def has_learned(bench: BenchConfig, cell: Cell) -> bool:
     return not bench.entries[cell.entry].learns or mark(bench.folder(cell), "learn").exists()
 
 
+def can_begin(bench: BenchConfig, cell: Cell) -> bool:
+    """Whether the policy that a cell starts from is there."""
+    start = bench.entries[cell.entry].start
+    if start is None:
+        return True
+    setting = chosen(bench, start)
+    if setting is None:
+        return False
+    before = Cell(start, setting, cell.seed)
+    return has_learned(bench, before) and can_begin(bench, before)
+
+
 def is_judged(bench: BenchConfig, cell: Cell, panel: str) -> bool:
-    """Whether a cell's result is there."""
-    return (bench.folder(cell) / f"{panel}.json").exists()
+    """Whether a cell's result is there, and still that of what the cell starts from."""
+    return (bench.folder(cell) / f"{panel}.json").exists() and can_begin(bench, cell)
 
 
 def result(bench: BenchConfig, cell: Cell, panel: str) -> Result:

@@ -1,27 +1,35 @@
 """The YAML file of ``leafe bench``: what ``leafe run`` takes, shared by all methods, and what each has otherwise."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from ..env.common import Split
 from ..errors import ConfigError
 from ..evaluation.random_policy import NAME as RANDOM
 from ..files import UserPath
-from ..methods import METHODS
 from ..rounds.config import RunConfig
-from ..rounds.yaml_file import Problem, YamlFile, put, stands, validated
+from ..rounds.yaml_file import put, validated
 from ..settings import Settings
 
 STRIDE = 1_000_000
 """Tasks between those of one training seed and those of the next: each learns from tasks of its own."""
 JUDGE_SEED = 1_000_000
 """Between the seeds of playing to learn and of playing to be judged."""
+
+
+def _each_once(seeds: list[int]) -> list[int]:
+    if len({*seeds}) < len(seeds):
+        raise ValueError("expected each seed once")
+    return seeds
+
+
+Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Tune(Settings):
@@ -54,7 +62,7 @@ class Entry(Settings):
     method: str
     """Its name in `METHODS`, or MODULE:ATTRIBUTE; the entry's own name unless given. "none": judged as it starts,
     "random": actions drawn at random, the floor of the table."""
-    seeds: list[int] | None = Field(default=None, min_length=1)
+    seeds: Seeds | None = None
     """Training seeds; those of the file unless given. A method that learns nothing has none."""
     grid: list[dict[str, Any]] | None = Field(default=None, min_length=1)
     """Settings to choose from; those of ``tune`` unless given."""
@@ -89,7 +97,7 @@ class BenchConfig(Settings):
     """Folder for everything; runs/NAME-OF-THE-FILE unless given."""
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
     """What is compared: names, with what each has otherwise than the rest of the file, and the fields of `Entry`."""
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: Seeds = Field(default=[0])
     """Training seeds: each plays tasks of its own with sampling seeds of its own. All are judged on the same tasks."""
     tune: Tune | None = None
     """How settings are chosen; unless given, every method has those of the file."""
@@ -151,17 +159,19 @@ class BenchConfig(Settings):
         data = _merged(copy.deepcopy(self.shared), own)
         for name, value in self.grid(cell.entry)[cell.setting].items():
             put(data, name, value)
-        number = sorted({*self.seeds, *(entry.seeds or [])}).index(cell.seed)
         data |= {"out": str(self.folder(cell)), "method": entry.method if entry.learns else "leafe"}
-        for name in ("explore", "eval", "train"):
-            data[name] = dict(data.get(name) or {})
-        data["explore"] |= {
-            "seed": STRIDE * cell.seed,
-            "start": int(data["explore"].get("start", 0)) + STRIDE * number,
-        }
-        data["eval"] |= {"seed": JUDGE_SEED + cell.seed}
-        data["train"] |= {"seed": cell.seed}
+        seeds = {"explore": STRIDE * cell.seed, "eval": JUDGE_SEED + cell.seed, "train": cell.seed}
+        for name, seed in seeds.items():
+            section = data.get(name) or {}
+            if isinstance(section, dict):  # else it is told to be none
+                data[name] = section | {"seed": seed}
+        if isinstance(explore := data["explore"], dict) and isinstance(start := explore.get("start", 0), int):
+            explore["start"] = start + STRIDE * self.number(cell.entry, cell.seed)
         return data
+
+    def number(self, name: str, seed: int) -> int:
+        """The place of an entry's seed, which it keeps when others are put behind it: its tasks are there."""
+        return [*dict.fromkeys([*self.seeds, *self.seeds_of(name)])].index(seed)
 
     def rounds(self, cell: Cell) -> RunConfig:
         """The settings of a cell's rounds, which `read_bench` has seen to be right."""
@@ -171,69 +181,12 @@ class BenchConfig(Settings):
             self._rounds[cell] = config
         return self._rounds[cell]
 
-    def judged(self, cell: Cell, panel: str) -> dict[str, Any]:
-        """What a cell's eval section has otherwise: "tune", the tasks to choose by, or "test", those of the file."""
+    def judged(self, panel: str) -> dict[str, Any]:
+        """What eval sections have otherwise: "tune", the tasks to choose by, or "test", those of the file."""
         if panel == "test":
             return {}
         tune = cast(Tune, self.tune)
         return {"split": tune.split, "start": tune.start, "tasks": tune.tasks, "samples": tune.samples}
-
-
-def read_bench(file: str | Path, changes: Mapping[str, Any] | None = None) -> BenchConfig:
-    """Read a YAML file; ``changes``: other values by dotted name, texts among them as YAML.
-
-    Raises:
-        ConfigError: with the line and the field of each mistake.
-    """
-    said = YamlFile(file, changes)
-    own = {name: value for name, value in said.data.items() if name in BenchConfig.model_fields and name != "shared"}
-    if isinstance(own.get("methods"), dict):  # `leafe:` with nothing below it
-        own["methods"] = {str(name): {} if each is None else each for name, each in own["methods"].items()}
-    shared = {name: value for name, value in said.data.items() if name not in own}
-    try:
-        config = BenchConfig.model_validate({**own, "shared": shared})
-    except ValidationError as error:
-        problems = [(e["loc"], f"{e['msg'].removeprefix('Value error, ')}, got {e['input']!r}") for e in error.errors()]
-        said.told(None, problems)
-        raise
-    said.told(None, [*_mistakes(config)])
-    return config
-
-
-def _mistakes(config: BenchConfig) -> Iterator[Problem]:
-    """What is wrong with the methods, each where it stands."""
-    names = list(config.methods)
-    for name, own in config.methods.items():
-        here = ("methods", name)
-        if not name or any(letter in name for letter in "/\\") or name.startswith("."):
-            yield here, "a method's name is a folder's: expected no slashes, and no dot in front"
-            continue
-        try:
-            entry = config.entries[name]
-        except ValidationError as error:
-            yield from (((*here, *e["loc"]), f"{e['msg']}, got {e['input']!r}") for e in error.errors())
-            return
-        if entry.learns:
-            try:
-                METHODS.known(entry.method)
-            except ValueError as error:
-                said = f"{error}, none, or random; got {entry.method!r}"
-                yield (*here, "method") if "method" in own else here, said
-                continue
-        for field in ("choice", "start"):
-            named = getattr(entry, field)
-            if named is not None and (named not in names or names.index(named) >= names.index(name)):
-                above = ", ".join(names[: names.index(name)]) or "there are none"
-                yield (*here, field), f"expected a method that stands above it ({above}), got {named!r}"
-                return
-        for setting in range(len(config.grid(name))):
-            cell = Cell(name, setting, config.seeds_of(name)[0])
-            _, problems = validated(config.said(cell))
-            for where, what in problems:
-                yield ((*here, *where) if where and stands(own, where) else where or here), what
-    for named in config.baselines:
-        if named not in names or config.entries[named].method == RANDOM:
-            yield ("baselines",), f"expected some of {', '.join(names)}, got {named!r}"
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,6 +197,7 @@ def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return below
 
 
-def told_setting(setting: Mapping[str, Any], unless: Sequence[str] = ()) -> dict[str, Any]:
-    """A setting by the last parts of its names, for tables."""
-    return {name.rpartition(".")[2]: value for name, value in setting.items() if name not in unless}
+def told_setting(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting by the last parts of its names where these tell them apart, for tables."""
+    last = {name: name.rpartition(".")[2] for name in setting}
+    return {short if [*last.values()].count(short) == 1 else name: setting[name] for name, short in last.items()}

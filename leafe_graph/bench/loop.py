@@ -11,7 +11,7 @@ from ..processes.side_by_side import Job, side_by_side
 from ..rounds.absent import absent
 from ..rounds.folder import mark
 from .cells import claim, judge_cell, learn_cell, learning, play_cell
-from .choice import candidates, cells, chosen, has_learned, is_judged
+from .choice import can_begin, candidates, cells, has_learned, is_judged
 from .config import BenchConfig, Cell
 from .tables import write_tables
 
@@ -37,9 +37,6 @@ def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
     if lacking:
         raise ConfigError("\n".join(sorted(lacking)))
     with lock_folder(config.out):
-        for name in config.methods:
-            for cell, _ in _wanted(config, name):
-                claim(config, cell, new=False)
         threads = str(max(1, (os.cpu_count() or 1) // at_once))
         # Threads that spin while they wait would take the other processes' time.
         environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
@@ -48,7 +45,10 @@ def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
 
         def ready() -> Iterator[Job]:
             nonlocal tabled
-            if (there := len(list(config.out.glob("cells/*/*/*/*.json")))) != tabled:  # tables take a while
+            for cell, _ in (each for name in config.methods for each in _wanted(config, name)):
+                if can_begin(config, cell):  # again each time: what it starts from may be another now
+                    claim(config, cell, new=False)
+            if (there := len(list(config.out.glob("cells/*/*/*/test.json")))) != tabled:  # tables take a while
                 write_tables(config)
                 tabled = there
             yield from jobs(config, environment)
@@ -70,14 +70,9 @@ def jobs(config: BenchConfig, environment: dict[str, str]) -> Iterator[Job]:
         return Job(name, function, tuple(args), file, environment)  # type: ignore[arg-type]
 
     for name in config.methods:
-        start = config.entries[name].start
         for cell, panel in _wanted(config, name):
-            if is_judged(config, cell, panel):
+            if is_judged(config, cell, panel) or not can_begin(config, cell):
                 continue
-            if start is not None:
-                before = chosen(config, start)
-                if before is None or not has_learned(config, Cell(start, before, cell.seed)):
-                    continue
             if has_learned(config, cell):
                 yield job(f"{panel} {cell}", judge_cell, config, cell, panel)
                 continue

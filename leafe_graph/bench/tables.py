@@ -9,6 +9,7 @@ from ..evaluation.panel import Entry, Panel, panel
 from ..evaluation.random_policy import NAME as RANDOM
 from ..files import save_json, save_text
 from ..parsing import load_json, read_text
+from ..rounds.folder import done
 from ..text import markdown_table
 from .cells import spent
 from .choice import candidates, cells, chosen, has_learned, is_judged, result, scores
@@ -31,9 +32,9 @@ def write_tables(config: BenchConfig) -> None:
     baselines = [name for name in config.baselines if name in names] or [next(iter(names))]
     judged = panel(entries, baseline=baselines, floor=floor)
     tried, missing = [*_tried(config)], [*_missing(config)]
-    save_json(
-        config.out / "table.json", {"panel": judged.model_dump(mode="json"), "settings": tried, "missing": missing}
-    )
+    idle = [*_learned_nothing(config)]
+    told = {"panel": judged.model_dump(mode="json"), "settings": tried, "learned_nothing": idle, "missing": missing}
+    save_json(config.out / "table.json", told)
     text = judged.markdown()
     if tried:
         assert config.tune is not None
@@ -44,6 +45,8 @@ def write_tables(config: BenchConfig) -> None:
         ]
         tasks = f"{config.tune.tasks} {config.tune.split} tasks, {config.tune.samples} samples of each"
         text += f"\n## Settings that were tried\n\nOn {tasks}.\n\n{markdown_table(heads, rows)}\n"
+    if idle:
+        text += "\n## Judged as it started\n\n" + "".join(f"- {each}\n" for each in idle)
     if missing:
         text += "\n## Not there yet\n\n" + "".join(f"- {each}\n" for each in missing)
     save_text(config.out / "table.md", text)
@@ -64,6 +67,7 @@ def shown(config: BenchConfig) -> "Iterator[Table | str]":
     """The tables for the terminal."""
     judged = saved(config)
     yield from ["nothing is judged yet"] if judged is None else judged.tables()
+    yield from (f"judged as it started: {each}" for each in _learned_nothing(config))
     yield from (f"not there yet: {each}" for each in _missing(config))
     yield f"tables, curves and cells are in {config.out}"
 
@@ -125,6 +129,13 @@ def _tried(config: BenchConfig) -> Iterator[dict[str, Any]]:
                 "pass_at": score,
                 "chosen": cell.setting == best,
             }
+
+
+def _learned_nothing(config: BenchConfig) -> Iterator[str]:
+    """Policies that are what they started from, and why."""
+    for cell in (cell for name, entry in config.entries.items() if entry.learns for cell in cells(config, name)):
+        if has_learned(config, cell) and not (told := done(config.folder(cell), "learn"))["rounds"]:
+            yield f"{cell}: {told['stopped']}"
 
 
 def _missing(config: BenchConfig) -> Iterator[str]:

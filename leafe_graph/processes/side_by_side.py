@@ -18,6 +18,9 @@ from .child import end_with_parent, ignore_ctrl_c
 
 log = logging.getLogger(__name__)
 
+FAILED = 1
+"""Exit code of a job that said why it failed."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -66,7 +69,8 @@ def side_by_side(ready: Callable[[], Iterable[Job]], at_once: int) -> dict[str, 
                 ended.join()
                 seconds = time.monotonic() - started
                 if ended.exitcode:
-                    failed[job.name] = _last_words(job.log) or f"exit code {ended.exitcode}"
+                    said = _last_words(job.log) if ended.exitcode == FAILED else ""  # killed, it had not its last say
+                    failed[job.name] = said or f"it died (exit code {ended.exitcode})"
                     log.warning("%s: failed after %.0f s, see %s", job.name, seconds, job.log)
                 else:
                     log.info("%s: done in %.0f s", job.name, seconds)
@@ -92,7 +96,7 @@ def _work(job: Job) -> None:
         print("".join(traceback.format_exception(error)), flush=True)
         print(f"{type(error).__name__}: {error}", flush=True)
         streams.flush()
-        os._exit(1)
+        os._exit(FAILED)
 
 
 def _last_words(file: Path) -> str:

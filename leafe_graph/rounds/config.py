@@ -182,6 +182,16 @@ class RunConfig(Played):
         return self
 
     @model_validator(mode="after")
+    def _some_task_can_begin(self) -> "RunConfig":
+        each = self.explore.budget.env_steps
+        if self.env_steps is not None and each is not None and self.env_steps < each:
+            raise ValueError(
+                f"env_steps is {self.env_steps}, but explore.env_steps is {each}, which one task may take: no task "
+                "could be begun; raise the first or lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_reached(self) -> "RunConfig":
         if self.serve is None and ModelSpec.parse(self.model).kind != "local":
             raise ValueError(f'model {self.model!r}: write "local:FOLDER", or a serve section to have vLLM serve it')
