@@ -1,5 +1,7 @@
 """Decision points in memory: a branch as one superstep is the branch that a graph with checkpoints plays."""
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from worlds import Killed, Recorder, Restless, ScriptedLimited, forest, wanderin
 
 from leafe_graph.budget import Budget
 from leafe_graph.errors import ConfigError, ReplayDivergence, RunFolderError
+from leafe_graph.exploration.explore import aexplore
 from leafe_graph.exploration.pruning import prune
-from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
+from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -114,6 +117,32 @@ def test_killed_run_goes_on_from_its_log_alone(strategy: str, world: Any, tmp_pa
     assert forest(resumed.branches) == forest(undisturbed.branches)
     totals = [[run.cost[field] for field in FIELDS] for run in (resumed, undisturbed)]  # type: ignore[literal-required]
     assert totals[0] == totals[1]
+
+
+def test_environment_that_a_cancelled_run_left_in_the_middle_of_a_step_is_closed(tmp_path: Path) -> None:
+    """The step ends in its thread after the run has; nobody else would close the instance then."""
+    stepping, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(GridWorld):
+        def step(self, action: str) -> Any:
+            stepping.set()
+            go_on.wait()
+            return super().step(action)
+
+        def close(self) -> None:
+            closed.set()
+
+    async def cancelled() -> None:
+        model, tasks = Recorder(wandering_reply).model, grid_tasks(1)
+        run = asyncio.create_task(aexplore(model, Slow, tasks, out=tmp_path, checkpointer="memory"))
+        await asyncio.to_thread(stepping.wait)
+        run.cancel()
+        await asyncio.wait([run])
+        assert run.cancelled() and not closed.is_set()
+        go_on.set()
+
+    asyncio.run(cancelled())
+    assert closed.is_set()
 
 
 def test_run_may_go_on_in_memory_but_not_out_of_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The instance that one episode has for itself from turn to turn, without asking the pool between them."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -39,6 +40,8 @@ class Seat:
     def __init__(self, pool: Envs) -> None:
         self._pool = pool
         self._held: tuple[Place, TextEnv] | None = None
+        self._left = False
+        self._leaving = threading.Lock()
 
     @property
     def instant(self) -> bool:
@@ -66,10 +69,11 @@ class Seat:
 
     def put_back(self, env: TextEnv, place: Place | None = None) -> None:
         """See `EnvPool.put_back`; an instance from which the episode goes on is kept."""
-        if place is None:
-            self._pool.put_back(env)
-        else:
-            self._held = place, env
+        with self._leaving:
+            if place is not None and not self._left:
+                self._held = place, env
+                return
+        self._pool.put_back(env)
 
     def release(self, place: Place) -> None:
         """See `EnvPool.release`."""
@@ -80,7 +84,11 @@ class Seat:
         self._pool.discard(env)
 
     def leave(self) -> None:
-        """Give the pool back what is kept: the episode is over."""
-        if self._held is not None:
-            self._pool.put_back(self._held[1])
-            self._held = None
+        """Give the pool back what is kept, and what comes later: the episode is over.
+
+        One that is cancelled does not wait for the call of its environment that is running in a thread.
+        """
+        with self._leaving:
+            self._left, held, self._held = True, self._held, None
+        if held is not None:
+            self._pool.put_back(held[1])
