@@ -127,7 +127,7 @@ def test_each_round_explores_fresh_tasks_with_the_last_adapter(phases: Phases) -
     assert [e.adapter for e in judged] == adapters
     assert {(e.start, e.tasks, e.samples, e.seed, e.split, e.max_turns) for e in judged} == {(0, 4, 2, 7, "test", 9)}
     assert [e.run for e in phases.of(Export)] == [e.out for e in explored] == [Path(f"o/round-{n}") for n in (1, 2, 3)]
-    assert (told["best"], told["adapter"]) == (3, "o/round-3/adapter")
+    assert (told["best"], told["adapter"], told["model"]) == (3, "o/round-3/adapter", "local:smollm2-135m")
     assert told == json.loads(Path("o/rounds.json").read_text())
     first = [entry["pass_at_k"][0] for entry in told["rounds"]]
     assert [estimate["mean"] for estimate in first] == [4 / 8, 5 / 8, 6 / 8, 7 / 8]
@@ -161,6 +161,37 @@ def test_the_best_adapter_is_uploaded(phases: Phases, monkeypatch: pytest.Monkey
     assert {told.push_to_hub for told in phases.of(TrainConfig)} == {None}
     results = hub.ModelCard.load("o/round-2/adapter/README.md").data.eval_results
     assert [(e.metric_name, e.metric_value) for e in results] == [("Pass@1", 0.75), ("Pass@2", 1.0)]
+
+
+def test_all_weights_may_be_trained_round_after_round(phases: Phases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round's policy is then a model of its own, which is played, gone on with, told and uploaded."""
+    uploaded: list[Any] = []
+    monkeypatch.setattr(rounds, "check_hub", lambda repo: None)
+    monkeypatch.setattr(rounds, "push", lambda out, repo, model: uploaded.append(out))
+    whole = {"train.tune": "full", "train_from": "last", "train.push_to_hub": "us/walker"}
+    told = run(config(out="o", **whole))
+    made = [Path(f"o/round-{n}/model") for n in (1, 2, 3)]
+    models = ["local:smollm2-135m", *(f"local:{folder}" for folder in made)]
+    assert [e.model for e in phases.of(Eval)] == models
+    assert [e.adapter for e in phases.of(Eval)] == [Path("warm"), None, None, None]
+    assert [(t.model, t.out) for t in phases.of(TrainConfig)] == [*zip(models[:3], made, strict=True)]
+    assert (told["model"], told["adapter"], told["trained"]) == (models[3], None, str(made[2]))
+    assert uploaded == made[2:]
+
+
+def test_grpo_goes_on_with_its_optimiser_after_a_round_that_taught_nothing(phases: Phases) -> None:
+    """Each update is from the last one's weights and its rows alone; such a round is judged, and not the end."""
+    phases.rows = [2, 0, 2]
+    told = run(config(out="o", method="grpo", patience=None))
+    first = Path("o/round-1/adapter")
+    assert [(t.adapter, t.optimizer, len(t.data)) for t in phases.of(TrainConfig)] == [
+        (Path("warm"), None, 1),
+        (first, first, 1),
+    ]
+    assert [e.adapter for e in phases.of(Eval)] == [Path("warm"), first, first, Path("o/round-3/adapter")]
+    assert ["train" in entry for entry in told["rounds"]] == [False, True, False, True]
+    explored = phases.of(Explore)[0]
+    assert (explored.strategy, explored.stop_on_success, explored.logprobs) == ("independent", False, True)
 
 
 def test_the_curve_is_drawn(tmp_path: Path) -> None:
@@ -456,6 +487,17 @@ def test_the_dry_run_warns_of_prompts_that_the_context_does_not_hold(
         assert main(["run", str(file), "--dry-run", *flags, *more]) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert "the longest prompt with its answer has about 8,3" in said and told in said
+
+
+def test_the_dry_run_counts_all_weights_where_all_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their gradients and the optimiser's moments, in float32 unless told; no adapter."""
+    file = tmp_path / "f.yaml"
+    file.write_text(FILE.replace("adapter: warm\n", ""))
+    for dtype, base, moments in (("auto", "0.5", "1.5"), ("bfloat16", "0.3", "0.8")):  # of 134.5 million parameters
+        assert main(["run", str(file), "--dry-run", "--set", f"train.tune=full,train.dtype={dtype}"]) == 0
+        said = capsys.readouterr().out
+        assert re.search(rf"training: base model +│ +{base} ", said) and "LoRA" not in said
+        assert re.search(rf"gradients of all parameters, AdamW +│ +{moments} ", said)
 
 
 def test_all_mistakes_are_told_at_once(wrong: Callable[..., list[str]]) -> None:

@@ -79,7 +79,7 @@ class Run(Settings):
 
 
 def show_rounds(told: dict[str, Any], model: str) -> None:
-    """Print what a run of rounds came to: what ``rounds.json`` says, and the base model's name."""
+    """Print what a run of rounds came to: what ``rounds.json`` says, and the name of the model that it began with."""
     from ..phases.console import console
 
     console.print(_table(told))
@@ -87,7 +87,7 @@ def show_rounds(told: dict[str, Any], model: str) -> None:
         if entry.get("warning"):
             console.print(entry["warning"])
     stopped = told["stopped"] or "Not all rounds are played"
-    console.print(f"{stopped}. Best: round {told['best']}, {told['adapter'] or model}")
+    console.print(f"{stopped}. Best: round {told['best']}, {told['adapter'] or told.get('model', model)}")
 
 
 def rounds_in(folder: Path) -> list[RunFolder]:

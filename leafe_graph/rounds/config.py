@@ -122,7 +122,7 @@ class RunConfig(Played):
     train_from: Literal["start", "last"] = "start"
     """"start": every round trains anew from the model and adapter that the run started from, so that what one round
     learned wrongly does not last (STaR, Zelikman et al. 2022, does so too). "last": it goes on with the last round's
-    adapter."""
+    adapter, or model."""
 
     k: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Which Pass@k decides whether a round helped; 1 is the usual headline."""
@@ -199,7 +199,7 @@ class RunConfig(Played):
 
     @model_validator(mode="after")
     def _rank_is_served(self) -> "RunConfig":
-        if self.serve is None or self.serve.merge:
+        if self.serve is None or self.serve.merge or (self.adapter is None and self.train.tune == "full"):
             return self
         rank, what = self.train.lora_r, "train.lora_r"
         if self.adapter is not None:  # it keeps its own

@@ -19,8 +19,8 @@ from ..strategies import STRATEGIES
 from .config import RunConfig
 
 GIB = 2**30
-OPTIMIZER_BYTES = 16
-"""Of a LoRA parameter in training: weight, gradient and AdamW's two moments, all float32."""
+OPTIMIZER_VALUES = 4
+"""Of a parameter that trains: weight, gradient and AdamW's two moments. LoRA's are float32."""
 FOUR_BIT_BYTES = 0.5625
 """Of a weight in NF4: half a byte, and a float32 scale for 64 weights (Dettmers et al., QLoRA, 2023)."""
 ACTIVATION_BYTES = 34
@@ -213,14 +213,18 @@ def _memory_table(config: RunConfig, turns: int) -> Table:
     cache = at_once * longest * size.kv_values() * width
     shown.add_row(f"policy: {parameters / 1e9:.2f}e9 parameters of {width} bytes", _gib(parameters * width))
     shown.add_row(f"  keys and values of {at_once} sequences of {longest:,} tokens", _gib(cache))
-    given = {"float32": 4, "bfloat16": 2}.get(train.dtype, width)
+    whole = train.tune == "full"
+    given = {"float32": 4, "bfloat16": 2}.get(train.dtype, 4 if whole else width)
     base = size.linear * (FOUR_BIT_BYTES if train.load_in_4bit else given) + size.embeddings * given
-    lora = size.lora(train.lora_r) * OPTIMIZER_BYTES
+    learned = size.lora(train.lora_r) * OPTIMIZER_VALUES * 4
+    if whole:  # the weights are counted with the base
+        learned = parameters * (OPTIMIZER_VALUES - 1) * given
     tokens = train.micro_batch_size * longest
     layer = tokens * size.hidden * ACTIVATION_BYTES * given / 2
     kept = layer + tokens * size.hidden * size.layers * given if train.gradient_checkpointing else layer * size.layers
     shown.add_row(f"training: base model{', in 4 bits' if train.load_in_4bit else ''}", _gib(base))
-    shown.add_row(f"  LoRA of rank {train.lora_r}, {size.lora(train.lora_r) / 1e6:.1f}e6 parameters, AdamW", _gib(lora))
+    lora = f"LoRA of rank {train.lora_r}, {size.lora(train.lora_r) / 1e6:.1f}e6 parameters, AdamW"
+    shown.add_row(f"  {'gradients of all parameters, AdamW' if whole else lora}", _gib(learned))
     shown.add_row(f"  activations of {train.micro_batch_size} rows of {longest:,} tokens", _gib(kept))
     # A step's rows of one episode are run together. Logits and their gradients as they are, and three times in float32.
     actions = train.micro_batch_size * (min(train.batch_size, turns) if config.explore.history is None else 1)
@@ -229,7 +233,7 @@ def _memory_table(config: RunConfig, turns: int) -> Table:
     shown.add_row(f"  logits of {actions} actions of {_action_tokens(config)} tokens", _gib(logits))
     shown.add_section()
     shown.add_row("policy, in all", _gib(parameters * width + cache))
-    shown.add_row("training, in all (not at the same time)", _gib(base + lora + kept))
+    shown.add_row("training, in all (not at the same time)", _gib(base + learned + kept))
     return shown
 
 

@@ -38,7 +38,7 @@ def run(config: RunConfig) -> dict[str, Any]:
         ConfigError: something that the settings name is not there, the folder holds a run with other settings, or a
             phase found its own wrong.
         RunFolderError: another process writes to the folder.
-        LeafeError: all is played, but the upload of the best adapter failed; the same call tries it again.
+        LeafeError: all is played, but the upload of what the best round trained failed; the same call tries it again.
     """
     hub = config.train.push_to_hub
     if hub:
@@ -54,8 +54,8 @@ def run(config: RunConfig) -> dict[str, Any]:
             told = _rounds(config, method, start)
         finally:
             method.tools.access.close()
-        if hub and told["best"] and told["adapter"]:
-            log.info("uploaded to %s", push(Path(told["adapter"]), hub, model=config.model))
+        if hub and told["trained"]:
+            log.info("uploaded to %s", push(Path(told["trained"]), hub, model=config.model))
         elif hub:
             log.warning("no round was better than the start: nothing is uploaded")
     return told

@@ -63,12 +63,14 @@ def write_summary(
                 **{phase: told for phase, told in facts.items() if told},
             }
         )
-    trained = policies[best].trained
+    policy = policies[best]
     told = {
         "version": FORMAT_VERSION,
         "stopped": stopped,
         "best": best,
-        "adapter": config.adapter if not best else trained and str(trained),
+        "model": policy.model,
+        "adapter": config.adapter if not best else policy.adapter and str(policy.adapter),
+        "trained": policy.trained and str(policy.trained),
         "k": config.k,
         "rounds": rounds,
     }
