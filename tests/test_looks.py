@@ -67,8 +67,8 @@ def test_a_training_is_told_in_words(tmp_path: Path) -> None:
     """What there is not is left out, counts are counted, and a loss keeps its digits."""
     result = TrainResult(
         adapter=tmp_path, merged=None, backend="peft", steps=1200, resumed_from=0, rows={"counterfactual": 3,
-        "rehearsal": 34}, loss=0.01234, eval_loss=None, kept_step=1200, tokens=12345, seconds=61.04, token_ids={},
-        warnings=["few rows", "odd rows"],
+        "rehearsal": 34}, loss=0.01234, eval_loss=None, kept_step=1200, tokens=12345, target_tokens=321, seconds=61.04,
+        token_ids={}, warnings=["few rows", "odd rows"],
     )  # fmt: skip
     assert [*told_of_training(result)] == [
         ("adapter", str(tmp_path)),
@@ -78,6 +78,7 @@ def test_a_training_is_told_in_words(tmp_path: Path) -> None:
         ("loss", "0.0123"),
         ("kept step", "1,200"),
         ("tokens", "12,345"),
+        ("target tokens", "321"),
         ("seconds", "61.0"),
         ("processes", "1"),
         ("warning", "few rows"),
