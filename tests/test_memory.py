@@ -126,16 +126,16 @@ def test_environment_that_a_cancelled_run_left_in_the_middle_of_a_step_is_closed
     class Slow(GridWorld):
         def step(self, action: str) -> Any:
             stepping.set()
-            go_on.wait()
+            go_on.wait(10)
             return super().step(action)
 
         def close(self) -> None:
             closed.set()
 
     async def cancelled() -> None:
-        model, tasks = Recorder(wandering_reply).model, grid_tasks(1)
+        model, tasks = ScriptedModel(reply=lambda messages, seed: "down"), grid_tasks(1)  # which ends nothing
         run = asyncio.create_task(aexplore(model, Slow, tasks, out=tmp_path, checkpointer="memory"))
-        await asyncio.to_thread(stepping.wait)
+        assert await asyncio.to_thread(stepping.wait, 10)
         run.cancel()
         await asyncio.wait([run])
         assert run.cancelled() and not closed.is_set()
