@@ -135,6 +135,8 @@ def test_the_setting_that_does_best_is_chosen(stand: Stand) -> None:
     assert rates["no-rewind"] == 1e-3
     judged = [each for each in stand.of(EvalConfig) if each.split == "test"]
     assert len(judged) == 1 + 2 * 4 + 1 and not any(each.keep_samples for each in judged)
+    kept = config(**{"eval.keep_samples": True})
+    assert kept.rounds(Cell("leafe", 0, 0)).eval.keep_samples
 
 
 def test_one_method_goes_on_from_another(stand: Stand) -> None:
@@ -173,14 +175,24 @@ def test_a_cell_that_fails_leaves_the_others_alone(stand: Stand, monkeypatch: py
     assert len(stand.of(TrainConfig)) == before + 3
 
 
-def test_a_cell_does_not_go_on_with_other_settings(stand: Stand) -> None:
-    """Another learning rate in the same place of the grid is another cell; methods and seeds may come."""
+def test_a_cell_does_not_go_on_with_other_settings(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another learning rate in the same place of the grid is another cell; methods and seeds may come.
+
+    The same weights at another place go on, others at the same place do not.
+    """
     bench(config(seeds=[0]).only(["leafe"]))
     bench(config())
     before = len(stand.phases.told)
     for other in ({"train.epochs": 2}, {"tune.samples": 1}, {"eval.tasks": 3}, {"rounds": 2}):
         with pytest.raises(ConfigError, match=r"seed-0 holds a run with other settings \("):
             bench(config(**other).only(["leafe"]))
+    monkeypatch.setattr(benches, "absent", lambda config: ())
+    weights = str(cells.start_of(config(), Cell("leafe", 0, 0)))
+    monkeypatch.setattr(cells, "_weights", lambda policy: {"policy": weights})
+    bench(config(model="local:moved").only(["leafe"]))
+    monkeypatch.setattr(cells, "_weights", lambda policy: {"policy": "others"})
+    with pytest.raises(ConfigError, match=r"seed-0 holds a run with other settings \(weights.policy"):
+        bench(config().only(["leafe"]))
     assert len(stand.phases.told) == before
 
 

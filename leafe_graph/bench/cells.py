@@ -22,7 +22,7 @@ from ..parsing import load_json, read_text
 from ..phases.config import ExploreConfig
 from ..phases.evaluate import run_eval
 from ..rounds.absent import start_adapter
-from ..rounds.config import DECIDED, RunConfig
+from ..rounds.config import DECIDED, RunConfig, without_names
 from ..rounds.folder import done, mark, round_folder
 from ..rounds.learning import Learning, make_method
 from ..settings import Pace, defaults, marked
@@ -121,7 +121,7 @@ def judge_cell(bench: BenchConfig, cell: Cell, panel: str) -> None:
             reached = Reached(model=RANDOM, adapter=None)
         else:
             reached = method.tools.access.reach(policy)
-        where = {"out": out, "name": cell.entry, "keep_samples": bench.keep_samples}
+        where = {"out": out, "name": cell.entry}
         where |= {**reached, **bench.judged(panel)}
         run_eval(config.eval.model_copy(update=where))
     finally:
@@ -165,10 +165,11 @@ def claim(bench: BenchConfig, cell: Cell, *, new: bool = True) -> None:
     if not (new or file.exists()):
         return
     tune = None if bench.tune is None else bench.tune.model_dump(mode="json", exclude={"grid", "k"})
-    own = {name: value for name, value in config.kept_settings().items() if name not in ("model", "adapter")}
+    own = without_names(config.kept_settings())  # weights decide, not where they lie
     own["rounds"] = config.rounds  # a cell that has learned plays no more of them
     now = {"version": FORMAT_VERSION, **own, "tune": tune, "weights": _weights(start_of(bench, cell))}
     if file.exists():
-        refuse_other_settings(config.out, load_json(read_text(file), str(file)), now, defaults(RunConfig))
+        known = without_names(load_json(read_text(file), str(file)))
+        refuse_other_settings(config.out, known, now, defaults(RunConfig))
     else:
         save_json(file, now)

@@ -103,8 +103,6 @@ class BenchConfig(Settings):
     """How settings are chosen; unless given, every method has those of the file."""
     baselines: list[str] = Field(default_factory=list)
     """The methods that the others are compared with, the first of all unless given."""
-    keep_samples: bool = False
-    """Keep every episode by which a policy was judged; else only what came of each task."""
     shared: dict[str, Any] = Field(default_factory=dict)
     """The rest of the file: fields of `RunConfig`."""
 
@@ -160,11 +158,12 @@ class BenchConfig(Settings):
         for name, value in self.grid(cell.entry)[cell.setting].items():
             put(data, name, value)
         data |= {"out": str(self.folder(cell)), "method": entry.method if entry.learns else "leafe"}
+        kept = {"keep_samples": False}  # a result is what a bench is after
         seeds = {"explore": STRIDE * cell.seed, "eval": JUDGE_SEED + cell.seed, "train": cell.seed}
         for name, seed in seeds.items():
             section = data.get(name) or {}
             if isinstance(section, dict):  # else it is told to be none
-                data[name] = section | {"seed": seed}
+                data[name] = (kept if name == "eval" else {}) | section | {"seed": seed}
         if isinstance(explore := data["explore"], dict) and isinstance(start := explore.get("start", 0), int):
             explore["start"] = start + STRIDE * self.number(cell.entry, cell.seed)
         return data

@@ -238,3 +238,12 @@ class RunConfig(Played):
     def kept(self, number: int) -> range:
         """The rounds whose rows round ``number`` trains on, its own included."""
         return range(1 if self.keep_rows == "all" else max(1, number - self.keep_rows), number + 1)
+
+
+def without_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` says, without the names of what the rounds start from, at the top and in each section."""
+    return {
+        name: {key: each for key, each in value.items() if key != "model"} if name in DECIDED else value
+        for name, value in settings.items()
+        if name not in ("model", "adapter")
+    }

@@ -23,7 +23,7 @@ from ..settings import defaults
 from ..text import utf8_all
 from ..types import FORMAT_VERSION
 from .absent import absent, start_adapter
-from .config import DECIDED, RunConfig
+from .config import RunConfig, without_names
 from .folder import mark, once, result_file, round_folder
 from .learning import Learning, make_method
 from .summary import why_stop, write_summary
@@ -108,20 +108,11 @@ def _claim(config: RunConfig, weights: Digests) -> None:
         return
     known = load_json(read_text(file), str(file))
     if "weights" in known:
-        known, now = _without_names(known), _without_names(now)
+        known, now = without_names(known), without_names(now)
     else:
         log.warning("%s does not tell the weights it started from: made by an earlier release", config.out)
         del now["weights"]
     refuse_other_settings(config.out, known, now, defaults(RunConfig))
-
-
-def _without_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """What a file of rounds says, without the names of what the rounds start from, at the top and in each section."""
-    return {
-        name: {key: each for key, each in value.items() if key != "model"} if name in DECIDED else value
-        for name, value in settings.items()
-        if name not in ("model", "adapter")
-    }
 
 
 def _weights(config: RunConfig, start: Path | None) -> Digests:
