@@ -10,6 +10,7 @@ things; medians are printed. A run is measured from its second start on: the fir
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,15 @@ def measure(asked: dict[str, Any]) -> dict[str, float]:
     """Play what is asked for, twice; the second time's figures."""
     from leafe_graph import Limits, explore, load_model
     from leafe_graph.envs.sokoban import SokobanEnv, tasks
+    from leafe_graph.settings import Acting
     from leafe_graph.testing import ScriptedModel
+
+    view = coordinates()
+
+    def room() -> Any:
+        env = SokobanEnv(end_on_deadlock=True, **LEVELS)
+        env._render = view.coordinates  # what the language policy knows, also in a checkout without that view
+        return env
 
     policy: Any = ScriptedModel(reply=lambda messages, seed: MOVES[(seed or 0) % 4])
     if asked["policy"]:
@@ -50,23 +58,44 @@ def measure(asked: dict[str, Any]) -> dict[str, float]:
     for seed in range(2):
         with tempfile.TemporaryDirectory() as folder:
             clock, cpu = time.perf_counter(), time.process_time()
-            run = explore(
-                policy,
-                partial(SokobanEnv, end_on_deadlock=True, **LEVELS),
-                levels,
-                out=Path(folder) / "run",
-                strategy=asked["strategy"],
-                limits=Limits(max_branches=asked["branches"], stop_on_success=False),
-                max_turns=40,
-                history=0,
-                concurrency=asked["tasks"],
-                seed=seed,
-                **given,
-            )
+            if asked["counted"]:
+                from leafe_graph.evaluation.lockstep import lockstep
+
+                play = Acting(max_turns=40, history=0, max_tokens=1, seed=seed)
+                n, texts = asked["branches"], view.PROMPTS
+                run = lockstep(policy, room, levels, policy="p", n=n, play=play, prompts=texts)
+            else:
+                run = explore(
+                    policy,
+                    room,
+                    levels,
+                    prompts=view.PROMPTS,
+                    max_tokens=1,
+                    experience_turns=1,
+                    reflect_max_tokens=8,
+                    out=Path(folder) / "run",
+                    strategy=asked["strategy"],
+                    limits=Limits(max_branches=asked["branches"], stop_on_success=False),
+                    max_turns=40,
+                    history=0,
+                    concurrency=asked["tasks"],
+                    seed=seed,
+                    **given,
+                )
             clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
             steps = run.cost["env_steps"]
             figures = {"steps/CPU s": steps / cpu, "steps/s": steps / clock, "steps": steps}
     return figures
+
+
+def coordinates() -> Any:
+    """This checkout's view and texts for the language policy, as a module of whichever package is imported."""
+    name = "leafe_graph.envs.sokoban.coordinates"
+    spec = importlib.util.spec_from_file_location(name, HERE / "envs" / "sokoban" / "coordinates.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def child(checkout: Path, asked: dict[str, Any]) -> dict[str, float]:
@@ -105,18 +134,20 @@ def main() -> None:
     found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
     for _ in range(arguments.rounds):
         for policy in [None, *([arguments.policy] if arguments.policy else [])]:
-            for what, strategy, memory in (
-                ("judging", "independent", False),
-                ("exploring", "leafe", False),
-                ("exploring, in memory", "leafe", True),
+            for what, strategy, way in (
+                ("judging", "independent", ""),
+                ("judging, counted", "independent", "counted"),
+                ("exploring", "leafe", ""),
+                ("exploring, in memory", "leafe", "memory"),
             ):
                 for when, checkout in checkouts.items():
-                    if memory and when == "before":
+                    if (way and when == "before") or (way == "counted" and policy is None):
                         continue
                     asked = {
                         "policy": policy and str(policy.resolve()),
                         "strategy": strategy,
-                        "memory": memory,
+                        "memory": way == "memory",
+                        "counted": way == "counted",
                         "tasks": arguments.tasks,
                         "branches": arguments.branches,
                     }
