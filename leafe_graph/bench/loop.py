@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError, LeafeError
-from ..files import lock_folder
+from ..files import check_folder, lock_folder
 from ..processes.side_by_side import Job, side_by_side
 from ..rounds.absent import absent
 from ..rounds.folder import mark
@@ -31,6 +31,7 @@ def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
         RunFolderError: another process writes to the folder.
         LeafeError: a cell failed; all others are done, and the tables say what is missing.
     """
+    check_folder(config.out)
     lacking = {
         line for name in config.methods for line in absent(config.rounds(Cell(name, 0, config.seeds_of(name)[0])))
     }
