@@ -147,7 +147,7 @@ def explore(out: str) -> list[str]:
         ),
         (["run", "rounds.yaml", "--out", "afile"], "out: afile cannot be written: there is a file, expected a folder"),
         (["run", "rounds.yaml", "--dry-run", "--out", "afile"], "out: afile cannot be written: there is a file"),
-        (["demo", "--out", "afile"], "out: afile cannot be written: there is a file, expected a folder"),
+        (["demo", "--out", "afile"], "afile cannot be written: there is a file, expected a folder"),
         (["report", "run"], "run/report.html cannot be written: there is a folder, expected a file"),
         (["show", "afile"], "afile has no branches to show"),
         (["report", "afile"], "afile is not a run folder"),

@@ -38,7 +38,7 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     "an option of the environment misspelt": ([*EXPLORE, "--env-options", "sise=6"], "['sise']", "'size'"),
     "a required flag left out": (["explore", "--out", "new"], "--model", "required"),
     "a required argument left out": (["export"], "RUN", "required"),
-    "compare with one result": (["compare", "four"], "SECOND", "required"),
+    "compare with one result": (["compare", "four"], "compare four with", "expected two results or more"),
     "a flag without its value": ([*EXPLORE, "--tasks"], "--tasks", "expected one argument"),
     "a word for a number": ([*EXPLORE, "--max-branches", "many"], "'many'", "valid integer"),
     "half a turn": ([*EXPLORE, "--max-turns", "2.5"], "'2.5'", "valid integer"),
@@ -120,7 +120,7 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
         ["compare", "run", "four"], "run.json does not exist", "what leafe eval wrote",
     ),
     "compare on different tasks": (
-        ["compare", "four", "one"], "has levels-000001", "evaluate both on one list of tasks",
+        ["compare", "four", "one"], "has levels-000001", "evaluate all on one list of tasks",
     ),
     "a larger k than samples": (
         ["compare", "four", "four", "-k", "8"], "Pass@8 of 4 samples", "take more samples, or a smaller k",

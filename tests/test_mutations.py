@@ -11,10 +11,10 @@ from savers import MEMORY, opener
 from test_explore import test_lost_rollout_is_forked_and_won as lost_and_won
 from test_rewind_property import TASK, Lives
 
-from leafe_graph.agent import nodes, records, state
+from leafe_graph.agent import nodes, state
 from leafe_graph.env import pool as env
 from leafe_graph.errors import LeafeError
-from leafe_graph.exploration import grow
+from leafe_graph.exploration import players
 from leafe_graph.testing import GridWorld, SnapshotGridWorld, check_saver
 
 TREE: list[Any] = [
@@ -63,7 +63,6 @@ MUTATIONS: dict[str, tuple[Any, str, str, str, type[GridWorld]]] = {
         "env_state=env_state",
         SNAPSHOT,
     ),
-    "the snapshot is left out of the place": (records, "place", 'state["env_state"]', "None", SNAPSHOT),
     "an instance is taken wherever it stands": (env.EnvPool, "lease", "if stands_there:", "if True:", REPLAY),
     "the write of a turn is dropped": (nodes, "step", '"turns": [turn]', '"turns": [turn] * (len(turns) != 2)', REPLAY),
     "the write of an observation is dropped": (
@@ -81,7 +80,7 @@ MUTATIONS: dict[str, tuple[Any, str, str, str, type[GridWorld]]] = {
         REPLAY,
     ),
     "the fork starts from the wrong checkpoint": (
-        grow,
+        players.Saved,
         "play",
         "[request.decision_point]",
         "[request.decision_point - 1]",

@@ -171,7 +171,7 @@ def test_options_that_are_not_understood_say_what_is_expected(given: str, capsys
         ({"size": [6]}, "option size=[6]: "),
         ({"boxes": [1]}, "option boxes=[1]: Input should be a valid integer"),
         ({"max_steps": "ten"}, "option max_steps='ten': Input should be a valid integer"),
-        ({"view": "wide"}, "option view='wide': Input should be 'grid', 'words' or 'both'"),
+        ({"view": "wide"}, "option view='wide': Input should be 'grid', 'words', 'both' or 'coordinates'"),
     ],
 )
 def test_options_of_another_type_are_refused_by_name(options: dict[str, Any], says: str) -> None:
