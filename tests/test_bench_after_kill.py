@@ -31,7 +31,7 @@ def came_to(out: Path) -> dict[str, Any]:
 def test_a_killed_bench_ends_with_the_same_table(tiny_model_path: Path, tmp_path: Path) -> None:
     """Wherever it is killed: playing, exporting, training, judging, choosing a setting."""
     config = tmp_path / "b.yaml"
-    config.write_text(killed_rounds.BENCH.format(model=tiny_model_path))
+    config.write_text(killed_rounds.BENCH.replace("{model}", str(tiny_model_path)))
     command = [sys.executable, killed_rounds.__file__, "bench", str(config), str(tmp_path / "phases.log")]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdin is not None and server.stdout is not None
