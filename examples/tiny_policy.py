@@ -77,13 +77,14 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=2)
     parser.add_argument("--min-moves", type=int, default=6)
     parser.add_argument("--max-moves", type=int, default=22)
-    parser.add_argument("--steps", type=int, default=2200, help="how long to teach it, in batches")
-    parser.add_argument("--act", type=int, default=128, help="rows of acting in a batch")
+    parser.add_argument("--steps", type=int, default=1800, help="how long to teach it, in batches")
+    parser.add_argument("--act", type=int, default=48, help="rows of acting in a batch")
     parser.add_argument("--follow", type=int, default=24, help="rows of following an experience in a batch")
-    parser.add_argument("--reflect", type=int, default=24, help="rows of reflecting in a batch")
+    parser.add_argument("--reflect", type=int, default=48, help="rows of reflecting in a batch")
+    parser.add_argument("--slips", type=float, default=0.3, help="share of acting rows that teach just any move")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--start", type=int, default=500_000_000, help="where in the training levels to begin")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -101,7 +102,9 @@ def main() -> None:
     )
     held_out = max(1, len(tasks) // 20)
     rng = random.Random(arguments.seed)
-    taught, unseen = (tokenized(tokenizer, lessons(part, rng)) for part in (tasks[held_out:], tasks[:held_out]))
+    taught, unseen = (
+        tokenized(tokenizer, lessons(part, rng, arguments.slips)) for part in (tasks[held_out:], tasks[:held_out])
+    )
     amounts: dict[Skill, int] = {"act": arguments.act, "follow": arguments.follow, "reflect": arguments.reflect}
     teach(model, taught, amounts, steps=arguments.steps, rate=arguments.rate, rng=rng)
     model.save_pretrained(arguments.out)
@@ -132,7 +135,8 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
         hidden_size=width,
         intermediate_size=width * 8 // 3,
         num_hidden_layers=layers,
-        num_attention_heads=4,
+        num_attention_heads=max(1, width // 32),
+        initializer_range=width**-0.5,  # at 0.02, as for large models, so small a one does not learn to copy for long
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=vocabulary["<user>"],
@@ -142,7 +146,7 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
     return tokenizer, LlamaForCausalLM(config)
 
 
-def lessons(tasks: list[Task], rng: random.Random) -> Iterator[tuple[Skill, Row]]:
+def lessons(tasks: list[Task], rng: random.Random, slips: float) -> Iterator[tuple[Skill, Row]]:
     """At each level, what to do along a noisy attempt of the solver's, and what to take back of noisier ones."""
     for task in track(tasks, "the solver's play", console=errors):
         for noise in (0.3, *rng.choices((0.4, 0.6, 0.8, 1.0), k=6)):
@@ -153,7 +157,8 @@ def lessons(tasks: list[Task], rng: random.Random) -> Iterator[tuple[Skill, Row]
                 after = moves_left(env.state)
                 good = fewest(after)
                 if good and noise == 0.3:
-                    yield "act", (PROMPTS.act_messages(task, [], played.observation), rng.choice(good))
+                    taught = rng.choice(sokoban.ACTIONS if rng.random() < slips else good)
+                    yield "act", (PROMPTS.act_messages(task, [], played.observation), taught)
                     wrong = rng.choice([action for action in sokoban.ACTIONS if action not in good] or good)
                     if better := fewest({action: left for action, left in after.items() if action != wrong}):
                         told = ADVICE.format(action=wrong)
@@ -191,13 +196,13 @@ def mistake(states: list[sokoban.State]) -> int:
 def tokenized(
     tokenizer: PreTrainedTokenizerFast, rows: Iterator[tuple[Skill, Row]]
 ) -> dict[Skill, list[tuple[list[int], int]]]:
-    """Token ids of prompt and answer, and how many are the answer's: each skill's rows, shortest first."""
+    """Token ids of prompt and answer, and how many are the answer's: the rows of each skill."""
     found: dict[Skill, list[tuple[list[int], int]]] = {"act": [], "follow": [], "reflect": []}
     for skill, (prompt, answer) in rows:
         text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         asked, said = (tokenizer(part).input_ids for part in (text, f"{answer} <end>"))
         found[skill].append((asked + said, len(said)))
-    return {skill: sorted(rows, key=lambda row: len(row[0])) for skill, rows in found.items()}
+    return found
 
 
 def teach(
@@ -209,16 +214,21 @@ def teach(
     rate: float,
     rng: random.Random,
 ) -> None:
-    """So many batches of so many rows of each skill; rows of one skill are taken from those of about its length."""
+    """So many batches of so many rows of each skill.
+
+    A batch holds attempts of all lengths: among those of one length the step to name is nearly always the same, and a
+    policy learns that one by heart instead of finding it in the prompt.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     for step in track(range(steps), "teaching it", console=errors):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 50) * max(0.02, 1 - step / steps)
         for skill, amount in amounts.items():
-            if rows := taught[skill]:
-                at = rng.randrange(max(1, len(rows) - amount))
-                loss, _ = answers(model, rows[at : at + amount])
-                (loss * amount / sum(amounts.values())).backward()
+            rows = sorted(rng.choices(taught[skill], k=amount), key=lambda row: len(row[0])) if taught[skill] else []
+            for at in range(0, len(rows), 24):  # rows of about one length: little padding
+                part = rows[at : at + 24]
+                loss, _ = answers(model, part)
+                (loss * len(part) / sum(amounts.values())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -227,6 +237,7 @@ def teach(
 @torch.no_grad()
 def share(model: LlamaForCausalLM, rows: list[tuple[list[int], int]]) -> float:
     """The share of rows whose whole answer is the likeliest at each of its tokens."""
+    rows = sorted(rows, key=lambda row: len(row[0]))
     right = [answers(model, rows[at : at + 64])[1] for at in range(0, len(rows), 64)]
     return float(torch.cat(right).float().mean()) if right else 0.0
 
