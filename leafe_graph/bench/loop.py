@@ -1,6 +1,5 @@
 """All cells of a bench, in processes side by side, and the tables of what is there."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,6 @@ from .cells import claim, judge_cell, learn_cell, learning, play_cell
 from .choice import can_begin, candidates, cells, has_learned, is_judged
 from .config import BenchConfig, Cell
 from .tables import write_tables
-
-log = logging.getLogger(__name__)
 
 
 def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
