@@ -188,8 +188,12 @@ def test_many_tasks_bear_a_server_that_fails_now_and_then(tmp_path: Path) -> Non
 # ---- a server that is gone, and a run that goes on when it is back
 
 
-def test_run_stops_when_the_server_is_gone_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
-    """Not all tasks are burnt; the error says what to do; in the end the trees are those of a healthy server."""
+@pytest.mark.parametrize("last", [17, 18, 20])
+def test_run_stops_when_the_server_is_gone_and_goes_on_when_it_is_back(tmp_path: Path, last: int) -> None:
+    """Not all tasks are burnt; the error says what to do; in the end the trees are those of a healthy server.
+
+    From one call on or another it is gone, some of them reflections: these are made, too.
+    """
     tasks = grid_tasks(10)
     settings: Any = {
         "checkpointer": InMemorySaver(),
@@ -205,7 +209,7 @@ def test_run_stops_when_the_server_is_gone_and_goes_on_when_it_is_back(tmp_path:
         nonlocal calls
         with lock:
             calls += 1
-        if gone.is_set() or calls == 20:
+        if gone.is_set() or calls == last:
             gone.set()
             raise ConnectionError("nobody listens")
         return wandering_reply(messages, seed)
@@ -214,7 +218,7 @@ def test_run_stops_when_the_server_is_gone_and_goes_on_when_it_is_back(tmp_path:
     with pytest.raises(ModelError, match=r"5 model calls in a row have failed.*nobody listens.*run the same command"):
         explore(model, GridWorld, tasks, out=tmp_path / "run", **settings)
     broken = RunFolder(tmp_path / "run")
-    failed = [branch for branch in broken.branches if branch["end"] == "model_error"]
+    failed = [branch for branch in broken.branches if branch["error"]]
     assert 5 <= len(failed) < 5 + 4  # what is in flight also ends; an answer in flight starts the count anew
     assert len(broken.trees) < len(tasks)
     gone.clear()
@@ -339,17 +343,24 @@ def test_server_says_how_long_to_wait() -> None:
 
 
 def test_failed_reflection_leaves_the_run_its_failures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What was played stays a failure; only the fork is missing, which is told where it is so everywhere."""
+    """What was played stays a failure; only the fork is missing, which is told where it is so everywhere.
+
+    When the reflector answers again, the same command reflects.
+    """
 
     def reply(messages: Any, seed: int | None) -> str:
         if is_reflection(messages):
             raise ConnectionError("nobody listens")
         return pit_reply(messages, seed)
 
-    run = explore(ScriptedModel(reply=reply), GridWorld, [PIT], out=tmp_path, retry=None, limits=Limits(max_branches=2))
-    assert [branch["end"] for branch in run.branches] == ["failure", "failure"]
-    assert run.branches[0]["error"] == "ConnectionError: nobody listens"
-    assert "no reflection was made: 1 failed: once ConnectionError: nobody listens" in caplog.text
+    settings: Any = {"out": tmp_path, "retry": None, "limits": Limits(max_branches=3)}
+    run = explore(ScriptedModel(reply=reply), GridWorld, [PIT], **settings)
+    assert [branch["end"] for branch in run.branches] == ["failure", "failure", "failure"]
+    assert [branch["error"] for branch in run.branches] == ["ConnectionError: nobody listens"] * 2 + [None]
+    assert "no reflection was made: 2 failed: 2 times ConnectionError: nobody listens" in caplog.text
+    again = explore(ScriptedModel(reply=pit_reply), GridWorld, [PIT], **settings)
+    assert not any(branch["error"] for branch in again.branches)
+    assert any(branch["reflections"] for branch in again.branches)
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"timeout": -1.0}, {"on_divergence": "ignore"}])

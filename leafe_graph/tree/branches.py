@@ -20,11 +20,11 @@ def path(branches: Mapping[str, Branch], branch_id: str) -> list[Turn]:
 def played(tree: Mapping[str, Branch]) -> dict[str, Branch]:
     """A task's branches without those that a model or an environment failed, for a resumed run to play them anew.
 
-    One from which another was forked stays.
+    One whose reflection failed is among them: without it nothing forks there. One from which another was forked stays.
     """
     parents = {branch["parent"] for branch in tree.values()}
-    failed = ("model_error", "env_error")
-    return {name: branch for name, branch in tree.items() if branch["end"] not in failed or name in parents}
+    failed = {name for name, branch in tree.items() if branch["error"] and branch["end"] != "replay_divergence"}
+    return {name: branch for name, branch in tree.items() if name not in failed or name in parents}
 
 
 FAILED = ("env_error", "model_error", "replay_divergence")
