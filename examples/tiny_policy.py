@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to save the model in")
     parser.add_argument("--levels", type=int, default=4000, help="training levels that the solver plays")
+    parser.add_argument("--acting-levels", type=int, default=200, help="how many of them it is taught to act in")
     parser.add_argument("--size", type=int, default=7)
     parser.add_argument("--boxes", type=int, default=2)
     parser.add_argument("--min-moves", type=int, default=6)
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--act", type=int, default=48, help="rows of acting in a batch")
     parser.add_argument("--follow", type=int, default=24, help="rows of following an experience in a batch")
     parser.add_argument("--reflect", type=int, default=48, help="rows of reflecting in a batch")
-    parser.add_argument("--slips", type=float, default=0.3, help="share of acting rows that teach just any move")
+    parser.add_argument("--slips", type=float, default=0.0, help="share of acting rows that teach just any move")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
@@ -103,7 +104,8 @@ def main() -> None:
     held_out = max(1, len(tasks) // 20)
     rng = random.Random(arguments.seed)
     taught, unseen = (
-        tokenized(tokenizer, lessons(part, rng, arguments.slips)) for part in (tasks[held_out:], tasks[:held_out])
+        tokenized(tokenizer, lessons(part, rng, arguments.slips, acting))
+        for part, acting in ((tasks[held_out:], arguments.acting_levels), (tasks[:held_out], held_out))
     )
     amounts: dict[Skill, int] = {"act": arguments.act, "follow": arguments.follow, "reflect": arguments.reflect}
     teach(model, taught, amounts, steps=arguments.steps, rate=arguments.rate, rng=rng)
@@ -146,9 +148,9 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
     return tokenizer, LlamaForCausalLM(config)
 
 
-def lessons(tasks: list[Task], rng: random.Random, slips: float) -> Iterator[tuple[Skill, Row]]:
-    """At each level, what to do along a noisy attempt of the solver's, and what to take back of noisier ones."""
-    for task in track(tasks, "the solver's play", console=errors):
+def lessons(tasks: list[Task], rng: random.Random, slips: float, acting: int) -> Iterator[tuple[Skill, Row]]:
+    """At the first so many levels what to do along a noisy attempt of the solver's; at all, what to take back of others."""
+    for number, task in enumerate(track(tasks, "the solver's play", console=errors)):
         for noise in (0.3, *rng.choices((0.4, 0.6, 0.8, 1.0), k=6)):
             env = sokoban.SokobanEnv(view="coordinates", end_on_deadlock=True)
             played = Episode(env, task)
@@ -156,7 +158,7 @@ def lessons(tasks: list[Task], rng: random.Random, slips: float) -> Iterator[tup
             while len(played.turns) < TURNS and not played.ended:
                 after = moves_left(env.state)
                 good = fewest(after)
-                if good and noise == 0.3:
+                if good and noise == 0.3 and number < acting:
                     taught = rng.choice(sokoban.ACTIONS if rng.random() < slips else good)
                     yield "act", (PROMPTS.act_messages(task, [], played.observation), taught)
                     wrong = rng.choice([action for action in sokoban.ACTIONS if action not in good] or good)
