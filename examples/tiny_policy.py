@@ -149,7 +149,7 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
 
 
 def lessons(tasks: list[Task], rng: random.Random, slips: float, acting: int) -> Iterator[tuple[Skill, Row]]:
-    """At the first so many levels what to do along a noisy attempt of the solver's; at all, what to take back of others."""
+    """At the first levels what to do along a noisy attempt of the solver's; at all what to take back of some."""
     for number, task in enumerate(track(tasks, "the solver's play", console=errors)):
         for noise in (0.3, *rng.choices((0.4, 0.6, 0.8, 1.0), k=6)):
             env = sokoban.SokobanEnv(view="coordinates", end_on_deadlock=True)
