@@ -59,11 +59,46 @@ class Task(TypedDict):
     """Given to ``env.reset(options=…)``; JSON."""
 
 
+class CalledFunction(TypedDict):
+    """What a tool call calls."""
+
+    name: str
+    arguments: dict[str, Any] | str
+    """An object, never its JSON, which chat templates would encode again. A text is what the model wrote where that is
+    no JSON; no row holds one."""
+
+
+class ToolCall(TypedDict):
+    """A tool call in the form that Hugging Face chat templates and TRL read."""
+
+    type: Literal["function"]
+    function: CalledFunction
+    id: NotRequired[str]
+    """What the tool's message answers to. Rows number theirs, ``call00000`` and so on: random ones would make equal
+    decisions differ, and some templates ask for nine letters or digits."""
+
+
 class Message(TypedDict):
-    """A chat message in the ``role``/``content`` form that Hugging Face chat templates read."""
+    """A chat message in the form that Hugging Face chat templates read."""
 
     role: str
     content: str
+    """Text; empty where there are only calls."""
+    tool_calls: NotRequired[list[ToolCall]]
+    """Of an assistant's: all its calls, in order."""
+    name: NotRequired[str]
+    """Of a tool's: which one answers. Of others: who speaks."""
+    tool_call_id: NotRequired[str]
+    """Of a tool's: the call that it answers."""
+
+
+class Request(TypedDict):
+    """What a provider was asked for a decision, without the experience that was appended to it."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]]
+    """The schemas of that very call, in OpenAI's form: ``{"type": "function", "function": {"name": …}}``. Empty where
+    it had none."""
 
 
 class ModelMessage(TypedDict):
@@ -71,10 +106,11 @@ class ModelMessage(TypedDict):
 
     content: str
     tool_calls: NotRequired[list[dict[str, Any]]]
-    """The one call that is the action: its ``name`` and ``args``, which are a text where they are no JSON."""
+    """``name`` and ``args`` of the one call that is the action or, of a turn with a ``request``, of all calls. ``args``
+    are a text where they are no JSON."""
     refused_tool_calls: NotRequired[list[dict[str, Any]]]
-    """Further calls of the same message. A turn is one action: they are not carried out, and no prompt or row shows
-    them."""
+    """Further calls of the same message, where a turn is one action: they are not carried out, and no prompt or row
+    shows them."""
     thoughts: NotRequired[str]
     """What it thought aloud, where a server took that out of ``content``: in no prompt, but said by ``token_ids``."""
     prompt_token_ids: NotRequired[list[int]]
@@ -104,6 +140,10 @@ class Turn(TypedDict):
     """The checkpoint of this turn's decision point: where a fork starts. None without a checkpointer."""
     env_state: bytes | None
     """The environment's snapshot at this decision point; None where it has no snapshots. Not written to run folders."""
+    request: NotRequired[Request]
+    """Of an agent that makes its own prompts: this decision's. Without it the prompt is the history of turns."""
+    node: NotRequired[str]
+    """Of an agent that makes its own prompts: which of its agents decided, by the path of its node."""
 
 
 class Divergence(TypedDict):
@@ -180,7 +220,7 @@ class Example(TypedDict):
     kind: ExampleKind
     prompt: list[Message]
     completion: list[Message]
-    """Exactly one assistant message; only its tokens (and the stop token) carry loss."""
+    """Exactly one assistant message, with all its tool calls; only its tokens (and the stop token) carry loss."""
     task_id: str
     branch_id: str
     decision_point: int
@@ -198,3 +238,7 @@ class Example(TypedDict):
     """Of a rollout: how much better than its group this action's episode ended."""
     logprobs: NotRequired[list[float] | None]
     """Of a rollout: natural-log probability of each of ``completion_token_ids`` when it was sampled."""
+    tools: NotRequired[list[dict[str, Any]]]
+    """The tools that this decision's request had, in OpenAI's form; absent where it had none."""
+    node: NotRequired[str]
+    """Which agent decided, as `Turn.node` says it."""
