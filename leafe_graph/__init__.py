@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .env.pool import EnvPool
     from .env.protocol import Guide, SnapshotEnv, TextEnv
     from .env.subprocess_env import SubprocessEnv
+    from .env.worlds.objects import PyObject
+    from .env.worlds.protocol import STATELESS, World
     from .errors import (
         BudgetExceeded,
         CheckpointError,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
         PromptError,
         ReplayDivergence,
         RunFolderError,
+        WorldBusy,
+        WorldError,
+        WorldLost,
     )
     from .evaluation.compare import Comparison, compare
     from .evaluation.results import Result, pass_at_k, result_from_branches
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
 __all__ = [
+    "STATELESS",
     "Branch",
     "Budget",
     "BudgetExceeded",
@@ -73,6 +79,7 @@ __all__ = [
     "NothingPlayed",
     "PromptError",
     "Prompts",
+    "PyObject",
     "Reflection",
     "ReplayDivergence",
     "Result",
@@ -87,6 +94,10 @@ __all__ = [
     "TreeSaver",
     "Turn",
     "VllmServer",
+    "World",
+    "WorldBusy",
+    "WorldError",
+    "WorldLost",
     "aexplore",
     "compare",
     "create_leafe_agent",
@@ -112,8 +123,11 @@ _HOME = {
         "env.pool": "EnvPool",
         "env.protocol": "Guide SnapshotEnv TextEnv",
         "env.subprocess_env": "SubprocessEnv",
+        "env.worlds.objects": "PyObject",
+        "env.worlds.protocol": "STATELESS World",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
-        "MissingDependency ModelError NothingPlayed PromptError ReplayDivergence RunFolderError",
+        "MissingDependency ModelError NothingPlayed PromptError ReplayDivergence RunFolderError "
+        "WorldBusy WorldError WorldLost",
         "evaluation.compare": "Comparison compare",
         "evaluation.results": "Result pass_at_k result_from_branches",
         "exploration.explore": "aexplore explore",

@@ -7,7 +7,10 @@
     ├── MissingDependency (ImportError)    an extra is not installed
     ├── EnvError (RuntimeError)            an environment raised or broke its contract
     │   ├── ReplayDivergence               a replay did not bring back what was recorded
-    │   └── EnvLost                        an environment's process hung or died
+    │   ├── EnvLost                        an environment's process hung or died
+    │   └── WorldError                     what an agent's tools change cannot be kept or brought back
+    │       ├── WorldBusy                  another episode, process or transaction has it
+    │       └── WorldLost                  a snapshot is gone
     ├── ModelError (RuntimeError)          a model call failed, or nothing answers
     │   └── PromptError                    a model does not take one prompt for its words; it takes others
     ├── NothingPlayed (RuntimeError)       every branch or sample failed: there is nothing to judge or to learn from
@@ -93,6 +96,18 @@ class EnvLost(EnvError):
     """
 
     exitcode: int | None
+
+
+class WorldError(EnvError):
+    """What an agent's tools change cannot be kept or brought back."""
+
+
+class WorldBusy(WorldError):
+    """A world is in use: by another episode or process, or by a transaction that is open."""
+
+
+class WorldLost(WorldError):
+    """A snapshot of a world is gone: it was forgotten, is damaged, or died with its process."""
 
 
 class ModelError(LeafeError, RuntimeError):

@@ -7,7 +7,17 @@ Floor 6: it may know the floors below.
 
 from .check_env import check_env
 from .check_saver import check_saver
+from .check_world import check_world
 from .grid_world import GridWorld, SnapshotGridWorld, grid_tasks
 from .scripted_model import ScriptedModel, random_reply
 
-__all__ = ["GridWorld", "ScriptedModel", "SnapshotGridWorld", "check_env", "check_saver", "grid_tasks", "random_reply"]
+__all__ = [
+    "GridWorld",
+    "ScriptedModel",
+    "SnapshotGridWorld",
+    "check_env",
+    "check_saver",
+    "check_world",
+    "grid_tasks",
+    "random_reply",
+]

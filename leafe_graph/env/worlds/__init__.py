@@ -1,0 +1,7 @@
+"""What an agent's tools change, and how it is brought back: a folder, a database, an object, a sandbox."""
+
+from .objects import PyObject
+from .occupied import occupy, vacate
+from .protocol import STATELESS, Stateless, World
+
+__all__ = ["STATELESS", "PyObject", "Stateless", "World", "occupy", "vacate"]
