@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .exploration.explore import aexplore, explore
     from .exploration.pruning import prune
     from .importing import __version__ as __version__
+    from .models.door import policy
+    from .models.episode import Decision, Episode
     from .models.load import load_model
     from .prompts import Prompts
     from .serve.server import VllmServer
@@ -61,11 +63,13 @@ __all__ = [
     "ConfigError",
     "Context",
     "Cost",
+    "Decision",
     "Divergence",
     "EndReason",
     "EnvError",
     "EnvLost",
     "EnvPool",
+    "Episode",
     "Example",
     "ExampleError",
     "Guide",
@@ -106,6 +110,7 @@ __all__ = [
     "export",
     "load_model",
     "pass_at_k",
+    "policy",
     "prune",
     "result_from_branches",
 ]
@@ -133,6 +138,8 @@ _HOME = {
         "exploration.explore": "aexplore explore",
         "exploration.pruning": "prune",
         "importing": "__version__",
+        "models.door": "policy",
+        "models.episode": "Decision Episode",
         "models.load": "load_model",
         "prompts": "Prompts",
         "serve.server": "VllmServer",

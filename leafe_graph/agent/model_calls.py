@@ -14,8 +14,8 @@ from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.errors import GraphBubbleUp
 
-from ..budget import Ledger
 from ..errors import BudgetExceeded, ConfigError, MissingDependency
+from ..models.bounds import completion_bound, limits_tokens, prompt_bound
 from ..models.checked import checked_answer
 from ..models.connection import told
 from ..types import Message
@@ -95,7 +95,7 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
     """Reserve, call, settle. The answer."""
     started = time.perf_counter()
     reserved = {"prompt_tokens": 0, "completion_tokens": 0}
-    if ledger_limits_tokens(account.ledger):
+    if limits_tokens(account.ledger):
         try:
             reserved = {"prompt_tokens": _prompt_bound(call), "completion_tokens": _completion_bound(call)}
         except RAISED:
@@ -122,36 +122,13 @@ def _try(call: Call, account: Account) -> Generator[Call, AIMessage, AIMessage]:
     return answer
 
 
-def ledger_limits_tokens(ledger: Ledger | None) -> bool:
-    """Whether any ledger up the chain limits tokens."""
-    while ledger is not None:
-        if ledger.budget.prompt_tokens is not None or ledger.budget.completion_tokens is not None:
-            return True
-        ledger = ledger.parent
-    return False
-
-
 def _prompt_bound(call: Call) -> int:
-    """An upper bound of the prompt's tokens: exact where the model counts, else a token a byte.
-
-    A chat template's own words are given 16 a message and 64 in all.
-    """
-    count = getattr(innermost(call.model), "count_prompt_tokens", None)
     tools = getattr(call.model, "kwargs", {}).get("tools", [])
-    if count is not None:
-        return int(count(convert_to_messages(chat(call)), **({"tools": tools} if tools else {})))
-    return 64 + len(repr(tools)) + sum(len(m["content"].encode()) + 16 for m in call.messages)
+    return prompt_bound(innermost(call.model), convert_to_messages(chat(call)), tools)
 
 
 def _completion_bound(call: Call) -> int:
-    given = getattr(call.model, "kwargs", {}) | call.settings()
-    limit = given.get("max_tokens") or getattr(innermost(call.model), "max_tokens", None)
-    if limit is None:
-        raise ConfigError(
-            "the budget limits tokens, but the model has no max_tokens, so an answer's length cannot be bounded "
-            "beforehand: set max_tokens on the model or on the agent"
-        )
-    return int(limit)
+    return completion_bound(innermost(call.model), getattr(call.model, "kwargs", {}) | call.settings())
 
 
 def innermost(model: Any) -> Any:

@@ -1,12 +1,10 @@
 """From states and messages to what is saved of them."""
 
-from typing import Any
-
 from langchain_core.messages import AIMessage
 
 from ..env.pool import Place
 from ..errors import ReplayDivergence
-from ..text import utf8, utf8_all
+from ..models.requests import model_message as whole_message
 from ..types import FORMAT_VERSION, Branch, Divergence, ModelMessage
 from .state import State
 
@@ -51,18 +49,8 @@ def place(state: State) -> Place:
 
 
 def model_message(answer: AIMessage) -> ModelMessage:
-    """A chat model's answer as a record."""
-    message = ModelMessage(content=utf8(answer.text))
-    # Without the calls' ids, which are random: equal calls are equal messages.
-    calls: list[dict[str, Any]] = [{"name": call["name"], "args": call["args"]} for call in answer.tool_calls]
-    calls += [{"name": call["name"] or "", "args": call["args"] or ""} for call in answer.invalid_tool_calls]
-    if calls:
-        message["tool_calls"], refused = utf8_all(calls[:1]), utf8_all(calls[1:])
-        if refused:
-            message["refused_tool_calls"] = refused
-    if isinstance(thoughts := answer.additional_kwargs.get("reasoning_content"), str):
-        message["thoughts"] = utf8(thoughts)
-    for field in ("prompt_token_ids", "token_ids", "logprobs"):
-        if isinstance(answer.response_metadata.get(field), list):
-            message[field] = answer.response_metadata[field]
+    """A chat model's answer as a record of one action: calls after the first are not carried out."""
+    message = whole_message(answer)
+    if refused := message.get("tool_calls", [])[1:]:
+        message["tool_calls"], message["refused_tool_calls"] = message["tool_calls"][:1], refused
     return message

@@ -51,7 +51,10 @@ def _something_else(model: object) -> str | None:
     if isinstance(model, type):
         return f"the class {model.__name__}, not an instance: {model.__name__}(…)"
     if isinstance(model, Pregel | StateGraph):
-        return f"a graph ({name}), which takes a state and no messages"
+        return (
+            f"a graph ({name}), which takes a state and no messages: an agent that exists already learns by a "
+            "LeafeMiddleware among its own middleware"
+        )
     if isinstance(model, BaseLanguageModel) and not isinstance(model, BaseChatModel):
         return f"a language model that continues texts ({name})"
     if isinstance(model, RunnableSequence):
