@@ -1,7 +1,8 @@
 """The model's door: where an agent that exists already asks its model, decisions are recorded, told and given back.
 
 The door is the model itself in a subclass of its own class, so ``isinstance``, ``bind_tools``,
-``with_structured_output``, ``with_retry``, ``with_fallbacks`` and streaming are the model's. Without an episode in the run it is the plain model.
+``with_structured_output``, ``with_retry``, ``with_fallbacks`` and streaming are the model's. Without an episode
+in the run it is the plain model.
 """
 
 import functools
