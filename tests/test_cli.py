@@ -184,7 +184,7 @@ def test_environments_in_processes_play_the_same(leafe: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["explore", "--model", "nonsense", "--out", "run"], "unknown model 'nonsense'"),
+        (["explore", "--model", "nonsense", "--out", "run"], "model 'nonsense'"),
         (["explore", "--model", "python:no_such:thing", "--out", "run"], "model 'no_such:thing' cannot be found"),
         (["explore", "--model", WANDERER, "--out", "run", "--env", "chess"], "unknown environment 'chess'"),
         (["explore", "--model", WANDERER, "--out", "r", "--env", "json:loads"], "no function tasks(split, n, start=…)"),

@@ -101,7 +101,7 @@ def test_instance_instead_of_a_factory_is_refused() -> None:
 
 def test_model_named_by_a_string_is_loaded() -> None:
     """A string goes to load_model, which names what it knows when it does not know this one."""
-    with pytest.raises(ConfigError, match="unknown model 'nonsense'"):
+    with pytest.raises(ConfigError, match="model 'nonsense'"):
         create_leafe_agent("nonsense", env=GridWorld)
 
 
