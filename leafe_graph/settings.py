@@ -159,6 +159,9 @@ class Rows(Settings):
     skip_invalid: bool = False
     """Imitate no action that the environment said was not understood or had no effect. A policy that sees no history
     learns from them to repeat what did nothing. Rollouts keep them: they count against the policy."""
+    nodes: list[str] | None = Field(default=None, min_length=1)
+    """Whose decisions, where several agents decided: paths of their nodes, as records have them, or patterns of such
+    (``researcher*``). Everyone's unless given."""
     skip_same: bool = False
     """Make no counterfactual row of a revised action that is the one that the parent took there."""
     diverged: bool = False

@@ -41,6 +41,13 @@ def without_thoughts(text: str) -> str:
     return _THOUGHT.sub("", text)
 
 
+def matches(name: str | None, patterns: Iterable[str]) -> bool:
+    """Whether any of these patterns, as a shell's of file names, is the whole name's; no name has none."""
+    from fnmatch import fnmatchcase
+
+    return name is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows))

@@ -4,32 +4,57 @@ import json
 from typing import Any
 
 from ..types import Example
+from .messages import MESSAGES
 from .summary import Summary
 
 _MESSAGES = "\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string"
-_COLUMNS = {
-    "version": "\n    dtype: int32",
-    "prompt": _MESSAGES,
-    "completion": _MESSAGES,
-    "decision_point": "\n    dtype: int32",
-    "weight": "\n    dtype: float64",
-    "prompt_token_ids": "\n    list: int32",
-    "completion_token_ids": "\n    list: int32",
-    "rejected": _MESSAGES,
-    "rejected_token_ids": "\n    list: int32",
-    "teacher_prompt": _MESSAGES,
-    "advantage": "\n    dtype: float64",
-    "logprobs": "\n    list: float64",
-}
-"""Types that are no plain text. `datasets` guesses a JSONL file's from its first 10 MB unless the card tells them, and
-fails where token ids come later than that."""
 _TEXT = "\n    dtype: string"
-FEATURES = "\n".join(f"  - name: {name}{_COLUMNS.get(name, _TEXT)}" for name in Example.__annotations__)
-"""The columns, as a card's ``dataset_info`` has them."""
+_CALLS = """
+    - name: tool_calls
+      list:
+      - name: type
+        dtype: string
+      - name: function
+        struct:
+        - name: name
+          dtype: string
+        - name: arguments
+          dtype: string
+      - name: id
+        dtype: string
+    - name: name
+      dtype: string
+    - name: tool_call_id
+      dtype: string"""
+_OBJECTS = "\n    list: json"
 
 
-def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str) -> str:
-    """The dataset card: a README.md whose header tells ``load_dataset`` which file to read."""
+def features(*, tools: bool, text: bool = True) -> str:
+    """The columns, as a card's ``dataset_info`` has them.
+
+    Types that are no plain text are told, since `datasets` guesses a JSONL file's from its first 10 MB, and fails where
+    token ids come later than that. ``tools``: messages have calls. ``text``: as JSON text, not as objects.
+    """
+    message = _OBJECTS if tools and not text else _MESSAGES + _CALLS * tools
+    columns = dict.fromkeys(MESSAGES, message) | {
+        "version": "\n    dtype: int32",
+        "decision_point": "\n    dtype: int32",
+        "weight": "\n    dtype: float64",
+        "prompt_token_ids": "\n    list: int32",
+        "completion_token_ids": "\n    list: int32",
+        "rejected_token_ids": "\n    list: int32",
+        "advantage": "\n    dtype: float64",
+        "logprobs": "\n    list: float64",
+        "tools": _OBJECTS if tools and not text else _TEXT,
+    }
+    return "\n".join(f"  - name: {name}{columns.get(name, _TEXT)}" for name in Example.__annotations__)
+
+
+def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str, tools: bool = False) -> str:
+    """The dataset card: a README.md whose header tells ``load_dataset`` which file to read.
+
+    ``tools``: rows have tools, or messages with calls.
+    """
     rows = summary.counterfactual + summary.preference + summary.rehearsal + summary.rollout
     size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
     table = "\n".join(f"| {label} | {value} |" for label, value in summary.rows())
@@ -55,7 +80,7 @@ configs:
     path: {data}
 dataset_info:
   features:
-{FEATURES}
+{features(tools=tools, text=data.endswith(".parquet"))}
 ---
 
 # Experience examples
@@ -83,7 +108,9 @@ Training rows made by leafe-graph from trees of *failure, rewind, revised action
 - `teacher_prompt`: of a `counterfactual` row, if asked for: the prompt with the experience, for a teacher.
 - `advantage`, `logprobs`: of a `rollout`, how much better than other attempts at the task its own ended, and the
   natural-log probability of each sampled token.
-
+- `tools`: of a decision whose request had tools, their schemas in OpenAI's form.
+- `node`: which of several agents decided.
+{_TOOLS if tools else ""}
 ## Settings of the export
 
 ```json
@@ -99,3 +126,22 @@ Training rows made by leafe-graph from trees of *failure, rewind, revised action
 
 
 _SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+_TOOLS = """
+## Tools and calls
+
+Messages are in TRL's form: an assistant's `tool_calls` are `{"type": "function", "function": {"name", "arguments"},
+"id"}`, a tool's message has `name` and `tool_call_id`. In `examples.jsonl` arguments and tools are objects. In
+`examples.parquet` both are JSON text, since a column of it has one type for all tools, and what a message does not have
+is null. Chat templates want the objects, without nulls, as TRL's `SFTTrainer` gets them from this (`datasets` 4.7 or
+newer):
+
+```python
+import json
+from datasets import Dataset, Features, Json, List
+
+columns = Features(dict.fromkeys(["prompt", "completion", "tools"], List(Json())))
+with open("examples.jsonl", encoding="utf-8") as lines:
+    rows = [{name: row.get(name) for name in columns} for row in map(json.loads, lines)]
+data = Dataset.from_list(rows, features=columns)
+```
+"""

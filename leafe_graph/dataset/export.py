@@ -1,5 +1,6 @@
 """A run's rows as files: JSONL, Parquet and a dataset card."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,14 @@ from ..files import check_file, path_of, replace_file, save_text
 from ..parsing import json_line
 from ..prompts import Prompts
 from ..settings import Live, Rows, part, takes
-from ..text import utf8
+from ..text import utf8, utf8_all
 from ..tree.branches import refuse_unplayed
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import Example, Message
 from .card import card
 from .examples import examples
+from .messages import MESSAGES, with_tools
 from .summary import Summary
 
 
@@ -99,7 +101,13 @@ def export(args: Arguments) -> Summary:
     if data not in summary.files:
         (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
         data = "examples.jsonl"
-    text = card(summary, dict(folder.config.get("settings", {})), data=data, license=args.license)
+    text = card(
+        summary,
+        dict(folder.config.get("settings", {})),
+        data=data,
+        license=args.license,
+        tools=any(map(with_tools, rows)),
+    )
     save_text(target / "README.md", text)
     return summary
 
@@ -162,6 +170,9 @@ def write_jsonl(rows: list[Example], file: Path) -> None:
 def write_parquet(rows: list[Example], file: Path) -> None:
     """Write rows with a fixed schema, so that an export without token ids has the same columns as one with them.
 
+    What differs from tool to tool is JSON text: Arrow has one type for a column, and would put each tool's arguments
+    into every other's as nulls. Messages have calls where any row has some: a null is one to some chat templates.
+
     Raises:
         MissingDependency: pyarrow is not installed.
     """
@@ -170,7 +181,14 @@ def write_parquet(rows: list[Example], file: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingDependency(extra="train", needed_for="Writing Parquet") from error
-    message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    fields = [("role", pa.string()), ("content", pa.string())]
+    readable = list(_readable(rows))
+    if any(map(with_tools, rows)):
+        function = pa.struct([("name", pa.string()), ("arguments", pa.string())])
+        call = pa.struct([("type", pa.string()), ("function", function), ("id", pa.string())])
+        fields += [("tool_calls", pa.list_(call)), ("name", pa.string()), ("tool_call_id", pa.string())]
+        readable = [_as_json_text(row) for row in readable]
+    message = pa.list_(pa.struct(fields))
     types: dict[str, Any] = {
         "version": pa.int32(),
         "prompt": message,
@@ -186,25 +204,55 @@ def write_parquet(rows: list[Example], file: Path) -> None:
         "logprobs": pa.list_(pa.float64()),
     }
     schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
-    pq.write_table(pa.Table.from_pylist(list(_readable(rows)), schema=schema), file)
+    pq.write_table(pa.Table.from_pylist(readable, schema=schema), file)
+
+
+def _as_json_text(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with tools and arguments as JSON text."""
+
+    def message(held: dict[str, Any]) -> dict[str, Any]:
+        if not (calls := held.get("tool_calls")):
+            return held
+        functions = [call["function"] | {"arguments": _json(call["function"]["arguments"])} for call in calls]
+        return held | {
+            "tool_calls": [call | {"function": function} for call, function in zip(calls, functions, strict=True)]
+        }
+
+    told = {name: [message(each) for each in row[name]] for name in MESSAGES if row.get(name)}
+    return row | told | ({"tools": _json(row["tools"])} if row.get("tools") else {})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _readable(rows: Iterable[Example]) -> Iterator[dict[str, Any]]:
     """Rows as they are written: their texts are what every file can hold, also where a run's log was written by others.
 
-    Prompts repeat each other, so each text is looked at once.
+    Prompts repeat each other, so each text, message with calls and list of tools is looked at once.
     """
     known: dict[str, str] = {}
+    whole: dict[int, Any] = {}  # by identity: rows share them
 
     def clean(text: str) -> str:
         if text not in known:
             known[text] = utf8(text)
         return known[text]
 
+    def clean_all(value: Any) -> Any:
+        if id(value) not in whole:
+            whole[id(value)] = utf8_all(value)
+        return whole[id(value)]
+
     for row in rows:
         held: dict[str, Any] = dict(row)
-        for column in ("prompt", "completion", "rejected", "teacher_prompt"):
+        for column in MESSAGES:
             messages: list[Message] = held.get(column) or []
-            if any(clean(message["content"]) != message["content"] for message in messages):
-                held[column] = [{**message, "content": clean(message["content"])} for message in messages]
+            if any(len(message) > 2 or clean(message["content"]) != message["content"] for message in messages):
+                held[column] = [
+                    clean_all(message) if len(message) > 2 else {**message, "content": clean(message["content"])}
+                    for message in messages
+                ]
+        if held.get("tools"):
+            held["tools"] = clean_all(row["tools"])
         yield held | {name: clean(held[name]) for name in ("task_id", "branch_id") if held[name]}

@@ -40,6 +40,10 @@ class Summary(BaseModel):
     """Rows left out: the model said nothing."""
     invalid: int = 0
     """Rows left out on request: the environment said that the action was not understood or had no effect."""
+    unreadable: int = 0
+    """Rows left out: no row can hold them, as a call whose arguments are no JSON object, or a prompt with pictures."""
+    other_nodes: int = 0
+    """Rows left out: other agents decided than were asked for."""
     same: int = 0
     """Rows left out: the revised action is the one that the parent took there. Of pairs always, of counterfactual rows
     on request and where the branch was told nothing."""
@@ -67,6 +71,8 @@ class Summary(BaseModel):
         branches = f"of {self.branches}"
         some = [
             ("rows of invalid actions removed", self.invalid, ""),
+            ("rows of calls that are no JSON, or of more than text, removed", self.unreadable, ""),
+            ("rows of other nodes removed", self.other_nodes, ""),
             ("rows of unrevised actions removed", self.same, ""),
             ("counterfactual rows over a task's number removed", self.over, ""),
             ("successful branches not drawn for rehearsal", self.unrehearsed, ""),
