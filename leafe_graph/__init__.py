@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agent.context import Context
     from .agent.graph import create_leafe_agent, create_leafe_graph
+    from .agent.middleware import LeafeMiddleware
     from .agent.state import State
+    from .agent.verdict import Verdict
     from .budget import Budget, Ledger
     from .checkpoint.sqlite import TreeSaver
     from .dataset.export import export
@@ -74,6 +76,7 @@ __all__ = [
     "ExampleError",
     "Guide",
     "LeafeError",
+    "LeafeMiddleware",
     "Ledger",
     "Limits",
     "Message",
@@ -97,6 +100,7 @@ __all__ = [
     "TextEnv",
     "TreeSaver",
     "Turn",
+    "Verdict",
     "VllmServer",
     "World",
     "WorldBusy",
@@ -120,7 +124,9 @@ _HOME = {
     for module, names in {
         "agent.context": "Context",
         "agent.graph": "create_leafe_agent create_leafe_graph",
+        "agent.middleware": "LeafeMiddleware",
         "agent.state": "State",
+        "agent.verdict": "Verdict",
         "budget": "Budget Ledger",
         "checkpoint.sqlite": "TreeSaver",
         "dataset.export": "export",

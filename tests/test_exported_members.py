@@ -20,6 +20,8 @@ EXPORTED = {
     "Prompts",
     "load_model",
     "policy",
+    "LeafeMiddleware",
+    "Verdict",
     "Episode",
     "Decision",
     "VllmServer",

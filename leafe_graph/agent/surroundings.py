@@ -1,0 +1,178 @@
+"""What a middleware has to know of the agent that it is in: its channels, its tools, and who else is there."""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, get_origin
+
+from langgraph.channels import BinaryOperatorAggregate, DeltaChannel, UntrackedValue
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Overwrite
+
+from ..env.worlds import Stateless
+from ..errors import ConfigError
+
+OWN = "leafe"
+"""The channel that the middleware keeps its account in."""
+_BASE = {"messages", "jump_to", "structured_response", OWN}
+"""Channels that every such agent has."""
+_HOOKS = (".before_agent", ".before_model", ".after_model", ".after_agent")
+_SESSIONS = ("langchain.agents.middleware.shell_tool", "langchain_mcp_adapters")
+"""Where tools come from that hold a session, with processes and connections that no world brings back."""
+
+
+class Surroundings:
+    """The agent around a middleware, as far as it is known; refuses what would be rewound wrongly.
+
+    Args:
+        name: the middleware's.
+        worlds: as it was given.
+        compensate: the functions that undo a tool's work, by tool.
+        irreversible: tools whose work cannot be undone.
+        restore: channels that are brought back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        worlds: Any,
+        compensate: Mapping[str, Callable[..., Any]],
+        irreversible: Collection[str],
+        restore: Collection[str],
+    ) -> None:
+        self.name, self.worlds = name, worlds
+        self.compensate, self.restore = dict(compensate), frozenset(restore)
+        self.irreversible = set(irreversible)
+        self._asked_about: set[str] = set()
+        self._channels: Mapping[str, Any] | None = None
+        self._public: set[str] | None = None
+        self._checked: set[frozenset[str]] = set()
+        self.model: Any = None
+        """The agent's own, once it was seen."""
+
+    # ---- the agent
+
+    def attach(self, agent: Any) -> None:
+        """Learn all from the compiled agent.
+
+        Raises:
+            ConfigError: it is another agent, or something in it cannot be rewound.
+        """
+        nodes: Mapping[str, Any] = getattr(agent, "nodes", {})
+        if f"{self.name}.before_model" not in nodes:
+            raise ConfigError(f"attach() was given {type(agent).__name__}, in which there is no {self.name}")
+        last = [name.partition(".")[0] for name in nodes if name.endswith(_HOOKS)][-1]
+        if last != self.name:
+            raise ConfigError(f"{self.name} stands before {last}; put it last in middleware=[…]")
+        public = set(agent.output_channels) - _BASE
+        for name in sorted(self.restore - {"messages"}):
+            if name not in agent.channels:
+                raise ConfigError(f"restore={name!r}: the agent has no such channel; it has {sorted(public)}")
+            if name not in public or isinstance(agent.channels[name], UntrackedValue):
+                raise ConfigError(f"restore={name!r}: that is another middleware's own account, and is left alone")
+        self._channels, self._public = agent.channels, public
+        for node in nodes.values():
+            asked = getattr(getattr(getattr(node.bound, "func", None), "__self__", None), "interrupt_on", None)
+            if isinstance(asked, Mapping):
+                self._asked_about |= set(asked) - set(self.compensate)
+        bound = getattr(nodes["model"].bound, "func", None)
+        if self.model is None and bound is not None:
+            cells = dict(zip(bound.__code__.co_freevars, bound.__closure__ or (), strict=True))
+            self.model = cells["model"].cell_contents if "model" in cells else None
+
+    def seen_in(self, configurable: Mapping[str, Any]) -> None:
+        """Learn from a run what kinds of channels there are, where nobody has attached the agent.
+
+        Raises:
+            ConfigError: there are channels of which nobody can say whether they are to be restored.
+        """
+        if self._channels is not None:
+            return
+        found: Any = next(
+            (each for each in getattr(configurable.get("__pregel_read"), "args", ()) if isinstance(each, Mapping)), None
+        )
+        others = [] if found is None else [each for each in found if ":" not in each and not each.startswith("__")]
+        unknown = sorted({*others} - _BASE - self.restore)
+        if found is None or unknown or "branch:to:HumanInTheLoopMiddleware.after_model" in found:
+            told = f"channels of others ({', '.join(unknown)})" if unknown else "HumanInTheLoopMiddleware"
+            raise ConfigError(
+                f"the agent has {told}: write agent = middleware.attach(agent) once, so that {self.name} knows what is "
+                "private, what is to be restored, and which tools a person is asked about"
+            )
+        self._channels = dict(found)
+
+    # ---- its tools
+
+    @property
+    def barriers(self) -> set[str]:
+        """Tools behind which nothing is gone back."""
+        return self.irreversible | self._asked_about
+
+    def check(self, tools: Sequence[Any]) -> None:
+        """See the tools of a request, each set of them once.
+
+        Raises:
+            ConfigError: what one of them changes would stay when its call is taken back.
+        """
+        by_name = {name: tool for tool in tools if (name := getattr(tool, "name", None))}
+        if (names := frozenset(by_name)) in self._checked:
+            return
+        said = {name: (getattr(tool, "metadata", None) or {}).get("leafe") for name, tool in by_name.items()}
+        if wrong := next((value for value in said.values() if value not in (None, "irreversible", "stateless")), None):
+            raise ConfigError(f'a tool\'s metadata["leafe"] is {wrong!r}; expected "irreversible" or "stateless"')
+        self.irreversible |= {name for name, value in said.items() if value == "irreversible"}
+        open_ = [name for name in by_name if not (said[name] or name in self.compensate or name in self.barriers)]
+        for name in open_:
+            tool = by_name[name]
+            home = str(getattr(getattr(tool, "func", None) or getattr(tool, "coroutine", None), "__module__", ""))
+            if home.startswith(_SESSIONS):
+                raise ConfigError(
+                    f"the tool {name!r} holds a session ({home}), with processes or connections that no world brings "
+                    f'back: name it in irreversible=, or set metadata["leafe"] = "stateless" if it only looks things up'
+                )
+        if open_ and not self.worlds and not isinstance(self.worlds, Stateless):
+            raise ConfigError(
+                f"the tools {sorted(open_)} may change what no world brings back: give worlds=[…], compensate= or "
+                "irreversible=, or worlds=STATELESS if they only look things up"
+            )
+        self._checked.add(names)
+
+    # ---- its channels
+
+    def kept(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that a point keeps."""
+        return {name: state[name] for name in sorted(self.restore - {"messages"}) if name in state}
+
+    def seen(self, state: Mapping[str, Any]) -> dict[str, str]:
+        """Digests of the public channels that are not restored."""
+        names = sorted((self._public or set()) - self.restore)
+        dumps = JsonPlusSerializer().dumps_typed
+        return {name: hashlib.sha256(dumps(state[name])[1]).hexdigest()[:16] for name in names if name in state}
+
+    def restored(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """The update that brings the named channels back; what was not there is empty."""
+        update: dict[str, Any] = {}
+        for name in sorted(self.restore - {"messages"}):
+            channel = (self._channels or {}).get(name)
+            value = kept[name] if name in kept else _empty(channel)
+            # An Overwrite that is written to a channel without a reducer would be stored itself.
+            reduces = isinstance(channel, BinaryOperatorAggregate | DeltaChannel)
+            update[name] = Overwrite(value) if reduces else value
+        return update
+
+    def refuse_changed(self, then: Mapping[str, str], state: Mapping[str, Any], t: int) -> None:
+        """Refuse a rewind that would leave something public as it became.
+
+        Raises:
+            ConfigError: a channel that is not named in ``restore=`` changed since.
+        """
+        now = self.seen(state)
+        if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+            raise ConfigError(
+                f"the channels {sorted(changed)} changed since decision {t} and would stay as they are: name them in "
+                "restore="
+            )
+
+
+def _empty(channel: Any) -> Any:
+    kind = get_origin(getattr(channel, "typ", None)) or getattr(channel, "typ", None)
+    return kind() if kind in (list, dict, set, str, tuple) else None
