@@ -82,7 +82,8 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
             newest first. One that was running when the process died is run again.
         irreversible: tools after which nothing before them can be undone. So are those whose ``metadata["leafe"]`` is
             ``"irreversible"`` and, unless they are compensated, those that a person is asked about (``interrupt_on``).
-        restore: names of further channels that are brought back, such as ``{"todos", "files"}``.
+        restore: further channels that are brought back, such as ``{"todos", "files"}``; or by name whether they are,
+            ``{"todos": True, "visits": False}``.
         reflector: another model for the reflections; the agent's own unless given.
         reflect_every: K: reflect after every so many decisions of an attempt as well as on failure.
         max_rewinds: how often a user's turn may go back.
@@ -102,7 +103,7 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         worlds: Sequence[World] | Callable[[Any], Sequence[World]] = (),
         compensate: Mapping[str, Callable[..., Any]] | None = None,
         irreversible: Collection[str] = (),
-        restore: Collection[str] = (),
+        restore: Collection[str] | Mapping[str, bool] = (),
         reflector: Any = None,
         reflect_every: int | None = None,
         max_rewinds: int = 3,

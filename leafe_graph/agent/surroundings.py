@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, get_origin
+from typing import Annotated, Any, NotRequired, Required, get_args, get_origin
 
 from langgraph.channels import BinaryOperatorAggregate, DeltaChannel, UntrackedValue
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -28,7 +28,7 @@ class Surroundings:
         worlds: as it was given.
         compensate: the functions that undo a tool's work, by tool.
         irreversible: tools whose work cannot be undone.
-        restore: channels that are brought back.
+        restore: channels that are brought back, or by name whether they are.
     """
 
     def __init__(
@@ -37,10 +37,12 @@ class Surroundings:
         worlds: Any,
         compensate: Mapping[str, Callable[..., Any]],
         irreversible: Collection[str],
-        restore: Collection[str],
+        restore: Collection[str] | Mapping[str, bool],
     ) -> None:
-        self.name, self.worlds = name, worlds
-        self.compensate, self.restore = dict(compensate), frozenset(restore)
+        self.name, self.worlds, self.compensate = name, worlds, dict(compensate)
+        said = restore if isinstance(restore, Mapping) else dict.fromkeys(restore, True)
+        self.restore = frozenset(each for each, back in said.items() if back) - {"messages"}
+        self._left = frozenset(said) - self.restore
         self.irreversible = set(irreversible)
         self._asked_about: set[str] = set()
         self._channels: Mapping[str, Any] | None = None
@@ -64,7 +66,7 @@ class Surroundings:
         if last != self.name:
             raise ConfigError(f"{self.name} stands before {last}; put it last in middleware=[…]")
         public = set(agent.output_channels) - _BASE
-        for name in sorted(self.restore - {"messages"}):
+        for name in sorted(self.restore):
             if name not in agent.channels:
                 raise ConfigError(f"restore={name!r}: the agent has no such channel; it has {sorted(public)}")
             if name not in public or isinstance(agent.channels[name], UntrackedValue):
@@ -90,13 +92,19 @@ class Surroundings:
         found: Any = next(
             (each for each in getattr(configurable.get("__pregel_read"), "args", ()) if isinstance(each, Mapping)), None
         )
-        others = [] if found is None else [each for each in found if ":" not in each and not each.startswith("__")]
-        unknown = sorted({*others} - _BASE - self.restore)
-        if found is None or unknown or "branch:to:HumanInTheLoopMiddleware.after_model" in found:
-            told = f"channels of others ({', '.join(unknown)})" if unknown else "HumanInTheLoopMiddleware"
+        once = f"write agent = middleware.attach(agent) once, so that {self.name} knows"
+        if found is None:
+            raise ConfigError(f"the agent's channels cannot be seen from within: {once} them")
+        others = {each for each in found if ":" not in each and not each.startswith("_")}  # the private, by custom
+        if unknown := sorted(others - _BASE - self.restore - self._left):
             raise ConfigError(
-                f"the agent has {told}: write agent = middleware.attach(agent) once, so that {self.name} knows what is "
-                "private, what is to be restored, and which tools a person is asked about"
+                f"the agent has further channels, {', '.join(unknown)}: {once} which are private; or say of each "
+                f'whether it is brought back, restore={{"{unknown[0]}": True}}'
+            )
+        if "branch:to:HumanInTheLoopMiddleware.after_model" in found and not self.irreversible:
+            raise ConfigError(
+                f"the agent asks a person (HumanInTheLoopMiddleware): {once} about which tools; or name those that "
+                "cannot be undone in irreversible="
             )
         self._channels = dict(found)
 
@@ -140,20 +148,20 @@ class Surroundings:
 
     def kept(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The values that a point keeps."""
-        return {name: state[name] for name in sorted(self.restore - {"messages"}) if name in state}
+        return {name: state[name] for name in sorted(self.restore) if name in state}
 
     def seen(self, state: Mapping[str, Any]) -> dict[str, str]:
         """Digests of the public channels that are not restored."""
-        names = sorted((self._public or set()) - self.restore)
+        names = sorted((self._public or set()) - self.restore - self._left)
         dumps = JsonPlusSerializer().dumps_typed
         return {name: hashlib.sha256(dumps(state[name])[1]).hexdigest()[:16] for name in names if name in state}
 
     def restored(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         """The update that brings the named channels back; what was not there is empty."""
         update: dict[str, Any] = {}
-        for name in sorted(self.restore - {"messages"}):
+        for name in sorted(self.restore):
             channel = (self._channels or {}).get(name)
-            value = kept[name] if name in kept else _empty(channel)
+            value = kept.get(name, _empty(channel))
             # An Overwrite that is written to a channel without a reducer would be stored itself.
             reduces = isinstance(channel, BinaryOperatorAggregate | DeltaChannel)
             update[name] = Overwrite(value) if reduces else value
@@ -174,5 +182,9 @@ class Surroundings:
 
 
 def _empty(channel: Any) -> Any:
-    kind = get_origin(getattr(channel, "typ", None)) or getattr(channel, "typ", None)
+    """What a channel holds where nobody has written: an empty list of lists, else nothing."""
+    kind = getattr(channel, "typ", None)
+    while get_origin(kind) in (Annotated, NotRequired, Required):
+        kind = get_args(kind)[0]
+    kind = get_origin(kind) or kind
     return kind() if kind in (list, dict, set, str, tuple) else None
