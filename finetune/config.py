@@ -39,6 +39,10 @@ class TrainConfig(BaseModel):
     """Folder for the adapter or the model, README.md (its model card), merged/, model-TYPE.gguf, checkpoints/,
     metrics.jsonl, loss.png and train_config.json."""
 
+    nodes: list[str] | None = Field(default=None, min_length=1)
+    """Train on the decisions of these agents alone, where rows tell several apart: paths of their nodes, or patterns of
+    such (``researcher*``)."""
+
     tune: Annotated[Literal["lora", "full"], Retold] = "lora"
     """What trains: a LoRA adapter on the base, or all of the base's weights. "full" leaves an ordinary model folder in
     `out`; the settings of LoRA do not count then, and `merge` and `load_in_4bit` are refused."""

@@ -20,7 +20,7 @@ from .gguf import converter_for
 from .hub import check_hub
 from .objectives import Objective, objective
 from .outputs import check_kind
-from .rows import Problem, SourceRow, raise_problems, read_examples, refuse_shared_tasks, split_tasks
+from .rows import Problem, SourceRow, of_nodes, raise_problems, read_examples, refuse_shared_tasks, split_tasks
 from .tokens import TokenRow, doubts, tokenize
 
 log = logging.getLogger(__name__)
@@ -98,9 +98,9 @@ def prepare(config: TrainConfig) -> Prepared:
             )
         return rows
 
-    read, held_out = read_examples(config.data), []
+    read, held_out = of_nodes(read_examples(config.data), config.nodes), []
     if config.eval_data:
-        held_out = read_examples(config.eval_data)
+        held_out = of_nodes(read_examples(config.eval_data), config.nodes)
         refuse_shared_tasks(read, held_out)
     elif config.eval_share:
         read, held_out = split_tasks(read, config.eval_share)

@@ -11,18 +11,15 @@ silently wrong. The reply's tokens are, in this order of preference:
    thoughts in front of it; others end the generation prompt in the middle of one).
 """
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from leafe_graph.errors import ModelError, PromptError
-from leafe_graph.models.chat_tokens import ChatTokenizer
-from leafe_graph.text import without_thoughts
-from leafe_graph.types import Message
 
-from .rows import Problem, SourceRow, example_files, raise_problems, read_examples, short
+from .replies import RowTokenizer, recorded_reply, refuse_left_out, reply, says_the_same
+from .rows import Problem, SourceRow, example_files, raise_problems, read_examples
 
 __all__ = [
     "IGNORED",
@@ -88,18 +85,20 @@ def tokenize(
     they are left out; None: they are an error like the others. Raises `ExampleError`.
     """
     rows = list(rows)
-    chat = _Remembering(tokenizer)
+    chat = RowTokenizer(tokenizer)
     problems: list[Problem] = []
     texts: list[tuple[SourceRow, list[str]]] = []
     for row in rows:
         example = row.example
         try:
-            written = [chat.render(example["prompt"], generation_prompt=True)]
+            prompt, tools = example["prompt"], example.get("tools", [])
+            written = [chat.render(prompt, generation_prompt=True, tools=tools)]
             for answer in (example["completion"], example.get("rejected")):
                 if answer:
-                    written.append(chat.render([*example["prompt"], *answer], generation_prompt=False))
+                    written.append(chat.render([*prompt, *answer], generation_prompt=False, tools=tools))
+                    refuse_left_out(chat, [*prompt, *answer], tools)
             if asked := example.get("teacher_prompt"):
-                written.append(chat.render(asked, generation_prompt=True))
+                written.append(chat.render(asked, generation_prompt=True, tools=tools))
             texts.append((row, written))
         except PromptError as error:
             (problems if refused is None else refused).append(_problem(row, f"prompt: {error}"))
@@ -110,30 +109,10 @@ def tokenize(
     for row, ids in _encoded(chat, texts, problems):
         try:
             out.append(_row(row, ids, chat, stop_ids, max_length, use_token_ids))
-        except ValueError as error:
+        except (ValueError, PromptError) as error:
             problems.append(_problem(row, str(error)))
     raise_problems(sorted(problems, key=lambda p: (p.source, p.row)))
     return out
-
-
-class _Remembering(ChatTokenizer):
-    """What rows have in common, such as a state's prompt and the few actions there are, is rendered and read once."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__(tokenizer)
-        self._known: dict[tuple[Any, ...], str] = {}
-
-    def render(self, messages: Sequence[Mapping[str, Any]], **how: Any) -> str:
-        key = (*((message["role"], message["content"]) for message in messages), *how.values())
-        if key not in self._known:
-            self._known[key] = super().render(messages, **how)
-        return self._known[key]
-
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        key = (*ids, skip_special_tokens)
-        if key not in self._known:
-            self._known[key] = super().decode(ids, skip_special_tokens=skip_special_tokens)
-        return self._known[key]
 
 
 def token_id_counts(rows: Iterable[TokenRow]) -> dict[str, int]:
@@ -176,7 +155,7 @@ def _problem(row: SourceRow, text: str) -> Problem:
 
 
 def _encoded(
-    chat: ChatTokenizer, texts: Sequence[tuple[SourceRow, list[str]]], problems: list[Problem]
+    chat: RowTokenizer, texts: Sequence[tuple[SourceRow, list[str]]], problems: list[Problem]
 ) -> Iterable[tuple[SourceRow, list[list[int]]]]:
     """Rows with the ids of each of their texts: in one call for all, row by row where that fails."""
     different = list(dict.fromkeys(text for _, written in texts for text in written))
@@ -194,27 +173,27 @@ def _encoded(
 def _row(
     row: SourceRow,
     ids: list[list[int]],
-    chat: ChatTokenizer,
+    chat: RowTokenizer,
     stop_ids: Collection[int],
     max_length: int,
     use_token_ids: bool,
 ) -> TokenRow:
-    example, (prompt, whole, *others) = row.example, ids
-    completion, origin = _reply(example["completion"][0], prompt, whole, chat, stop_ids), set[str]()
+    example, (prompt, whole, *others), tools = row.example, ids, row.example.get("tools", [])
+    completion, origin = reply(example["completion"][0], prompt, whole, chat, stop_ids, tools), set[str]()
     rejected = logprobs = None
     if "rejected" in example:
-        rejected = _reply(example["rejected"][0], prompt, others.pop(0), chat, stop_ids)
+        rejected = reply(example["rejected"][0], prompt, others.pop(0), chat, stop_ids, tools)
         if use_token_ids and (recorded := example.get("rejected_token_ids")) is not None:
-            rejected = _recorded_reply(recorded, example["rejected"][0]["content"], chat, stop_ids) or rejected
+            rejected = recorded_reply(recorded, example["rejected"][0], rejected, chat, stop_ids) or rejected
     sampled = example["completion_token_ids"] if use_token_ids else None
     if sampled is not None:
-        kept = _recorded_reply(sampled, example["completion"][0]["content"], chat, stop_ids)
+        kept = recorded_reply(sampled, example["completion"][0], completion, chat, stop_ids)
         if kept is None:
             origin.add("from_text")
         else:
             origin.add("recorded")
             before, told = example["prompt_token_ids"], example.get("logprobs")
-            if before is not None and not _says_the_same(before, prompt, chat):
+            if before is not None and not says_the_same(before, prompt, chat):
                 origin.add("prompt_from_text")
                 before = told = None  # it was sampled with other probabilities than it has after this prompt
             if kept != completion or before not in (None, prompt):
@@ -240,62 +219,3 @@ def _row(
         advantage=example.get("advantage"),
         logprobs=logprobs,
     )
-
-
-def _reply(
-    message: Message, prompt: list[int], whole: list[int], chat: ChatTokenizer, stop_ids: Collection[int]
-) -> list[int]:
-    """The reply's tokens and the stop token, from its text."""
-    text = message["content"]
-    end = next((i for i in reversed(range(len(whole))) if whole[i] in stop_ids), None)
-    if end is None or chat.decode(whole[end + 1 :], skip_special_tokens=True).strip():
-        raise ValueError(
-            f"completion: the chat template writes no stop token (any of {sorted(stop_ids)}) after it, the row ends in "
-            f"{short(chat.decode(whole[-8:]))}: the policy would not learn to stop"
-        )
-    if whole[: len(prompt)] == prompt and len(prompt) < end:
-        written = whole[len(prompt) : end]
-        if chat.decode(written).strip() == text.strip():
-            return [*written, whole[end]]
-        if not chat.control_ids.isdisjoint(written):
-            raise ValueError(
-                "prompt: the chat template does not end it with what opens a reply, but writes "
-                f"{short(chat.decode(written))} after it: expected a template that knows add_generation_prompt"
-            )
-    reply = chat.encode_text(text)
-    if not reply:
-        raise ValueError(f"completion: {short(text)} has no token in this tokenizer, so all labels are masked")
-    return [*reply, whole[end]]
-
-
-def _recorded_reply(
-    sampled: Sequence[int], text: str, chat: ChatTokenizer, stop_ids: Collection[int]
-) -> list[int] | None:
-    """The sampled ids up to the stop token; None where they have none or say something else than the row's text."""
-    end = next((i for i, token in enumerate(sampled) if token in stop_ids), None)
-    if end is None or max(sampled) >= len(chat.tokenizer):
-        return None
-    said = chat.decode(sampled[:end], skip_special_tokens=True)
-    # A server may have taken the thoughts out of the text: what is left stands after them.
-    same = text.strip() in (said.strip(), without_thoughts(said).strip())
-    if not same or not chat.control_ids.isdisjoint(sampled[:end]):
-        return None
-    return list(sampled[: end + 1])
-
-
-_DATE = re.compile(r"\b\d{1,2} [A-Z][a-z]{2,8} \d{4}\b|\b\d{4}-\d\d-\d\d\b")
-
-
-def _says_the_same(ids: Sequence[int], prompt: list[int], chat: ChatTokenizer) -> bool:
-    """Whether recorded ids say this prompt, with the same control tokens.
-
-    A date may be another. The reply may have been begun for the model, such as by Qwen 3's empty thoughts when thinking
-    is off; what an experience adds stands before the generation prompt, and is not taken.
-    """
-    if list(ids) == prompt:
-        return True
-    if not ids or max(ids) >= len(chat.tokenizer):
-        return False
-    theirs, ours = ([i for i in part if i in chat.control_ids] for part in (ids, prompt))
-    said, expected = (_DATE.sub("DATE", chat.decode(part)) for part in (ids, prompt))
-    return theirs == ours and said.startswith(expected)

@@ -6,10 +6,13 @@ from typing import Any, TypeVar, cast
 
 Value = TypeVar("Value")
 
-_OPENED, _CLOSED = (
+THOUGHTS_OPENED, THOUGHTS_CLOSED = (
     rf"(?:<{slash}(?:seed:)?(?:think(?:ing)?|thought|reasoning)>|\[{slash}THINK\])" for slash in ("", "/")
 )
-_THOUGHT = re.compile(rf"\A(?:(?!{_OPENED}).)*?{_CLOSED}|{_OPENED}.*?(?:{_CLOSED}|\Z)", re.DOTALL)
+"""Patterns of the tags around what a model thinks aloud."""
+_THOUGHT = re.compile(
+    rf"\A(?:(?!{THOUGHTS_OPENED}).)*?{THOUGHTS_CLOSED}|{THOUGHTS_OPENED}.*?(?:{THOUGHTS_CLOSED}|\Z)", re.DOTALL
+)
 
 
 def utf8(text: str) -> str:

@@ -242,3 +242,7 @@ class Example(TypedDict):
     """The tools that this decision's request had, in OpenAI's form; absent where it had none."""
     node: NotRequired[str]
     """Which agent decided, as `Turn.node` says it."""
+
+
+MESSAGES = ("prompt", "completion", "rejected", "teacher_prompt")
+"""Columns of an `Example` that hold messages."""

@@ -22,11 +22,23 @@ CONTROLS = {
     "gemma3": _GEMMA,
     "deepseek_r1": ["<|begin|>", "<|end|>", "<|User|>", "<|Assistant|>"],
     "no_generation_prompt": _CHATML,
+    "qwen_tools": _CHATML,
+    "qwen3_tools": _CHATML,
+    "hermes_tools": _CHATML,
+    "llama_tools": _LLAMA3,
 }
 """Special tokens of each family."""
-FAMILIES = [name for name in CONTROLS if name != "no_generation_prompt"]
-"""Those whose templates can be generated from."""
-ENDS = {"llama3": "<|eot_id|>", "gemma2": "<end_of_turn>", "gemma3": "<end_of_turn>", "deepseek_r1": "<|end|>"}
+TOOL_FAMILIES = [name for name in CONTROLS if name.endswith("_tools")]
+"""Those whose templates take tools."""
+FAMILIES = [name for name in CONTROLS if name not in ("no_generation_prompt", *TOOL_FAMILIES)]
+"""Those whose templates can be generated from, by texts alone."""
+ENDS = {
+    "llama3": "<|eot_id|>",
+    "llama_tools": "<|eot_id|>",
+    "gemma2": "<end_of_turn>",
+    "gemma3": "<end_of_turn>",
+    "deepseek_r1": "<|end|>",
+}
 """What ends a message; "</s>" where that exists, else "<|im_end|>"."""
 _NAMES = {
     "<|endoftext|>": ["unk_token"],  # as in SmolLM2
@@ -84,7 +96,7 @@ def tokenizer(family: str) -> Any:
         held = Tokenizer(models.BPE(vocab, merges))
         held.pre_tokenizer, held.decoder = learned.pre_tokenizer, decoders.ByteLevel()
     held.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in controls])
-    if family in ("qwen3", "qwen2_5", "deepseek_r1"):  # added, but text: a model writes them into its replies
+    if family.startswith("qwen") or family == "deepseek_r1":  # added, but text: a model writes them into its replies
         held.add_tokens([AddedToken(name, normalized=False, special=False) for name in ("<think>", "</think>")])
     names = {kind: name for name in controls for kind in _NAMES.get(name, [])}
     made = PreTrainedTokenizerFast(tokenizer_object=held, **names)

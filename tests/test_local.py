@@ -32,7 +32,7 @@ from leafe_graph.models.local.batch import Batch, Stats  # noqa: E402
 from leafe_graph.models.local.chat_model import LocalChatModel  # noqa: E402
 from leafe_graph.models.local.memo import Memo, Row  # noqa: E402
 from leafe_graph.models.local.sampling import Answer, Request, Sampling  # noqa: E402
-from leafe_graph.models.local.tool_calls import read_tool_calls  # noqa: E402
+from leafe_graph.models.tool_calls import hermes, llama, read_tool_calls  # noqa: E402
 
 PROMPT = [SystemMessage("a b c"), HumanMessage("up # _ P X")]
 LONG = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
@@ -551,10 +551,17 @@ def test_asynchronous_calls_do_not_hold_up_the_event_loop(model: LocalChatModel)
 # ---- tools
 
 TOOLS = {"type": "function", "function": {"name": "b", "description": "c", "parameters": {}}}
-HERMES = (
-    "{% for tool in tools or [] %}{{ '<s> system ' + tool.function.name + ' </s> ' }}{% endfor %}"
-    "{# a call is <tool_call>JSON</tool_call> #}"
-)
+HERMES = """
+{%- for tool in tools or [] %}{{ '<s> system ' + tool.function.name + ' </s> ' }}{% endfor %}
+{%- for m in messages %}
+    {{- '<s> ' + m.role + ' ' + m.content }}
+    {%- for call in m.tool_calls or [] %}
+        {{- ' <tool_call> {"name": "' + call.function.name + '", ' }}
+        {{- '"arguments": ' + call.function.arguments | tojson + '} </tool_call>' }}
+    {%- endfor %}
+    {{- ' </s> ' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<s> assistant' }}{% endif %}"""
 
 
 def with_template(folder: Path, path: Path, template: str) -> str:
@@ -568,7 +575,7 @@ def test_tools_reach_the_template_and_calls_come_back(
     tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the prompt and its count; what the model writes between the marks is its calls, whoever invokes it."""
-    path = with_template(tmp_path / "own", tiny_model_path, HERMES + TEMPLATE)
+    path = with_template(tmp_path / "own", tiny_model_path, HERMES)
     said = '<tool_call>{"name": "b", "arguments": {"n": 1}}</tool_call> <tool_call>{"name": 3}</tool_call> up'
     with LocalChatModel(path=path, max_tokens=2) as model:
         bound = model.bind_tools([TOOLS])
@@ -602,25 +609,38 @@ def test_tools_of_a_model_that_cannot_call_them_are_refused(tiny_model_path: Pat
             model.bind_tools([TOOLS]).invoke("a")
         with pytest.raises(ConfigError, match="tool_choice"):
             model.bind_tools([TOOLS], tool_choice="any")
-    path = with_template(tmp_path / "other", tiny_model_path, TEMPLATE + "{{ tools }}")
-    with LocalChatModel(path=path) as model, pytest.raises(ConfigError, match="another form of tool calls"):
-        model.bind_tools([TOOLS]).invoke("a")
+    for number, template in enumerate((TEMPLATE + "{{ tools }}", HERMES.replace("tool_call>", "call>"))):
+        path = with_template(tmp_path / f"other{number}", tiny_model_path, template)
+        with LocalChatModel(path=path) as model, pytest.raises(ConfigError, match="no tool calls, or in another form"):
+            model.bind_tools([TOOLS]).invoke("a")
 
 
 @pytest.mark.parametrize(
-    ("text", "left", "calls", "invalid"),
+    ("reader", "text", "left", "calls", "invalid"),
     [
-        ("up", "up", [], 0),
-        ('<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>', "", [("a", {})], 0),
-        ('hm <tool_call>{"name": "a", "arguments": "{\\"n\\": 1}"}</tool_call>', "hm", [("a", {"n": 1})], 0),
-        ('<tool_call>{"name": "a", "arguments": {"n": 1}}', "", [("a", {"n": 1})], 0),  # the stop token closed it
-        ("<tool_call>{up</tool_call>", "", [], 1),
-        ('<tool_call>["a"]</tool_call>', "", [], 1),
-        ('<tool_call>{"name": "a", "arguments": [1]}</tool_call>', "", [], 1),
+        (hermes, "up", "up", [], 0),
+        (hermes, '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>', "", [("a", {})], 0),
+        (hermes, 'hm <tool_call>{"name": "a", "arguments": "{\\"n\\": 1}"}</tool_call>', "hm", [("a", {"n": 1})], 0),
+        (
+            hermes,
+            '<tool_call>{"name": "a", "arguments": {"n": 1}}',
+            "",
+            [("a", {"n": 1})],
+            0,
+        ),  # the stop token closed it
+        (hermes, "<tool_call>{up</tool_call>", "", [], 1),
+        (hermes, '<tool_call>["a"]</tool_call>', "", [], 1),
+        (hermes, '<tool_call>{"name": "a", "arguments": [1]}</tool_call>', "", [], 1),
+        (llama, "up", "up", [], 0),
+        (llama, '{"up": 1}', '{"up": 1}', [], 0),  # an answer in JSON
+        (llama, '\n{"name": "a", "parameters": {"n": {"m": ";"}}}', "", [("a", {"n": {"m": ";"}})], 0),
+        (llama, '{"name": "a", "parameters": {}}; {"name": "b", "parameters": {}}', "", [("a", {}), ("b", {})], 0),
+        (llama, '{"name": "a", "parameters": {}}; {"name": "b", "para', "", [("a", {})], 1),
+        (llama, '{"name": "a"}', "", [], 1),
     ],
 )
-def test_tool_calls_are_read(text: str, left: str, calls: list[Any], invalid: int) -> None:
+def test_tool_calls_are_read(reader: Any, text: str, left: str, calls: list[Any], invalid: int) -> None:
     """Text, calls in order, and what stands where a call should."""
-    rest, found, wrong = read_tool_calls(text, (1, 2))
+    rest, found, wrong = read_tool_calls(text, (1, 2), reader)
     assert (rest, [(call["name"], call["args"]) for call in found], len(wrong)) == (left, calls, invalid)
-    assert read_tool_calls(text, (1, 2)) == (rest, found, wrong)
+    assert read_tool_calls(text, (1, 2), reader) == (rest, found, wrong)

@@ -67,7 +67,9 @@ def flight(day: str = "3 May", *, experience: str = TOLD, content: str = "", res
     both: list[Call] = [("look", {"day": day}), ("look", {"day": "4 May"})]
     then = followed(start, *both, results=[result, "free"], content=content)
     return [
-        branch("0", [decided(start, first), decided(failed, ("book", {"day": 2, "seats": []}))], "failure"),
+        branch(
+            "0", [decided(start, first, token_ids=[5]), decided(failed, ("book", {"day": 2, "seats": []}))], "failure"
+        ),
         branch(
             "1",
             [

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from ..types import Example
-from .messages import MESSAGES
+from ..types import MESSAGES, Example
 from .summary import Summary
 
 _MESSAGES = "\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string"

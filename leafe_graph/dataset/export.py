@@ -17,10 +17,10 @@ from ..text import utf8, utf8_all
 from ..tree.branches import refuse_unplayed
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
-from ..types import Example, Message
+from ..types import MESSAGES, Example, Message
 from .card import card
 from .examples import examples
-from .messages import MESSAGES, with_tools
+from .messages import with_tools
 from .summary import Summary
 
 

@@ -6,10 +6,7 @@ from typing import Any
 
 from ..prompts import Prompts, call_text, said
 from ..text import without_thoughts
-from ..types import CalledFunction, Example, Message, ToolCall, Turn
-
-MESSAGES = ("prompt", "completion", "rejected", "teacher_prompt")
-"""Columns of messages."""
+from ..types import MESSAGES, CalledFunction, Example, Message, ToolCall, Turn
 
 
 class NoRow(ValueError):
@@ -75,12 +72,17 @@ def answered(turn: Turn) -> Message:
 
 
 def told(prompt: list[Message], experience: str | None, prompts: Prompts) -> list[Message]:
-    """The prompt as it was played, with the experience, if there is one, at the end of its last message."""
+    """The prompt as it was played, with the experience, if there is one, at the end of its last message.
+
+    That is a person's or a tool's; behind any other the experience is a message of its own.
+    """
     if experience is None:
         return prompt
     *before, last = prompt
     text = prompts.experience.format(experience=experience)
-    return [*before, {**last, "content": f"{last['content']}\n\n{text}".lstrip()}]
+    if last["role"] not in ("user", "tool"):
+        return [*prompt, Message(role="user", content=text)]
+    return [*before, {**last, "content": f"{last['content']}\n\n{text}" if last["content"] else text}]
 
 
 def with_tools(row: Example) -> bool:

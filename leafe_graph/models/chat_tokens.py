@@ -33,6 +33,7 @@ class ChatTokenizer:
         self.tokenizer = tokenizer
         controls = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._controls = controls
+        self.controls = frozenset(controls)
         unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # any text can hold what a tokenizer knows not
         self.control_ids = frozenset(controls.values()) - unknown
         names = "|".join(re.escape(name) for name in sorted(controls, key=len, reverse=True)) or r"(?!)"
@@ -59,7 +60,7 @@ class ChatTokenizer:
             PromptError: the template refuses what a message says, such as nothing at all.
             ConfigError: it refuses the roles, or fails, whatever the messages say.
         """
-        told, known = [self._plain(message) for message in messages], self._plain(tools)
+        told, known = [self.plain(message) for message in messages], self.plain(tools)
         try:
             return self._folded(told, generation_prompt, known)
         except Exception as error:  # templates are programs of others'
@@ -98,7 +99,11 @@ class ChatTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text by itself, without control tokens."""
-        return self.encode([self._plain(text)])[0]
+        return self.encode([self.plain(text)])[0]
+
+    def without_controls(self, chat: str) -> str:
+        """A rendered chat's text without the control tokens that the template wrote."""
+        return self._control.sub("", chat).replace(self._mark, "")
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text of token ids, as it stands."""
@@ -119,13 +124,18 @@ class ChatTokenizer:
             )
         )
 
-    def _plain(self, value: Any) -> Any:
-        """The same with a mark inside every control token that a text in it spells."""
+    def plain(self, value: Any) -> Any:
+        """The same with a mark inside every control token that a text in it spells, as rendered chats have it."""
         if isinstance(value, str):
             return self._spelled.sub(lambda match: match[0] + self._mark, value)
         if isinstance(value, Mapping):
-            return {key: self._plain(held) for key, held in value.items()}
-        return [self._plain(held) for held in value] if isinstance(value, list | tuple) else value
+            return {self.plain(key): self.plain(held) for key, held in value.items()}
+        return [self.plain(held) for held in value] if isinstance(value, list | tuple) else value
+
+    @property
+    def name(self) -> str:
+        """What errors call the tokenizer: its folder, or its name on the hub."""
+        return str(self.tokenizer.name_or_path or type(self.tokenizer).__name__)
 
     def _as_rendered(self, chat: str, ids: Sequence[int]) -> bool:
         """Whether the control tokens among the ids are those that the template wrote, and no more."""

@@ -31,12 +31,12 @@ from ...errors import ConfigError, PromptError
 from ...files import holding, path_of
 from ..adapters import check_adapter
 from ..identity import Digests, adapter_files, identity
+from ..tool_calls import no_calls, read_tool_calls
 from .engine import Engine, shared_engine
 from .loading import load, version
 from .memo import Ids
 from .prompts import Chat, ChatPrompts, chat_of, plain_chat
 from .sampling import Answer, Sampling
-from .tool_calls import read_tool_calls
 
 _ids = random.Random()  # no call of the system for each id
 os.register_at_fork(after_in_child=_ids.seed)
@@ -146,7 +146,8 @@ class LocalChatModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """LangChain's: the model with tools in each prompt, and its calls of them in ``message.tool_calls``.
 
-        For models whose chat template takes tools and writes calls as ``<tool_call>{JSON}</tool_call>``.
+        For models whose chat template takes tools and writes calls as ``<tool_call>{JSON}</tool_call>`` (Qwen's,
+        Hermes') or ``{"name": …, "parameters": {…}}`` (Llama's).
 
         Raises:
             ConfigError: ``tool_choice`` was given, which a model in this process cannot be held to; and at the first
@@ -314,7 +315,8 @@ class LocalChatModel(BaseChatModel):
         if logprobs:
             metadata |= {"prompt_token_ids": [*prompt], "token_ids": answer.tokens, "logprobs": answer.logprobs}
         usage = {"input_tokens": len(prompt), "output_tokens": len(answer.tokens)}
-        text, calls, invalid = read_tool_calls(answer.text, prompt) if tools else (answer.text, [], [])
+        reader = self._chats().reader if tools else no_calls
+        text, calls, invalid = read_tool_calls(answer.text, prompt, reader)
         return AIMessage(
             content=text,
             tool_calls=calls,

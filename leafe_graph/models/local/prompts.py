@@ -1,19 +1,21 @@
 """Chats as token ids, each rendered and tokenised once."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
 
 from ...errors import ConfigError, ModelError, PromptError
 from ..chat_tokens import ChatTokenizer
+from ..tool_calls import Reader, reader_of
 from .memo import Ids, Recent, bytes_of
 from .sampling import Sampling
-from .tool_calls import check_template
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 PLAIN = {"user", "assistant", "system"}
@@ -39,6 +41,26 @@ class ChatPrompts:
         self._chat = ChatTokenizer(tokenizer)
         self._known: Recent[Ids] = Recent(BYTES)
 
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads the model's tool calls.
+
+        Raises:
+            ConfigError: the chat template takes no tools, or writes calls in a form that is not read here.
+        """
+        if not re.search(r"\btools\b", self.tokenizer.get_chat_template(tools=[])):
+            raise ConfigError(
+                f"the chat template of {self._path} takes no tools: ask for the action in words, or take a model that "
+                "calls tools"
+            )
+        if (reader := reader_of(self._chat)) is None:
+            raise ConfigError(
+                f"the chat template of {self._path} writes no tool calls, or in another form than "
+                '<tool_call>{JSON}</tool_call> and {"name": …, "parameters": …}, which are read here: serve the model '
+                'with vLLM, which reads others, and name it as "vllm:NAME@URL"'
+            )
+        return reader
+
     def quick(self, chat: Chat, tools: Sequence[dict[str, Any]]) -> bool:
         """Whether `ids` takes a moment only."""
         return not tools and sum(len(message["content"]) for message in chat) <= SHORT
@@ -47,14 +69,14 @@ class ChatPrompts:
         """Token ids of the prompt for the next message.
 
         Raises:
-            ConfigError: the chat template does not take tools, or these roles.
+            ConfigError: the chat template does not take tools, or these roles, or has another form of calls.
             PromptError: it refuses what a message says.
         """
         key = _key(chat, tools)
         if (known := self._known.get(key)) is not None:
             return known
         if tools:
-            check_template(self.tokenizer, self._path)
+            self.reader  # noqa: B018  # refuses tools for a model that calls none
         prompt = self._chat.render(chat, generation_prompt=True, tools=tools)
         ids = tuple(self._chat.encode([prompt])[0])
         self._known.put(key, ids, bytes_of(ids) + 4 * len(prompt))
@@ -99,7 +121,8 @@ def chat_of(messages: Sequence[BaseMessage]) -> Chat:
     Raises:
         ConfigError: a message is of a kind that they do not know.
     """
-    return [_chat_message(message) for message in messages]
+    called = {call["id"]: call["name"] for each in messages if isinstance(each, AIMessage) for call in each.tool_calls}
+    return [_chat_message(message, called) for message in messages]
 
 
 def plain_chat(given: LanguageModelInput) -> Chat | None:
@@ -115,19 +138,22 @@ def plain_chat(given: LanguageModelInput) -> Chat | None:
 
 
 def _key(chat: Chat, tools: Sequence[dict[str, Any]]) -> Any:
-    said = tuple((message["role"], message["content"], repr(message.get("tool_calls"))) for message in chat)
+    said = tuple((m["role"], m["content"]) if len(m) == 2 else repr(m) for m in chat)
     return (said, repr(tools)) if tools else said
 
 
-def _chat_message(message: BaseMessage) -> dict[str, Any]:
-    """A message in the form that Hugging Face chat templates read."""
+def _chat_message(message: BaseMessage, called: Mapping[str | None, str]) -> dict[str, Any]:
+    """A message in the form that Hugging Face chat templates read; ``called``: names of tools by their calls' ids."""
     role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type)
     if role is None:
         raise ConfigError(f"cannot put a message of type {message.type!r} into a chat template; known are {[*ROLES]}")
     chat: dict[str, Any] = {"role": role, "content": str(message.text)}
     if isinstance(message, AIMessage) and message.tool_calls:
         chat["tool_calls"] = [
-            {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
+            {"type": "function", "id": call["id"], "function": {"name": call["name"], "arguments": call["args"]}}
             for call in message.tool_calls
         ]
+    if isinstance(message, ToolMessage):
+        name = message.name or called.get(message.tool_call_id)
+        chat |= ({"name": name} if name else {}) | {"tool_call_id": message.tool_call_id}
     return chat
