@@ -96,7 +96,8 @@ def _langchains(said: ModelSpec, kwargs: dict[str, Any]) -> "BaseChatModel":
     except ImportError as error:  # it says what to install
         raise MissingDependency(f"model {spec!r}: {error}", needed_for=spec) from error
     except Exception as error:  # an unknown provider, no key, a setting that it does not have: each in its own class
-        raise ConfigError(f"model {spec!r} cannot be made: {error}; expected one of {KNOWN}") from error
+        told = " ".join(str(error).split())
+        raise ConfigError(f"model {spec!r} cannot be made: {told}; expected one of {KNOWN}") from error
     if type(model).__name__ == "ChatOpenAI":  # as "openai:NAME": the agent retries, and counts
         return _openai(ModelSpec(text=spec, kind="openai", name=said.name), kwargs)
     return model
