@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from test_middleware import ASK, TIP, Seeker, reflection, reflector, texts
 
 from leafe_graph import ConfigError, Episode, LeafeMiddleware, MissingDependency, Verdict
-from leafe_graph.agent import middleware as home
+from leafe_graph.agent import turn_worlds
 from leafe_graph.env.worlds import STATELESS, PyObject
 from leafe_graph.errors import WorldBusy, WorldLost
 from leafe_graph.testing import ScriptedModel
@@ -146,7 +146,7 @@ def test_two_episodes_on_one_world_are_refused() -> None:
                 agent.invoke(ASK, {"configurable": {"thread_id": "2"}})
         return True
 
-    seeker.middleware.judge = judge
+    seeker.middleware.rewinder.judge = judge
     agent = seeker.agent(checkpointer=InMemorySaver())
     agent.invoke(ASK, THREAD)
     assert inner
@@ -189,10 +189,10 @@ def test_a_snapshot_that_died_with_its_process_is_told(monkeypatch: pytest.Monke
     seeker = Seeker()
 
     def judge(state: Any, runtime: Any) -> bool:
-        monkeypatch.setattr(home, "_PROCESS", "another")
+        monkeypatch.setattr(turn_worlds, "PROCESS", "another")
         return False
 
-    seeker.middleware.judge = judge
+    seeker.middleware.rewinder.judge = judge
     agent = seeker.agent(checkpointer=InMemorySaver())
     with pytest.raises(WorldLost, match="decision 0's snapshot died with its process"):
         agent.invoke(ASK, THREAD)
@@ -327,6 +327,24 @@ def test_nothing_is_gone_back_behind_an_irreversible_tool(by: str) -> None:
     assert len(agent.get_state(THREAD).values["messages"]) == 8 and desk.sent == ["b"]
 
 
+def test_another_process_knows_the_barrier() -> None:
+    """Although it has not seen the tools yet: their answers tell."""
+    desk, saver = Desk(), InMemorySaver()
+    send = StructuredTool.from_function(desk.send, metadata={"leafe": "irreversible"})
+
+    def agent() -> Any:
+        middleware = LeafeMiddleware(
+            judge=lambda state, runtime: False, worlds=STATELESS, reflector=reflector(0), max_rewinds=1
+        )
+        model = script(calls(("send", {"to": "b"})), "done")
+        return create_agent(model, [send], middleware=[middleware], checkpointer=saver, interrupt_after=["tools"])
+
+    agent().invoke(ASK, THREAD)
+    events = list(agent().stream(None, THREAD, stream_mode="custom"))
+    assert [event["leafe"]["verdict"] for event in events] == ["out_of_range"]
+    assert desk.sent == ["b"]
+
+
 def test_behind_the_barrier_it_goes_back() -> None:
     """To what came after the irreversible tool."""
     desk = Desk()
@@ -410,7 +428,7 @@ def test_todos_go_back_and_limits_of_calls_stay() -> None:
     todo = calls(("write_todos", {"todos": [{"content": "attic", "status": "pending"}]}))
     seeker = Seeker(restore={"todos"})
     seeker.model = script(todo, "done", told=("done again",))
-    seeker.middleware.judge = failed_once()
+    seeker.middleware.rewinder.judge = failed_once()
     limit = ModelCallLimitMiddleware(thread_limit=10)
     agent = seeker.middleware.attach(seeker.agent(TodoListMiddleware(), limit, checkpointer=InMemorySaver()))
     assert agent.invoke(ASK, THREAD).get("todos") == []
@@ -500,9 +518,9 @@ def test_tools_with_a_session_are_refused_unless_they_are_irreversible() -> None
     seeker = Seeker(worlds=[PyObject({})], judge=lambda state, runtime: True)
     shell: Any = ShellToolMiddleware()
     with pytest.raises(ConfigError, match="'shell' holds a session"):
-        seeker.middleware._around.check(shell.tools)
+        seeker.middleware.rewinder.around.check(shell.tools)
     allowed = Seeker(irreversible={"shell"})
-    allowed.middleware._around.check(shell.tools)
+    allowed.middleware.rewinder.around.check(shell.tools)
 
     def remote(x: str) -> str:
         """Ask a server."""

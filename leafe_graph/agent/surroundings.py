@@ -16,6 +16,8 @@ OWN = "leafe"
 _BASE = {"messages", "jump_to", "structured_response", OWN}
 """Channels that every such agent has."""
 _HOOKS = (".before_agent", ".before_model", ".after_model", ".after_agent")
+_ASKS = "branch:to:HumanInTheLoopMiddleware.after_model"
+"""The channel of an agent that asks a person."""
 _SESSIONS = ("langchain.agents.middleware.shell_tool", "langchain_mcp_adapters")
 """Where tools come from that hold a session, with processes and connections that no world brings back."""
 
@@ -101,12 +103,17 @@ class Surroundings:
                 f"the agent has further channels, {', '.join(unknown)}: {once} which are private; or say of each "
                 f'whether it is brought back, restore={{"{unknown[0]}": True}}'
             )
-        if "branch:to:HumanInTheLoopMiddleware.after_model" in found and not self.irreversible:
+        if _ASKS in found and not self.irreversible:
             raise ConfigError(
                 f"the agent asks a person (HumanInTheLoopMiddleware): {once} about which tools; or name those that "
                 "cannot be undone in irreversible="
             )
         self._channels = dict(found)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person is asked about tools before they run."""
+        return bool(self._asked_about) or _ASKS in (self._channels or {})
 
     # ---- its tools
 
@@ -114,6 +121,10 @@ class Surroundings:
     def barriers(self) -> set[str]:
         """Tools behind which nothing is gone back."""
         return self.irreversible | self._asked_about
+
+    def is_barrier(self, tool: Any, name: str) -> bool:
+        """Whether nothing is gone back behind a run of this tool."""
+        return name in self.barriers or (getattr(tool, "metadata", None) or {}).get("leafe") == "irreversible"
 
     def check(self, tools: Sequence[Any]) -> None:
         """See the tools of a request, each set of them once.

@@ -1,0 +1,125 @@
+"""The agent that test_middleware_killed.py kills: ``python killed_agent.py FOLDER`` plays it on for every line.
+
+Each time in a fork of its own, whose process id it prints, and how that ended: what imports cost is paid once. Its
+tools are not safe to be called twice: they add to a file and to a database.
+"""
+
+import os
+import shutil
+import sqlite3
+import sys
+import time
+import traceback
+import uuid
+from pathlib import Path
+from typing import Any
+
+from agents import calls
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from leafe_graph import LeafeMiddleware, Verdict
+from leafe_graph.testing import ScriptedModel
+
+STEPS = 4
+CONFIG: Any = {"configurable": {"thread_id": "1"}}
+
+
+class Folder:
+    """A folder as a world, copied."""
+
+    durable = True
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.folder, self.store = folder, store
+        self.place = folder
+
+    def snapshot(self) -> str:
+        ref = uuid.uuid4().hex
+        shutil.copytree(self.folder, self.store / ref)
+        return ref
+
+    def restore(self, ref: str) -> None:
+        for each in self.folder.iterdir():
+            each.unlink()
+        shutil.copytree(self.store / ref, self.folder, dirs_exist_ok=True)
+
+    def forget(self, ref: str) -> None:
+        shutil.rmtree(self.store / ref, ignore_errors=True)
+
+
+def play(place: Path, pause: float) -> dict[str, Any]:
+    """Begin, or go on where it stands; the last state."""
+    work = place / "work"
+    work.mkdir(parents=True, exist_ok=True)
+
+    def add(word: str) -> str:
+        """Add a word to the file and to the database."""
+        with open(work / "words", "a") as file:
+            file.write(word)
+            file.flush()
+            time.sleep(pause)
+            file.write("\n")
+        with sqlite3.connect(work / "words.db") as base:
+            base.execute("create table if not exists words (word)")
+            base.execute("insert into words values (?)", (word,))
+            time.sleep(pause)
+        base.close()
+        return f"added {word}"
+
+    def reply(messages: list[Any], seed: int | None) -> str | AIMessage:
+        made, told = sum(message.type == "ai" for message in messages), "BETTER" in messages[-1].text
+        time.sleep(pause)
+        if made == STEPS:
+            return "done"
+        answer = calls(("add", {"word": f"word {made}{' better' * told}"}))
+        return AIMessage("", tool_calls=[{**answer.tool_calls[0], "id": f"call-{made}-{told}"}])
+
+    def judge(state: Any, runtime: Any) -> Verdict:
+        time.sleep(pause)
+        return Verdict("better" in (work / "words").read_text(), "not good enough")
+
+    middleware = LeafeMiddleware(
+        judge=judge,
+        worlds=[Folder(work, place / "store")],
+        reflector=ScriptedModel(reply=['{"step": 1, "experience": "BETTER"}']),
+    )
+    with SqliteSaver.from_conn_string(str(place / "checkpoints.sqlite")) as saver:
+        model = ScriptedModel(reply=reply)
+        agent = create_agent(model, [add], middleware=[middleware], checkpointer=saver)
+        begun = bool(agent.get_state(CONFIG).values)
+        given = None if begun else {"messages": [HumanMessage("Add words.")]}
+        agent.invoke(given, CONFIG, durability="sync")
+        values: dict[str, Any] = agent.get_state(CONFIG).values
+        return values
+
+
+def seen(place: Path) -> tuple[list[Any], str, list[Any]]:
+    """Messages, file and database of a run that has ended."""
+    with SqliteSaver.from_conn_string(str(place / "checkpoints.sqlite")) as saver:
+        found = saver.get_tuple(CONFIG)
+    assert found is not None
+    messages = [
+        (message.type, message.text, [call["args"] for call in getattr(message, "tool_calls", [])])
+        for message in found.checkpoint["channel_values"]["messages"]
+    ]
+    base = sqlite3.connect(place / "work" / "words.db")
+    rows = base.execute("select word from words").fetchall()
+    base.close()
+    return messages, (place / "work" / "words").read_text(), rows
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                play(Path(sys.argv[1]), float(line))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
