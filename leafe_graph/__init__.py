@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .env.subprocess_env import SubprocessEnv
     from .env.worlds.objects import PyObject
     from .env.worlds.protocol import STATELESS, World
+    from .env.worlds.sandbox import Sandbox
+    from .env.worlds.sqlite import SqliteFile
+    from .env.worlds.workspace import Workspace
     from .errors import (
         BudgetExceeded,
         CheckpointError,
@@ -92,7 +95,9 @@ __all__ = [
     "Result",
     "RunFolder",
     "RunFolderError",
+    "Sandbox",
     "SnapshotEnv",
+    "SqliteFile",
     "State",
     "SubprocessEnv",
     "Summary",
@@ -102,6 +107,7 @@ __all__ = [
     "Turn",
     "Verdict",
     "VllmServer",
+    "Workspace",
     "World",
     "WorldBusy",
     "WorldError",
@@ -136,6 +142,9 @@ _HOME = {
         "env.subprocess_env": "SubprocessEnv",
         "env.worlds.objects": "PyObject",
         "env.worlds.protocol": "STATELESS World",
+        "env.worlds.sandbox": "Sandbox",
+        "env.worlds.sqlite": "SqliteFile",
+        "env.worlds.workspace": "Workspace",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
         "MissingDependency ModelError NothingPlayed PromptError ReplayDivergence RunFolderError "
         "WorldBusy WorldError WorldLost",

@@ -3,5 +3,8 @@
 from .objects import PyObject
 from .occupied import occupy, vacate
 from .protocol import STATELESS, Stateless, World
+from .sandbox import Sandbox
+from .sqlite import SqliteFile
+from .workspace import Workspace
 
-__all__ = ["STATELESS", "PyObject", "Stateless", "World", "occupy", "vacate"]
+__all__ = ["STATELESS", "PyObject", "Sandbox", "SqliteFile", "Stateless", "Workspace", "World", "occupy", "vacate"]
