@@ -73,15 +73,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to save the model in")
     parser.add_argument("--levels", type=int, default=4000, help="training levels that the solver plays")
-    parser.add_argument("--acting-levels", type=int, default=200, help="how many of them it is taught to act in")
+    parser.add_argument("--acting-levels", type=int, default=600, help="how many of them it is taught to act in")
     parser.add_argument("--size", type=int, default=7)
     parser.add_argument("--boxes", type=int, default=2)
     parser.add_argument("--min-moves", type=int, default=6)
     parser.add_argument("--max-moves", type=int, default=22)
-    parser.add_argument("--steps", type=int, default=1800, help="how long to teach it, in batches")
-    parser.add_argument("--act", type=int, default=48, help="rows of acting in a batch")
-    parser.add_argument("--follow", type=int, default=24, help="rows of following an experience in a batch")
-    parser.add_argument("--reflect", type=int, default=48, help="rows of reflecting in a batch")
+    parser.add_argument("--steps", type=int, default=1200, help="how long to teach it, in batches")
+    parser.add_argument("--act", type=int, default=32, help="rows of acting in a batch")
+    parser.add_argument("--follow", type=int, default=16, help="rows of following an experience in a batch")
+    parser.add_argument("--reflect", type=int, default=40, help="rows of reflecting in a batch")
     parser.add_argument("--slips", type=float, default=0.0, help="share of acting rows that teach just any move")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
@@ -149,7 +149,7 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
 
 
 def lessons(tasks: list[Task], rng: random.Random, slips: float, acting: int) -> Iterator[tuple[Skill, Row]]:
-    """At the first levels what to do along a noisy attempt of the solver's; at all what to take back of some."""
+    """At the first so many levels what to do along a noisy attempt of the solver's; at all, what to take back of others."""
     for number, task in enumerate(track(tasks, "the solver's play", console=errors)):
         for noise in (0.3, *rng.choices((0.4, 0.6, 0.8, 1.0), k=6)):
             env = sokoban.SokobanEnv(view="coordinates", end_on_deadlock=True)

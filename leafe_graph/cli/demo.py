@@ -41,7 +41,7 @@ class Demo(Settings):
     out: UserPath | None = None
     """Where everything goes; runs/demo-POLICY-SIZE-SEED unless given."""
     policy: Policy = "tiny"
-    """"tiny": a language model of half a million parameters that was made for this game; "smollm2-135m": the embedded
+    """"tiny": a language model of 160,000 parameters that was made for this game; "smollm2-135m": the embedded
     model, after a warm start."""
     seed: int = 0
     """Root of all random numbers."""
