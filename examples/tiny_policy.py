@@ -7,7 +7,7 @@ answer one. The solver's play teaches it three skills, each in an amount that ca
 - *follow*: what to do there when an experience says what not to do;
 - *reflect*: which step of a failed attempt to take back, in words.
 
-Taught to follow and reflect well and to act badly, it is what an LLM is in a world that is new to it: a fast stand-in
+Taught to reflect on many levels and to act in few, it is what an LLM is in a world that is new to it: a fast stand-in
 for one in comparisons of methods. Saved as an ordinary Hugging Face folder: ``local:FOLDER`` plays with it, ``leafe
 train`` tunes it, plain transformers loads it. It knows these texts and this view:
 
@@ -149,7 +149,7 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
 
 
 def lessons(tasks: list[Task], rng: random.Random, slips: float, acting: int) -> Iterator[tuple[Skill, Row]]:
-    """At the first so many levels what to do along a noisy attempt of the solver's; at all, what to take back of others."""
+    """At the first levels what to do along a noisy attempt of the solver's; at all what to take back of some."""
     for number, task in enumerate(track(tasks, "the solver's play", console=errors)):
         for noise in (0.3, *rng.choices((0.4, 0.6, 0.8, 1.0), k=6)):
             env = sokoban.SokobanEnv(view="coordinates", end_on_deadlock=True)
