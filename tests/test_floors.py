@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     "types errors text seeds",
-    "settings terminal",
+    "settings terminal redaction",
     "budget prompts files parsing importing processes",
     "env models checkpoint tree strategies",
     "agent dataset evaluation serve envs",

@@ -32,7 +32,9 @@ class Workspace:
     files and never writes into them, so other names of a file outside the folder stay as they are, and it follows no
     symbolic link. A restore that is killed, or fails, is undone: by itself, else by the next call.
 
-    Call it while nothing writes to the folder: what is mapped into memory by a process that runs may be missed.
+    Call it while nothing writes to the folder: what is mapped into memory by a process that runs may be missed. A
+    database that tools keep open belongs elsewhere, as a `SqliteFile` of its own: its connections would go on with the
+    file that was replaced.
 
     Args:
         folder: which is there.
