@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -12,6 +13,7 @@ from ..prompts import Prompts
 from .effects import run_later, run_now
 from .graph import as_model
 from .points import Progress
+from .recorder import Recorder
 from .rewinder import Rewinder
 from .surroundings import OWN, Surroundings
 from .turn_worlds import TurnWorlds
@@ -50,6 +52,8 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         reflect_every: K: reflect after every so many decisions of an attempt as well as on failure.
         max_rewinds: how often a user's turn may go back.
         prompts: the texts.
+        record: a run folder, to which each attempt is written as a branch: what rows are made of. Decisions are in
+            memory until their attempt ends, so those of a process that died are not in it.
 
     Raises:
         ConfigError: nothing would ever be reflected upon.
@@ -70,6 +74,7 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         reflect_every: int | None = None,
         max_rewinds: int = 3,
         prompts: Prompts | None = None,
+        record: str | Path | None = None,
     ) -> None:
         super().__init__()
         if judge is None and reflect_every is None:
@@ -85,6 +90,7 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
             raise ConfigError(
                 f"worlds={type(worlds).__name__}(…) is one world; give a list, or a function of the runtime"
             )
+        prompts = prompts or Prompts()
         self.rewinder = Rewinder(
             Surroundings(self.name, worlds, compensate or {}, irreversible, restore),
             TurnWorlds(worlds),
@@ -92,7 +98,8 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
             None if reflector is None else as_model(reflector, "reflector"),
             reflect_every,
             max_rewinds,
-            prompts or Prompts(),
+            prompts,
+            None if record is None else Recorder(record, {"texts": prompts.texts, "reflect_every": reflect_every}),
         )
 
     def attach(self, agent: Any) -> Any:
@@ -133,7 +140,9 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         request, config = asked
         token = var_child_runnable_config.set(config)
         try:
-            return handler(request)
+            answer = handler(request)
+            self.rewinder.answered(request, config)
+            return answer
         except BaseException:
             self.rewinder.given_up(request.state)
             raise
@@ -147,7 +156,9 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         request, config = asked
         token = var_child_runnable_config.set(config)
         try:
-            return await handler(request)
+            answer = await handler(request)
+            self.rewinder.answered(request, config)
+            return answer
         except BaseException:
             self.rewinder.given_up(request.state)
             raise

@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..models.door import policy
 from ..models.episode import KEY, Episode
 from ..prompts import Prompts
+from ..types import Reflection
 from .context import Model
 from .effects import Effect, Steps, blocking, users
 from .points import (
@@ -37,6 +38,7 @@ from .points import (
     undo_of,
     undoable,
 )
+from .recorder import Recorder
 from .reflection import parse_reflection
 from .surroundings import OWN, Surroundings
 from .transcript import reflect_messages
@@ -68,10 +70,12 @@ class Rewinder:
         reflect_every: int | None,
         max_rewinds: int,
         prompts: Prompts,
+        recorder: Recorder | None = None,
     ) -> None:
         self.around, self.worlds = around, worlds
         self.judge, self.reflector, self.prompts = judge, reflector, prompts
-        self.reflect_every, self.max_rewinds = reflect_every, max_rewinds
+        self.reflect_every, self.max_rewinds, self.recorder = reflect_every, max_rewinds, recorder
+        self._reflected: dict[str, list[Reflection]] = {}  # of the present attempt, by turn
 
     def begin(self, state: Any, runtime: Any) -> Steps[dict[str, Any] | None]:
         """A user's turn begins."""
@@ -146,6 +150,7 @@ class Rewinder:
             update = yield from self._reflect(state, runtime, progress, verdict, ended=True)
             if update is not None:
                 return update | {"jump_to": "model"}
+        yield from self._record(state, progress, verdict, over=True)
         over = [*progress["points"], *lost]
         yield blocking(lambda: self.worlds.forget(progress, runtime, over))
         self.worlds.leave(progress)
@@ -173,16 +178,21 @@ class Rewinder:
             log.warning("the reflector raised; the attempt stands as it is: %s: %s", type(error).__name__, error)
             _tell(runtime, {"event": "reflection_failed", "error": f"{type(error).__name__}: {error}"})
             return None
-        said, t, experience = parse_reflection(answer.text, progress["next"])
+        said, t, experience = parse_reflection(answer.text, done := progress["next"])
         point = next((each for each in can if each["t"] == t), None)
         if said == "rewind" and point is None:
             said = "out_of_range"
         _tell(runtime, {"event": "reflection", "verdict": said, "decision": t, "experience": experience})
+        self._reflected.setdefault(progress["run"], []).append(
+            Reflection(turn=done, verdict=said, decision_point=t, experience=experience, raw=answer.text)
+        )
         if said == "out_of_range":
             progress["out_of_range"] += 1
         if said != "rewind" or point is None or experience is None:
             return None
-        return self._go_back(state, runtime, progress, point, experience)
+        update = self._go_back(state, runtime, progress, point, experience)
+        yield from self._record(state, progress, verdict, over=False)
+        return update
 
     def _go_back(self, state: Any, runtime: Any, progress: Progress, point: Point, experience: str) -> dict[str, Any]:
         """The update that takes back what came after a point, and notes what is to follow."""
@@ -191,7 +201,6 @@ class Rewinder:
         self.around.refuse_changed(point["seen"], state, t)
         undo = undo_of(dropped, self.around.compensate)
         kept = [each for each in progress["points"] if each["t"] <= t]
-        told = hidden(self.prompts.experience.format(experience=experience))
         changed = Progress(
             **{
                 **progress,
@@ -199,7 +208,7 @@ class Rewinder:
                 "next": t + 1,
                 "since": t,
                 "rewinds": progress["rewinds"] + 1,
-                "experience": told,
+                "experience": hidden(experience),
                 "pending": Pending(
                     t=t,
                     refs=point["refs"],
@@ -246,9 +255,35 @@ class Rewinder:
             return None
         progress: Progress | None = request.state.get(OWN)
         token = progress["experience"] if progress else None
-        episode = Episode(experience=None if token is None else shown(token))
+        told = None if token is None else self.prompts.experience.format(experience=shown(token))
+        episode = Episode(experience=told)
         inside = {**config, "configurable": {**config["configurable"], KEY: episode}}
         return request.override(model=policy(request.model)), inside
+
+    def answered(self, request: Any, config: Any) -> None:
+        """The model has answered at its door."""
+        if self.recorder is not None:
+            self.recorder.decided(request.state[OWN], config["configurable"][KEY].decisions)
+
+    def _record(self, state: Any, progress: Progress, verdict: Verdict, *, over: bool) -> Steps[None]:
+        """Log the attempt that ends here, where that is wanted."""
+        reflected, recorder = self._reflected.pop(progress["run"], []), self.recorder
+        if recorder is None:
+            return
+        first = progress["points"][0]["n"] if progress["points"] else len(state["messages"])
+        asked = [message.text for message in state["messages"][:first] if message.type == "human"]
+        yield blocking(
+            lambda: recorder.ended(
+                progress,
+                self.around.model,
+                instruction=asked[-1] if asked else "",
+                success=verdict.success,
+                reflected=reflected,
+                rewinds=not over,
+                feedback=verdict.feedback,
+                over=over,
+            )
+        )
 
     def _passed_barrier(self, progress: Progress, messages: Sequence[Any]) -> bool:
         """Whether an irreversible tool has run since the last point."""

@@ -1,0 +1,139 @@
+"""The attempts of an agent that goes back in place, as the branches of a run folder: one task a user's turn."""
+
+import itertools
+import logging
+import threading
+import weakref
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from ..budget import add_costs, no_cost
+from ..models.episode import Decision
+from ..models.identity import described
+from ..prompts import call_text
+from ..tree import RunFolder
+from ..tree.run_settings import RunSettings
+from ..types import FORMAT_VERSION, Branch, Cost, EndReason, Reflection, Task, Turn
+from .points import Progress, shown
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Writes a branch when its attempt has ended; the decisions of an attempt are in memory until then.
+
+    So an attempt whose process died is not in the folder, nor are the later ones of that user's turn.
+
+    Args:
+        folder: a run folder; it is this process's alone while it writes.
+        settings: what the agent reflects by, see `leafe_graph.tree.run_settings.RunSettings`.
+    """
+
+    def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
+        self._folder, self._settings = RunFolder(folder), settings
+        self._lock = threading.Lock()
+        self._open = False
+        self._turns: dict[str, dict[int, tuple[Turn, Cost]]] = defaultdict(dict)
+
+    def decided(self, progress: Progress, decisions: list[Decision]) -> None:
+        """Note a decision that was made; of several answers to one the agent went on with the last."""
+        if decisions:
+            self._turns[progress["run"]][progress["next"] - 1] = _turn(decisions[-1]), _cost(decisions)
+
+    def ended(
+        self,
+        progress: Progress,
+        model: Any,
+        *,
+        instruction: str,
+        success: bool | None,
+        reflected: list[Reflection],
+        rewinds: bool,
+        feedback: str,
+        over: bool,
+    ) -> None:
+        """Log the attempt that has come to its end, or was left in its middle.
+
+        Raises:
+            RunFolderError: it cannot be written, or another process writes there.
+            ConfigError: the folder holds a run of another agent.
+        """
+        run, begun = progress["run"], range(progress["since"], progress["next"])
+        turns = self._turns[run]
+        whole = all(t in turns for t in begun)
+        with self._lock:
+            self._begin(model)
+            name, known = str(progress["rewinds"]), self._folder.trees.get(run, {})
+            parent = str(progress["rewinds"] - 1) if progress["rewinds"] else None
+            if whole and begun and (parent is None or parent in known):
+                own, spent = zip(*(turns[t] for t in begun), strict=True)
+                last = own[-1]
+                end: EndReason = "success" if success else "failure" if success is False else "truncated"
+                end = "rewound" if rewinds and success is None else end
+                told = progress["experience"]
+                self._folder.append(
+                    Branch(
+                        version=FORMAT_VERSION,
+                        id=name,
+                        task=Task(id=run, instruction=instruction),
+                        parent=parent,
+                        depth=progress["rewinds"],
+                        decision_point=progress["since"],
+                        experience=None if told is None else shown(told),
+                        turns=[
+                            *(turn | {"feedback": after["observation"]} for turn, after in itertools.pairwise(own)),
+                            last
+                            | {"feedback": feedback, "reward": float(bool(success)), "terminated": success is not None},
+                        ],
+                        reflection=reflected[-1] if reflected else None,
+                        reflections=reflected,
+                        end=end,
+                        error=None,
+                        return_=float(bool(success)),
+                        cost=add_costs(*spent, Cost(**no_cost() | {"reflections": len(reflected)})),
+                        thread_id=None,
+                    )
+                )
+            else:
+                log.warning("an attempt is not recorded: its decisions, or those before it, died with their process")
+        if over:
+            self._turns.pop(run, None)
+
+    def _begin(self, model: Any) -> None:
+        if not self._open:
+            settings = RunSettings(**{**self._settings, "model": described(model)})
+            self._folder.open(settings.saved())
+            weakref.finalize(self, self._folder.close)
+            self._open = True
+
+
+def _turn(decision: Decision) -> Turn:
+    request, message = decision.request, decision.message
+    calls = [call_text(call) for call in message.get("tool_calls", [])]
+    asked = request["messages"][-1]["content"] if request["messages"] else ""
+    return Turn(
+        observation=asked,
+        action="\n".join([message["content"]] * bool(message["content"] or not calls) + calls),
+        message=message,
+        feedback="",
+        reward=0.0,
+        terminated=False,
+        truncated=False,
+        valid=None,
+        checkpoint_id=decision.config.get("checkpoint_id"),
+        env_state=None,
+        request=request,
+        node=decision.node,
+    )
+
+
+def _cost(decisions: list[Decision]) -> Cost:
+    cost = no_cost()
+    for decision in decisions:
+        usage: Any = decision.answer.usage_metadata or {}
+        cost["model_calls"] += 1
+        cost["prompt_tokens"] += usage.get("input_tokens", 0)
+        cost["completion_tokens"] += usage.get("output_tokens", 0)
+    cost["env_steps"] += 1
+    return cost

@@ -1,0 +1,60 @@
+"""The attempts of an agent that goes back in place are branches of a run folder, and rows are made of them."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from test_middleware import ASK, TIP, Seeker, reflector
+
+from leafe_graph import RunFolder, export
+from leafe_graph.env.worlds import STATELESS
+
+
+@pytest.fixture(params=["end", "on the way"])
+def recorded(request: Any, tmp_path: Path) -> RunFolder:
+    """A run in which an attempt failed, or was left in its middle, and the next one did not."""
+    if request.param == "end":
+        seeker = Seeker(record=tmp_path / "run")
+    else:
+        seeker = Seeker(record=tmp_path / "run", reflect_every=1, reflector=reflector(0, None))
+    seeker.agent().invoke(ASK)
+    return RunFolder(tmp_path / "run")
+
+
+def test_each_attempt_is_a_branch(recorded: RunFolder) -> None:
+    """With what was asked and answered, without the experience in it."""
+    failed, solved = recorded.branches
+    assert failed["end"] in ("failure", "rewound") and solved["end"] == "success"
+    assert (solved["parent"], solved["decision_point"], solved["experience"]) == ("0", 0, TIP)
+    assert solved["task"]["instruction"] == "Find the key."
+    assert failed["reflection"] is not None and failed["reflection"]["verdict"] == "rewind"
+    first, second = solved["turns"]
+    assert first["message"]["tool_calls"] == [{"name": "search", "args": {"place": "cellar"}}]
+    assert first["node"] == "model" and first["request"]["tools"][0]["function"]["name"] == "search"
+    assert (first["feedback"], second["message"]["content"]) == ("cellar: key", "I have searched the cellar.")
+    assert TIP not in str(solved["turns"]) and (solved["return_"], failed["return_"]) == (1.0, 0.0)
+    assert solved["cost"]["model_calls"] == 2
+
+
+def test_rows_are_made_of_them(recorded: RunFolder, tmp_path: Path) -> None:
+    """The revised call of the branch that succeeded, with the tools."""
+    export(recorded, out=tmp_path / "rows")
+    lines = (line for file in (tmp_path / "rows").glob("*.jsonl") for line in file.read_text().splitlines())
+    rows = [json.loads(line) for line in lines]
+    revised = [row for row in rows if row["kind"] == "counterfactual"]
+    called = [call["function"] for row in revised for call in row["completion"][0]["tool_calls"]]
+    assert called == [{"name": "search", "arguments": {"place": "cellar"}}]
+
+
+def test_an_attempt_that_is_not_whole_is_not_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its first decisions died with their process; nothing that has no parent is in the folder."""
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
+    settings: Any = {"worlds": STATELESS, "judge": lambda state, runtime: True, "record": tmp_path / "run"}
+    Seeker(**settings).agent(checkpointer=saver, interrupt_after=["tools"]).invoke(ASK, thread)
+    with caplog.at_level(logging.WARNING):
+        Seeker(**settings).agent(checkpointer=saver).invoke(None, thread)
+    assert "an attempt is not recorded" in caplog.text
+    assert RunFolder(tmp_path / "run").branches == []
