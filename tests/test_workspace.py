@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from leafe_graph import ConfigError, Workspace, WorldBusy, WorldError, WorldLost
-from leafe_graph.env.worlds import occupy, vacate, workspace
+from leafe_graph.env.worlds import occupy, store, vacate
 from leafe_graph.testing import check_world
 
 
@@ -173,10 +173,10 @@ def test_only_what_has_changed_is_read_and_written(folder: Path, monkeypatch: py
         return real(path, *args, **more)
 
     monkeypatch.setattr(os, "open", opening)
-    monkeypatch.setattr(workspace, "_TICK", 10**15)  # within a tick a file may change without a trace
+    monkeypatch.setattr(store, "_TICK", 10**15)  # within a tick a file may change without a trace
     world.snapshot()
     assert {"HEAD", "run.sh"} < {*opened}
-    monkeypatch.setattr(workspace, "_TICK", -(10**15))
+    monkeypatch.setattr(store, "_TICK", -(10**15))
     first = world.snapshot()
     opened.clear()
     (folder / "new").write_text("new")
@@ -214,7 +214,7 @@ def test_equal_contents_are_kept_once_and_forgotten_ones_go(folder: Path) -> Non
 
 def test_what_another_process_has_swept_is_kept_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not go by what it has read before."""
-    monkeypatch.setattr(workspace, "_TICK", -(10**15))
+    monkeypatch.setattr(store, "_TICK", -(10**15))
     world, other = Workspace(folder), Workspace(folder)
     world.snapshot()
     for ref in world._store.refs():
@@ -478,9 +478,9 @@ def test_what_is_written_meanwhile_is_not_lost(folder: Path, monkeypatch: pytest
 
 def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
     """Before anything is written."""
-    for store in (folder, folder / "store", tmp_path):
+    for place in (folder, folder / "store", tmp_path):
         with pytest.raises(ConfigError, match="one is in the other"):
-            Workspace(folder, store)
+            Workspace(folder, place)
     with pytest.raises(ConfigError, match=r"nothing is no folder; make it"):
         Workspace(tmp_path / "nothing")
     with pytest.raises(ConfigError, match=r"run\.sh is no folder"):

@@ -1,7 +1,11 @@
 """A SQLite file and a sandbox elsewhere as worlds."""
 
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from leafe_graph import ConfigError, Sandbox, SqliteFile, WorldBusy, WorldError, WorldLost
-from leafe_graph.env.worlds import occupy, vacate
+from leafe_graph.env.worlds import occupy, store, vacate
 from leafe_graph.testing import check_world
 
 
@@ -19,8 +23,11 @@ def tool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[sqlite3.Con
     connection = sqlite3.connect(tmp_path / "shop.sqlite", isolation_level=None, check_same_thread=False)
     with closing(connection):
         connection.execute(f"PRAGMA journal_mode={request.param}")
+        connection.execute("PRAGMA synchronous=OFF")
         connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, name TEXT)")
+        connection.execute("BEGIN")
         connection.executemany("INSERT INTO orders (name) VALUES (?)", [(f"order {n}" * 20,) for n in range(500)])
+        connection.execute("COMMIT")
         yield connection
 
 
@@ -184,3 +191,61 @@ def test_what_a_sandbox_raises_is_told() -> None:
             call()
     with pytest.raises(WorldError, match="gave 7; expected an id"):
         Sandbox(lambda: 7, fails).snapshot()  # type: ignore[arg-type,return-value]
+
+
+def test_what_has_not_changed_is_not_copied_again(
+    tool: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most calls of tools only read; a change within a tick of the clock is seen even so."""
+    copied = []
+    world = SqliteFile(tmp_path / "shop.sqlite")
+    real = world._copy
+    monkeypatch.setattr(world, "_copy", lambda *args: (copied.append(args), real(*args)))
+    monkeypatch.setattr(store, "_TICK", 10**15)
+    first = world.snapshot()
+    world.snapshot()
+    assert len(copied) == 2
+    monkeypatch.setattr(store, "_TICK", -(10**15))
+    refs = [world.snapshot() for _ in range(3)]
+    assert len(copied) == 3 and len({*refs}) == 3
+    tool.execute("UPDATE orders SET name = 'x' WHERE id = 1")
+    refs.append(world.snapshot())
+    assert len(copied) == 4
+    for ref in world._store.refs():
+        world.forget(ref)
+    world.restore(world.snapshot())
+    assert tool.execute("SELECT name FROM orders WHERE id = 1").fetchall() == [("x",)]
+    with pytest.raises(WorldLost):
+        world.restore(first)
+
+
+_RESTORING = """
+import sys
+from leafe_graph import SqliteFile
+world = SqliteFile(sys.argv[1])
+print(flush=True)
+while True:
+    for ref in sys.argv[2:]:
+        world.restore(ref)
+"""
+
+
+def test_a_process_that_is_killed_leaves_one_state_or_the_other(tool: sqlite3.Connection, tmp_path: Path) -> None:
+    """With the signal that nothing can see to."""
+    world = SqliteFile(tmp_path / "shop.sqlite")
+    refs = {world.snapshot(): rows(tool)}
+    tool.execute("UPDATE orders SET name = id || name")
+    refs[world.snapshot()] = rows(tool)
+    for wait in (0.011, 0.043):
+        with subprocess.Popen(
+            [sys.executable, "-c", _RESTORING, str(tmp_path / "shop.sqlite"), *refs], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(wait)
+            process.send_signal(signal.SIGKILL)
+        assert rows(tool) in refs.values()
+        for ref, then in refs.items():
+            world.restore(ref)
+            assert rows(tool) == then
+        assert tool.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -8,14 +8,23 @@ from ...errors import WorldError
 class Sandbox:
     """A sandbox of any maker: one call keeps its state, another one starts from it.
 
-    ::
-
-        box = Box(client.create(image))                  # what the tools use: box.sandbox.run(…)
+    ``box`` is what the tools have, and ask for the sandbox of the moment. With Modal 1.6 (kept for 30 days)::
 
         def fork(ref: str) -> None:
-            box.sandbox = client.create(from_snapshot=ref)
+            box.sandbox = modal.Sandbox.create(image=modal.Image.from_id(ref), app=app)
 
-        Sandbox(lambda: box.sandbox.snapshot().id, fork)
+        Sandbox(lambda: box.sandbox.snapshot_filesystem().object_id, fork)
+
+    With Daytona 0.226::
+
+        def keep() -> str:
+            box.sandbox.create_snapshot(name := uuid.uuid4().hex)
+            return name
+
+        def fork(ref: str) -> None:
+            box.sandbox = daytona.create(CreateSandboxFromSnapshotParams(snapshot=ref))
+
+        Sandbox(keep, fork, forget=daytona.snapshot.delete)
 
     Args:
         snapshot: keeps the state of the sandbox that the tools use; its id.

@@ -51,13 +51,24 @@ class Status(NamedTuple):
         return cls(found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
+_TICK, _SECOND = 50_000_000, 1_000_000_000
+
+
+def settled(status: Status, when: int) -> bool:
+    """Whether a change after that time is seen: one in the same tick of the clock as the last one leaves no trace.
+
+    Some file systems tick in seconds.
+    """
+    return status.ctime + (_TICK if status.ctime % _SECOND else 2 * _SECOND) < when
+
+
 class Known(NamedTuple):
     """A file that was read."""
 
     status: Status
     held: str
     sure: bool
-    """Whether its next change cannot fall into the same tick of the clock as its last one."""
+    """Whether it was `settled` when it was read."""
 
 
 class Store:
@@ -103,7 +114,7 @@ class Store:
     def put(self, data: bytes) -> str:
         """Keep bytes; their digest."""
         digest = _hash(data).hexdigest()
-        if not os.path.exists(self._object(digest)):
+        if not self.has(digest):
             with self._new() as (file, name):
                 _write(file, data)
             self._settle(name, digest)
@@ -128,6 +139,10 @@ class Store:
             digest = file_digest(source, _hash).hexdigest()
         self._settle(str(file), digest)
         return digest
+
+    def has(self, digest: str) -> bool:
+        """Whether a content is kept."""
+        return os.path.exists(self._object(digest))
 
     def path(self, digest: str) -> str:
         """Where a content lies, to be read there.

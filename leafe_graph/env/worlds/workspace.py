@@ -11,13 +11,12 @@ from pathlib import Path
 
 from ...errors import ConfigError, LeafeError, WorldBusy, WorldError
 from ...files import path_of
-from .store import FILE, FOLDER, LINK, Entry, Known, Status, Store
+from .store import FILE, FOLDER, LINK, Entry, Known, Status, Store, settled
 
 log = logging.getLogger(__name__)
 
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = _OPEN | os.O_RDONLY | os.O_DIRECTORY
-_TICK, _SECOND = 50_000_000, 1_000_000_000
 
 
 class Workspace:
@@ -207,9 +206,7 @@ class Workspace:
                     raise WorldBusy(f"{path} is written to while {self.folder} is kept; let the tools end first")
             finally:
                 os.close(file)
-            # a change in the same tick as the last one would leave no trace; some file systems tick in seconds
-            tick = _TICK if status.ctime % _SECOND else 2 * _SECOND
-            known = Known(status, held, status.ctime + tick < began)
+            known = Known(status, held, settled(status, began))
         new[found.st_ino] = known
         return known.held
 
