@@ -5,12 +5,10 @@ tools are not safe to be called twice: they add to a file and to a database.
 """
 
 import os
-import shutil
 import sqlite3
 import sys
 import time
 import traceback
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +18,16 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from leafe_graph import LeafeMiddleware, Verdict
+from leafe_graph.env.worlds import SqliteFile, Workspace
 from leafe_graph.testing import ScriptedModel
 
 STEPS = 4
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
 
 
-class Folder:
-    """A folder as a world, copied."""
-
-    durable = True
-
-    def __init__(self, folder: Path, store: Path) -> None:
-        self.folder, self.store = folder, store
-        self.place = folder
-
-    def snapshot(self) -> str:
-        ref = uuid.uuid4().hex
-        shutil.copytree(self.folder, self.store / ref)
-        return ref
-
-    def restore(self, ref: str) -> None:
-        for each in self.folder.iterdir():
-            each.unlink()
-        shutil.copytree(self.store / ref, self.folder, dirs_exist_ok=True)
-
-    def forget(self, ref: str) -> None:
-        shutil.rmtree(self.store / ref, ignore_errors=True)
-
-
 def play(place: Path, pause: float) -> dict[str, Any]:
     """Begin, or go on where it stands; the last state."""
-    work = place / "work"
+    work, database = place / "work", place / "words.db"
     work.mkdir(parents=True, exist_ok=True)
 
     def add(word: str) -> str:
@@ -61,7 +37,7 @@ def play(place: Path, pause: float) -> dict[str, Any]:
             file.flush()
             time.sleep(pause)
             file.write("\n")
-        with sqlite3.connect(work / "words.db") as base:
+        with sqlite3.connect(database) as base:
             base.execute("create table if not exists words (word)")
             base.execute("insert into words values (?)", (word,))
             time.sleep(pause)
@@ -82,7 +58,7 @@ def play(place: Path, pause: float) -> dict[str, Any]:
 
     middleware = LeafeMiddleware(
         judge=judge,
-        worlds=[Folder(work, place / "store")],
+        worlds=[Workspace(work), SqliteFile(database)],
         reflector=ScriptedModel(reply=['{"step": 1, "experience": "BETTER"}']),
     )
     with SqliteSaver.from_conn_string(str(place / "checkpoints.sqlite")) as saver:
@@ -104,7 +80,7 @@ def seen(place: Path) -> tuple[list[Any], str, list[Any]]:
         (message.type, message.text, [call["args"] for call in getattr(message, "tool_calls", [])])
         for message in found.checkpoint["channel_values"]["messages"]
     ]
-    base = sqlite3.connect(place / "work" / "words.db")
+    base = sqlite3.connect(place / "words.db")
     rows = base.execute("select word from words").fetchall()
     base.close()
     return messages, (place / "work" / "words").read_text(), rows

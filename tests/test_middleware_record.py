@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from test_middleware import ASK, TIP, Seeker, reflector
+from test_middleware import ASK, TIP, Seeker, reflection, reflector
 
 from leafe_graph import RunFolder, export
 from leafe_graph.env.worlds import STATELESS
+from leafe_graph.testing import ScriptedModel
 
 
 @pytest.fixture(params=["end", "on the way"])
@@ -47,6 +48,23 @@ def test_rows_are_made_of_them(recorded: RunFolder, tmp_path: Path) -> None:
     revised = [row for row in rows if row["kind"] == "counterfactual"]
     called = [call["function"] for row in revised for call in row["completion"][0]["tool_calls"]]
     assert called == [{"name": "search", "arguments": {"place": "cellar"}}]
+
+
+def test_secrets_are_not_recorded(tmp_path: Path) -> None:
+    """Neither in what tools answered, nor in what was asked, nor in the experience."""
+    key = "ghp_" + "a1B2" * 10
+    seeker = Seeker(record=tmp_path / "run", reflector=ScriptedModel(reply=[reflection(0, f"{TIP} with {key}")]))
+    plain = seeker.search
+
+    def search(place: str) -> str:
+        """Search a place."""
+        return f"{plain(place)} {key}"
+
+    seeker.search = search  # type: ignore[method-assign]
+    seeker.agent().invoke({"messages": [("user", f"Find the key {key}.")]})
+    written = (tmp_path / "run" / "branches.jsonl").read_text()
+    assert key not in written and "[redacted]" in written
+    assert len(RunFolder(tmp_path / "run").branches) == 2
 
 
 def test_an_attempt_that_is_not_whole_is_not_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -54,6 +54,8 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         prompts: the texts.
         record: a run folder, to which each attempt is written as a branch: what rows are made of. Decisions are in
             memory until their attempt ends, so those of a process that died are not in it.
+        redact: what is recorded is recorded without secrets; False: as it is; or a function of a text that takes out
+            more, see `leafe_graph.redaction`.
 
     Raises:
         ConfigError: nothing would ever be reflected upon.
@@ -75,6 +77,7 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         max_rewinds: int = 3,
         prompts: Prompts | None = None,
         record: str | Path | None = None,
+        redact: bool | Callable[[str], str] = True,
     ) -> None:
         super().__init__()
         if judge is None and reflect_every is None:
@@ -99,7 +102,9 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
             reflect_every,
             max_rewinds,
             prompts,
-            None if record is None else Recorder(record, {"texts": prompts.texts, "reflect_every": reflect_every}),
+            None
+            if record is None
+            else Recorder(record, {"texts": prompts.texts, "reflect_every": reflect_every}, redact),
         )
 
     def attach(self, agent: Any) -> Any:

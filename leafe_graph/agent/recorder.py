@@ -5,6 +5,7 @@ import logging
 import threading
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..budget import add_costs, no_cost
 from ..models.episode import Decision
 from ..models.identity import described
 from ..prompts import call_text
+from ..redaction import redactor
 from ..tree import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import FORMAT_VERSION, Branch, Cost, EndReason, Reflection, Task, Turn
@@ -28,10 +30,13 @@ class Recorder:
     Args:
         folder: a run folder; it is this process's alone while it writes.
         settings: what the agent reflects by, see `leafe_graph.tree.run_settings.RunSettings`.
+        redact: as `leafe_graph.redaction.redactor` has it.
     """
 
-    def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
-        self._folder, self._settings = RunFolder(folder), settings
+    def __init__(
+        self, folder: str | Path, settings: dict[str, Any], redact: bool | Callable[[str], str] = True
+    ) -> None:
+        self._folder, self._settings, self._redacted = RunFolder(folder), settings, redactor(redact)
         self._lock = threading.Lock()
         self._open = False
         self._turns: dict[str, dict[int, tuple[Turn, Cost]]] = defaultdict(dict)
@@ -39,7 +44,7 @@ class Recorder:
     def decided(self, progress: Progress, decisions: list[Decision]) -> None:
         """Note a decision that was made; of several answers to one the agent went on with the last."""
         if decisions:
-            self._turns[progress["run"]][progress["next"] - 1] = _turn(decisions[-1]), _cost(decisions)
+            self._turns[progress["run"]][progress["next"] - 1] = self._turn(decisions[-1]), _cost(decisions)
 
     def ended(
         self,
@@ -71,34 +76,44 @@ class Recorder:
                 last = own[-1]
                 end: EndReason = "success" if success else "failure" if success is False else "truncated"
                 end = "rewound" if rewinds and success is None else end
-                told = progress["experience"]
-                self._folder.append(
-                    Branch(
-                        version=FORMAT_VERSION,
-                        id=name,
-                        task=Task(id=run, instruction=instruction),
-                        parent=parent,
-                        depth=progress["rewinds"],
-                        decision_point=progress["since"],
-                        experience=None if told is None else shown(told),
-                        turns=[
-                            *(turn | {"feedback": after["observation"]} for turn, after in itertools.pairwise(own)),
-                            last
-                            | {"feedback": feedback, "reward": float(bool(success)), "terminated": success is not None},
-                        ],
-                        reflection=reflected[-1] if reflected else None,
-                        reflections=reflected,
-                        end=end,
-                        error=None,
-                        return_=float(bool(success)),
-                        cost=add_costs(*spent, Cost(**no_cost() | {"reflections": len(reflected)})),
-                        thread_id=None,
-                    )
+                told, asked = progress["experience"], len(reflected)
+                branch = Branch(
+                    version=FORMAT_VERSION,
+                    id=name,
+                    task=Task(id=run, instruction=instruction),
+                    parent=parent,
+                    depth=progress["rewinds"],
+                    decision_point=progress["since"],
+                    experience=None if told is None else shown(told),
+                    turns=[
+                        *(turn | {"feedback": after["observation"]} for turn, after in itertools.pairwise(own)),
+                        last
+                        | {"feedback": feedback, "reward": float(bool(success)), "terminated": success is not None},
+                    ],
+                    reflection=reflected[-1] if reflected else None,
+                    reflections=reflected,
+                    end=end,
+                    error=None,
+                    return_=float(bool(success)),
+                    cost=add_costs(*spent, Cost(**no_cost() | {"reflections": asked, "model_calls": asked})),
+                    thread_id=None,
                 )
+                words = ("task", "experience", "turns", "reflection", "reflections")
+                safe = {name: self._redacted(branch[name]) for name in words}  # type: ignore[literal-required]
+                self._folder.append({**branch, **safe})  # type: ignore[typeddict-item]
             else:
                 log.warning("an attempt is not recorded: its decisions, or those before it, died with their process")
         if over:
             self._turns.pop(run, None)
+
+    def _turn(self, decision: Decision) -> Turn:
+        """A decision's turn without secrets; token ids would spell them."""
+        whole = _turn(decision)
+        turn: Turn = self._redacted(whole)
+        if turn != whole:
+            for ids in ("prompt_token_ids", "token_ids", "logprobs"):
+                turn["message"].pop(ids, None)  # type: ignore[misc]
+        return turn
 
     def _begin(self, model: Any) -> None:
         if not self._open:
