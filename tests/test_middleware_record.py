@@ -37,7 +37,7 @@ def test_each_attempt_is_a_branch(recorded: RunFolder) -> None:
     assert first["node"] == "model" and first["request"]["tools"][0]["function"]["name"] == "search"
     assert (first["feedback"], second["message"]["content"]) == ("cellar: key", "I have searched the cellar.")
     assert TIP not in str(solved["turns"]) and (solved["return_"], failed["return_"]) == (1.0, 0.0)
-    assert solved["cost"]["model_calls"] == 2
+    assert solved["cost"]["model_calls"] == 2 + len(solved["reflections"])
 
 
 def test_rows_are_made_of_them(recorded: RunFolder, tmp_path: Path) -> None:
