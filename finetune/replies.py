@@ -20,6 +20,8 @@ class RowTokenizer(ChatTokenizer):
     def __init__(self, tokenizer: Any) -> None:
         super().__init__(tokenizer)
         self._known: dict[tuple[Any, ...], str] = {}
+        self.forgetful = ChatTokenizer(tokenizer)
+        """The same for what is asked once."""
 
     @cached_property
     def reader(self) -> Reader | None:
@@ -48,11 +50,11 @@ class RowTokenizer(ChatTokenizer):
         return self._known[key]
 
 
-def refuse_left_out(chat: ChatTokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+def refuse_left_out(chat: RowTokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
     """See that the template writes tools, calls and results, where there are any."""
     if not tools and all(len(message) == 2 for message in messages):
         return
-    if what := left_out(chat, messages, tools):
+    if what := left_out(chat.forgetful, messages, tools):
         raise ValueError(
             f"the chat template of {chat.name} leaves out {what}: the policy would learn from what it never sees; "
             "train a model whose template takes tools"

@@ -31,6 +31,7 @@ from leafe_graph.models.local import kv  # noqa: E402
 from leafe_graph.models.local.batch import Batch, Stats  # noqa: E402
 from leafe_graph.models.local.chat_model import LocalChatModel  # noqa: E402
 from leafe_graph.models.local.memo import Memo, Row  # noqa: E402
+from leafe_graph.models.local.prompts import chat_of  # noqa: E402
 from leafe_graph.models.local.sampling import Answer, Request, Sampling  # noqa: E402
 from leafe_graph.models.tool_calls import hermes, llama, read_tool_calls  # noqa: E402
 
@@ -600,6 +601,40 @@ def test_tools_reach_the_template_and_calls_come_back(
             assert invalid["args"] == '{"name": 3}' and invalid["id"] != call["id"]
             assert answer.tool_calls == bound.invoke("a").tool_calls
         assert model.invoke("a").text == said  # no tools, no calls
+
+
+def test_an_agent_of_langchains_calls_tools_with_a_local_model(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call reaches the tool, its answer the next prompt, under the tool's name."""
+    agents = pytest.importorskip("langchain.agents", reason='pip install ".[langchain]"')
+    path = with_template(tmp_path / "own", tiny_model_path, HERMES)
+    asked: list[str] = []
+
+    def b(n: int) -> str:
+        """Count."""
+        return f"c {n}"
+
+    with LocalChatModel(path=path, max_tokens=2) as model:
+        submit, decode = model._shared().submit, model._shared().loaded()[1].decode
+
+        def answered(prompt: Any, *args: Any) -> Any:
+            asked.append(decode(prompt))
+            answer = submit(prompt, *args)
+            said = "up" if " tool " in asked[-1] else '<tool_call>{"name": "b", "arguments": {"n": 1}}</tool_call>'
+            return replace(answer if isinstance(answer, Answer) else answer.result(), text=said)
+
+        monkeypatch.setattr(model._shared(), "submit", answered)
+        agent = agents.create_agent(model, [b])
+        for out in (agent.invoke({"messages": ["a"]}), asyncio.run(agent.ainvoke({"messages": ["a"]}))):
+            assert [message.text for message in out["messages"]] == ["a", "", "c 1", "up"]
+    assert asked[1] == asked[3] and asked[1].endswith("</s> <s> tool c 1 </s> <s> assistant")
+    assert chat_of(out["messages"])[2] == {
+        "role": "tool",
+        "content": "c 1",
+        "name": "b",
+        "tool_call_id": out["messages"][1].tool_calls[0]["id"],
+    }
 
 
 def test_tools_of_a_model_that_cannot_call_them_are_refused(tiny_model_path: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ pytest.importorskip("transformers", reason='the trainer is not installed: pip in
 from families import TEMPLATES, TOOL_FAMILIES, end, tokenizer
 from rows import row, write
 from tool_trees import SYSTEM, TOOLS, USER, flight, followed
+from trees import run_folder
 
 from leafe_graph.dataset.examples import examples
-from leafe_graph.dataset.export import write_parquet
+from leafe_graph.dataset.export import export, write_parquet
 from leafe_graph.dataset.messages import numbered
 from leafe_graph.errors import ConfigError, ExampleError
 from leafe_graph.finetune.batches import chains
@@ -266,13 +268,30 @@ def test_rows_of_chosen_nodes_are_trained_on() -> None:
         of_nodes(rows, ["model", "other"])
 
 
-def test_trl_reads_the_same_prompt_and_answer() -> None:
-    """Its own code on a row, as `SFTTrainer` runs it."""
-    data_utils = pytest.importorskip("trl.data_utils", reason="pip install --group dev")
-    made = example(PROMPTS["after a result"], said(LOOK, content="I look."))
-    (got,) = tokenized("qwen_tools", made)
-    own = tokenizer("qwen_tools")
-    parts = {"prompt": made["prompt"], "completion": made["completion"]}
-    theirs = data_utils.apply_chat_template(parts, own, tools=made["tools"])
-    decode = ChatTokenizer(own).decode
-    assert (theirs["prompt"], theirs["completion"].strip()) == (decode(got.prompt_ids), decode(got.completion_ids))
+def test_trl_trains_on_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `SFTTrainer` on an export, read as the dataset card says; it also trains on what follows the stop token."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of others' releases
+        trl = pytest.importorskip("trl", reason="pip install --group dev")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    export(run_folder(tmp_path / "run", flight()))
+    own, names = tokenizer("qwen_tools"), dict[str, Any]()
+    monkeypatch.chdir(tmp_path / "run" / "examples")
+    exec(Path("README.md").read_text().split("```python\n")[1].split("```")[0], names)
+    config = LlamaConfig(vocab_size=len(own), hidden_size=32, intermediate_size=8, num_hidden_layers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = trl.SFTTrainer(
+            LlamaForCausalLM(config),
+            processing_class=own,
+            train_dataset=names["data"],
+            args=trl.SFTConfig(str(tmp_path / "out"), max_length=9999, use_cpu=True, report_to="none"),
+        )
+    sources = read_examples([tmp_path / "run"])
+    ours = tokenize(sources, own, stop_ids={own.eos_token_id}, max_length=9999, use_token_ids=False)
+    after = own("\n").input_ids
+    assert [row["labels"] for row in trainer.train_dataset] == [row.labels + after for row in ours]
+    assert [row["input_ids"] for row in trainer.train_dataset] == [
+        row.prompt_ids + row.completion_ids + after for row in ours
+    ]
