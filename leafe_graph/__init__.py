@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agent.context import Context
     from .agent.graph import create_leafe_agent, create_leafe_graph
-    from .agent.middleware import LeafeMiddleware
+    from .agent.middleware import LeafeMiddleware as LeafeMiddleware  # needs an extra, so no `import *` has it
     from .agent.state import State
     from .agent.verdict import Verdict
     from .budget import Budget, Ledger
@@ -79,7 +79,6 @@ __all__ = [
     "ExampleError",
     "Guide",
     "LeafeError",
-    "LeafeMiddleware",
     "Ledger",
     "Limits",
     "Message",
@@ -174,4 +173,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOME})

@@ -23,7 +23,8 @@ BLOCKED = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "peft", "datasets", "matplotlib", "aiosqlite"}:
+        missing = "torch transformers peft datasets matplotlib aiosqlite langchain"
+        if name.partition(".")[0] in missing.split():
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 """
@@ -110,6 +111,9 @@ def test_installed_wheel_works_without_optional_packages(installed: Path) -> Non
 import leafe_graph, leafe_graph.envs, leafe_graph.finetune
 print(leafe_graph.__file__)
 for name in leafe_graph.__all__: getattr(leafe_graph, name)
+try: leafe_graph.LeafeMiddleware
+except leafe_graph.MissingDependency as error: assert "leafe-graph[langchain]" in str(error)
+else: raise AssertionError("nothing was missing")
 from leafe_graph.envs.sokoban import SokobanEnv
 from leafe_graph.finetune.objectives import OBJECTIVES
 assert {"leafe", "grpo"} <= {*OBJECTIVES} and "torch" not in sys.modules
