@@ -256,7 +256,7 @@ class Rewinder:
         progress: Progress | None = request.state.get(OWN)
         token = progress["experience"] if progress else None
         told = None if token is None else self.prompts.experience.format(experience=shown(token))
-        episode = Episode(experience=told)
+        episode = Episode(experience=told, keep=self.recorder is not None)
         inside = {**config, "configurable": {**config["configurable"], KEY: episode}}
         return request.override(model=policy(request.model)), inside
 

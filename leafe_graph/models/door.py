@@ -24,6 +24,7 @@ from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp
 
 from ..errors import ConfigError, LeafeError
+from ..types import Request
 from .bounds import completion_bound, limits_tokens, prompt_bound
 from .checked import checked_model
 from .episode import KEY, Decision, Episode, node_of, with_experience
@@ -212,9 +213,10 @@ class _Call:
         self.episode, self.model, self.settings = episode, model, kwargs
         config: Any = get_config()
         self.node, namespace = node_of(config)
-        self.request = request_of(messages, kwargs.get("tools") or ())
+        tools = kwargs.get("tools") or ()
+        self.request = request_of(messages, tools) if episode.keep else Request(messages=[], tools=[])
         self.config = {name: config["configurable"][name] for name in _CHECKPOINT if name in config["configurable"]}
-        key = same_asked(self.node, self.request)
+        key = same_asked(self.node, self.request) if episode.replays else ""
         known = episode.known(key)
         self.known = None if known is None else known.answer.model_copy(update={"id": None})
         self.told = known is None and episode.tells(key, namespace)
@@ -246,7 +248,7 @@ class _Call:
             self.episode.stopped(error)
         if self.known is None:
             self._settle(error)
-        if error is None and self._answer is not None:
+        if error is None and self._answer is not None and self.episode.keep:
             self._record(self._answer)
 
     def _settle(self, error: BaseException | None) -> None:

@@ -61,6 +61,7 @@ class Episode:
             back to calls that ask the same.
         at: 0-based place in ``history`` of the decision that is to be taken anew.
         on_divergence: what happens where something else is asked before that decision: "accept" notes it and goes on.
+        keep: whether ``decisions`` are kept; without it, and without ``at``, requests are not turned into records.
         ledger: charged a model call and a step of the environment for each decision, and a replayed step for each
             answer that is given back.
     """
@@ -73,7 +74,9 @@ class Episode:
         at: int | None = None,
         on_divergence: OnDivergence = "end",
         ledger: Ledger | None = None,
+        keep: bool = True,
     ) -> None:
+        self.keep, self.replays = keep or at is not None, at is not None
         self.experience, self.ledger, self.on_divergence = experience, ledger, on_divergence
         self.decisions: list[Decision] = []
         """All that were answered, in the order in which they ended."""
