@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .evaluation.compare import Comparison, compare
     from .evaluation.results import Result, pass_at_k, result_from_branches
     from .exploration.explore import aexplore, explore
+    from .exploration.explore_agent import aexplore_agent, explore_agent
     from .exploration.pruning import prune
     from .importing import __version__ as __version__
     from .models.door import policy
@@ -112,10 +113,12 @@ __all__ = [
     "WorldError",
     "WorldLost",
     "aexplore",
+    "aexplore_agent",
     "compare",
     "create_leafe_agent",
     "create_leafe_graph",
     "explore",
+    "explore_agent",
     "export",
     "load_model",
     "pass_at_k",
@@ -150,6 +153,7 @@ _HOME = {
         "evaluation.compare": "Comparison compare",
         "evaluation.results": "Result pass_at_k result_from_branches",
         "exploration.explore": "aexplore explore",
+        "exploration.explore_agent": "aexplore_agent explore_agent",
         "exploration.pruning": "prune",
         "importing": "__version__",
         "models.door": "policy",

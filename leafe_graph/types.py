@@ -121,6 +121,15 @@ class ModelMessage(TypedDict):
     """Natural-log probability of each of ``token_ids``."""
 
 
+class Reply(TypedDict):
+    """What a person, or who stands for one, answered to an agent's ``interrupt()``."""
+
+    asked: Any
+    """The interrupt's value; JSON."""
+    answer: Any
+    """JSON."""
+
+
 class Turn(TypedDict):
     """One decision and the environment's answer."""
 
@@ -144,6 +153,11 @@ class Turn(TypedDict):
     """Of an agent that makes its own prompts: this decision's. Without it the prompt is the history of turns."""
     node: NotRequired[str]
     """Of an agent that makes its own prompts: which of its agents decided, by the path of its node."""
+    answer: NotRequired[dict[str, Any]]
+    """Of an agent that was played as a whole: the ``message`` as it got it, in LangChain's `message_to_dict`, for a
+    replay to give back."""
+    replies: NotRequired[list[Reply]]
+    """Of such an agent: what it had asked a person since the turn before."""
 
 
 class Divergence(TypedDict):

@@ -27,6 +27,8 @@ EXPORTED = {
     "VllmServer",
     "explore",
     "aexplore",
+    "explore_agent",
+    "aexplore_agent",
     "Limits",
     "Budget",
     "Ledger",

@@ -12,12 +12,12 @@ from typing import Any
 from ..budget import add_costs, no_cost
 from ..models.episode import Decision
 from ..models.identity import described
-from ..prompts import call_text
 from ..redaction import redactor
 from ..tree import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import FORMAT_VERSION, Branch, Cost, EndReason, Reflection, Task, Turn
 from .points import Progress, shown
+from .records import decided_turn
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Recorder:
 
     def _turn(self, decision: Decision) -> Turn:
         """A decision's turn without secrets; token ids would spell them."""
-        whole = _turn(decision)
+        whole = decided_turn(decision)
         turn: Turn = self._redacted(whole)
         if turn != whole:
             for ids in ("prompt_token_ids", "token_ids", "logprobs"):
@@ -121,26 +121,6 @@ class Recorder:
             self._folder.open(settings.saved())
             weakref.finalize(self, self._folder.close)
             self._open = True
-
-
-def _turn(decision: Decision) -> Turn:
-    request, message = decision.request, decision.message
-    calls = [call_text(call) for call in message.get("tool_calls", [])]
-    asked = request["messages"][-1]["content"] if request["messages"] else ""
-    return Turn(
-        observation=asked,
-        action="\n".join([message["content"]] * bool(message["content"] or not calls) + calls),
-        message=message,
-        feedback="",
-        reward=0.0,
-        terminated=False,
-        truncated=False,
-        valid=None,
-        checkpoint_id=decision.config.get("checkpoint_id"),
-        env_state=None,
-        request=request,
-        node=decision.node,
-    )
 
 
 def _cost(decisions: list[Decision]) -> Cost:

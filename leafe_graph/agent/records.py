@@ -4,8 +4,10 @@ from langchain_core.messages import AIMessage
 
 from ..env.pool import Place
 from ..errors import ReplayDivergence
+from ..models.episode import Decision
 from ..models.requests import model_message as whole_message
-from ..types import FORMAT_VERSION, Branch, Divergence, ModelMessage
+from ..prompts import call_text
+from ..types import FORMAT_VERSION, Branch, Divergence, ModelMessage, Turn
 from .state import State
 
 
@@ -54,3 +56,24 @@ def model_message(answer: AIMessage) -> ModelMessage:
     if refused := message.get("tool_calls", [])[1:]:
         message["tool_calls"], message["refused_tool_calls"] = message["tool_calls"][:1], refused
     return message
+
+
+def decided_turn(decision: Decision) -> Turn:
+    """What a run folder keeps of a decision of an agent that makes its own prompts; what came of it is not told yet."""
+    request, message = decision.request, decision.message
+    calls = [call_text(call) for call in message.get("tool_calls", [])]
+    asked = request["messages"][-1]["content"] if request["messages"] else ""
+    return Turn(
+        observation=asked,
+        action="\n".join([message["content"]] * bool(message["content"] or not calls) + calls),
+        message=message,
+        feedback="",
+        reward=0.0,
+        terminated=False,
+        truncated=False,
+        valid=None,
+        checkpoint_id=decision.config.get("checkpoint_id"),
+        env_state=None,
+        request=request,
+        node=decision.node,
+    )

@@ -43,7 +43,7 @@ from .reflection import parse_reflection
 from .surroundings import OWN, Surroundings
 from .transcript import reflect_messages
 from .turn_worlds import TurnWorlds, refuse_lost
-from .verdict import Verdict
+from .verdict import Verdict, verdict_of
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class Rewinder:
         verdict = Verdict(None)
         if self.judge is not None:
             judge = self.judge
-            verdict = _verdict((yield users(lambda: judge(state, runtime), "judge=")))
+            verdict = verdict_of((yield users(lambda: judge(state, runtime), "judge=")))
         if verdict.success is False:
             update = yield from self._reflect(state, runtime, progress, verdict, ended=True)
             if update is not None:
@@ -309,14 +309,6 @@ class Rewinder:
         """A run that nobody can go on with leaves its worlds; one whose call is made again takes them again."""
         if get_config()["configurable"].get("thread_id") is None and (progress := state.get(OWN)):
             self.worlds.leave(progress, over=False)
-
-
-def _verdict(said: Any) -> Verdict:
-    if isinstance(said, Verdict):
-        return said
-    if said is None or isinstance(said, bool):
-        return Verdict(said)
-    raise ConfigError(f"the judge said {said!r:.80}; expected a Verdict(success, feedback)")
 
 
 def _tell(runtime: Any, what: dict[str, Any]) -> None:

@@ -23,13 +23,13 @@ def reflect_messages(
         until = points[place + 1]["n"] if place + 1 < len(points) else len(messages)
         own = messages[point["n"] : until]
         said = [_said(message) for message in own if isinstance(message, AIMessage)]
-        seen = [_cut(message.text) for message in own if not isinstance(message, AIMessage)]
+        seen = [cut(message.text) for message in own if not isinstance(message, AIMessage)]
         if own:
             steps.append(
                 prompts.step.format(number=point["t"], action="\n".join(said), feedback="\n".join(seen) or "(its end)")
             )
     start = messages[: points[0]["n"]] if points else messages
-    told = [_cut(start[0].text)] if len(start) == 1 else [f"{message.type}: {_cut(message.text)}" for message in start]
+    told = [cut(start[0].text)] if len(start) == 1 else [f"{message.type}: {cut(message.text)}" for message in start]
     status = prompts.failed if ended else prompts.unfinished
     can = [point["t"] for point in undoable(progress)]
     if can and can[0] > 0:
@@ -37,7 +37,7 @@ def reflect_messages(
     text = prompts.reflect.format(
         start="\n".join(told),
         steps="\n".join(steps),
-        observation=feedback or _cut(messages[-1].text if messages else ""),
+        observation=feedback or cut(messages[-1].text if messages else ""),
         status=status,
     )
     return [Message(role="user", content=text)]
@@ -46,8 +46,9 @@ def reflect_messages(
 def _said(answer: AIMessage) -> str:
     message = model_message(answer)
     calls = [call_text(call) for call in message.get("tool_calls", [])]
-    return "\n".join([_cut(message["content"])] * bool(message["content"] or not calls) + [_cut(c) for c in calls])
+    return "\n".join([cut(message["content"])] * bool(message["content"] or not calls) + [cut(c) for c in calls])
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """The text as a reflector is shown it: of a long one beginning and end."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"

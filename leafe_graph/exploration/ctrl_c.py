@@ -4,8 +4,14 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+from ..errors import ConfigError
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -43,3 +49,41 @@ def first_interrupt(*events: threading.Event) -> Iterator[None]:
         yield
     finally:
         give_back()
+
+
+def without_loop(
+    play: Callable[[threading.Event], Awaitable[R]], *, stop: threading.Event | None, threads: int, name: str
+) -> R:
+    """What a coroutine gives, for callers without an event loop: in one of its own that has so many threads.
+
+    Args:
+        play: makes the coroutine; once its event is set it begins nothing new.
+        stop: that event, where the caller has one.
+        threads: of the loop.
+        name: the caller's, whose asynchronous twin is called the same behind an "a".
+
+    Raises:
+        ConfigError: there is a loop already.
+        KeyboardInterrupt: Ctrl-C cut it short.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise ConfigError(f"{name}() was called inside a running event loop; await a{name}() there")
+
+    async def interruptible() -> tuple[R, bool]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
+        interrupted = threading.Event()
+        event = stop or interrupted
+        with first_interrupt(event, interrupted):
+            return await play(event), interrupted.is_set()
+
+    try:
+        found, was_interrupted = asyncio.run(interruptible())
+    except asyncio.CancelledError:  # by a second Ctrl-C
+        raise KeyboardInterrupt from None
+    if was_interrupted:
+        raise KeyboardInterrupt
+    return found

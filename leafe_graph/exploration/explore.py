@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +43,7 @@ from ..tree.run_settings import RunSettings
 from ..types import Task
 from .admission import Admission
 from .commits import Commits
-from .ctrl_c import first_interrupt
+from .ctrl_c import without_loop
 from .grow import Worker, wants_play
 from .players import Player, Remembered, Saved
 from .progress import Progress
@@ -57,16 +56,13 @@ MEMORY = "memory"
 INTERVAL = 30.0
 """Seconds between commits of branches in play: what a kill takes from them is played again anyway."""
 
+Playing = Callable[[Context, DecisionPoints, Strategy], Callable[[], Player]]
+"""From a run's live objects to what makes the player of each tree."""
 
-class Arguments(Play):
-    """What `explore` is called with."""
 
-    model: Live[str | Model] = Field(kw_only=False)
-    """The policy, as a chat model or a string for `leafe_graph.load_model`."""
-    env: Live[Callable[[], TextEnv]] = Field(kw_only=False)
-    """Makes an environment."""
-    tasks: Live[Sequence[Task | str]] = Field(kw_only=False)
-    """With unique ids."""
+class Growing(Play):
+    """What growing trees takes, whatever plays their branches."""
+
     out: Live[str | Path]
     """The run folder."""
     strategy: Live[str | Strategy] = "leafe"
@@ -91,14 +87,6 @@ class Arguments(Play):
     """Tasks played at once."""
     stop: Live[threading.Event | None] = None
     """Once set, the branches that are being played are finished and no other is begun."""
-    checkpointer: Live[Checkpoints | None] = None
-    """Where decision points are kept; SQLite in the run folder unless given. A saver, an asynchronous context manager
-    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``. Or "memory": a branch is one superstep,
-    which is several times as fast where model and environment are. The branches are the same, also after a kill, but
-    their checkpoint and thread ids are None: LangGraph has no state or event of a single turn, and there is nothing to
-    prune. What never forks, such as "independent", is played like that unless a saver is given."""
-    prune: bool = False
-    """Drop a tree's checkpoints when it is finished."""
     progress: bool = False
     """Show a progress bar."""
     label: str = "explore"
@@ -108,6 +96,25 @@ class Arguments(Play):
     and ``reflector`` than their classes."""
 
 
+class Arguments(Growing):
+    """What `explore` is called with."""
+
+    model: Live[str | Model] = Field(kw_only=False)
+    """The policy, as a chat model or a string for `leafe_graph.load_model`."""
+    env: Live[Callable[[], TextEnv]] = Field(kw_only=False)
+    """Makes an environment."""
+    tasks: Live[Sequence[Task | str]] = Field(kw_only=False)
+    """With unique ids."""
+    checkpointer: Live[Checkpoints | None] = None
+    """Where decision points are kept; SQLite in the run folder unless given. A saver, an asynchronous context manager
+    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``. Or "memory": a branch is one superstep,
+    which is several times as fast where model and environment are. The branches are the same, also after a kill, but
+    their checkpoint and thread ids are None: LangGraph has no state or event of a single turn, and there is nothing to
+    prune. What never forks, such as "independent", is played like that unless a saver is given."""
+    prune: bool = False
+    """Drop a tree's checkpoints when it is finished."""
+
+
 @takes(Arguments)
 def explore(given: Arguments) -> RunFolder:
     """`aexplore` for callers without an event loop.
@@ -115,19 +122,13 @@ def explore(given: Arguments) -> RunFolder:
     The first Ctrl-C finishes the branches that are being played, a second one stops at once; both raise
     KeyboardInterrupt.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise ConfigError("explore() was called inside a running event loop; await aexplore() there")
-    try:
-        run, interrupted = asyncio.run(_interruptible(given))
-    except asyncio.CancelledError:  # by a second Ctrl-C
-        raise KeyboardInterrupt from None
-    if interrupted:
-        raise KeyboardInterrupt
-    return run
+    # Environments step in threads: one for each task that is played at once.
+    return without_loop(
+        lambda stop: _explore(given.model_copy(update={"stop": stop})),
+        stop=given.stop,
+        threads=given.concurrency,
+        name="explore",
+    )
 
 
 @takes(Arguments)
@@ -149,20 +150,27 @@ async def aexplore(given: Arguments) -> RunFolder:
     return await _explore(given)
 
 
-async def _interruptible(given: Arguments) -> tuple[RunFolder, bool]:
-    """The run, and whether it was cut short by Ctrl-C.
-
-    It has a thread for each task that is played at once: environments step in threads.
-    """
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(given.concurrency))
-    interrupted = threading.Event()
-    stop = given.stop or interrupted
-    with first_interrupt(stop, interrupted):
-        return await _explore(given.model_copy(update={"stop": stop})), interrupted.is_set()
-
-
 async def _explore(given: Arguments) -> RunFolder:
-    work = as_tasks(given.tasks)
+    return await grow_trees(
+        given, given.model, given.tasks, _player, env=given.env, checkpointer=given.checkpointer, prune=given.prune
+    )
+
+
+async def grow_trees(
+    given: Growing,
+    model: str | Model,
+    tasks: Sequence[Task | str],
+    playing: Playing,
+    *,
+    env: Callable[[], TextEnv],
+    checkpointer: Checkpoints | None,
+    prune: bool = False,
+) -> RunFolder:
+    """Grow the trees and write them down; ``playing`` makes what plays their branches.
+
+    The other arguments are as `explore` has them.
+    """
+    work = as_tasks(tasks)
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
     if twice:
         raise ConfigError(f"task ids must be unique within a run; more than one task is called {', '.join(twice[:5])}")
@@ -172,13 +180,13 @@ async def _explore(given: Arguments) -> RunFolder:
     limits, budget = given.limits or Limits(), given.budget or Budget()
     total_budget = given.total_budget or Budget()
     prompts, play = given.prompts or Prompts(), part(given, Play)
-    policy = as_model(given.model, "model")
+    policy = as_model(model, "model")
     critic = policy if given.reflector is None else as_model(given.reflector, "reflector")
     models = {"model": policy, "reflector": None if given.reflector is None else critic}
     told = {
-        **{role: described(model) for role, model in models.items()},
+        **{role: described(each) for role, each in models.items()},
         # Large files are read: not in the event loop, which may serve others.
-        "weights": {role: await asyncio.to_thread(digests, model) for role, model in models.items()},
+        "weights": {role: await asyncio.to_thread(digests, each) for role, each in models.items()},
         "texts": prompts.texts,
         "strategy": given.strategy if isinstance(given.strategy, str) else strategy.name,
         "limits": limits,
@@ -194,14 +202,14 @@ async def _explore(given: Arguments) -> RunFolder:
     bounds: Any = {"strategy": strategy, "limits": limits, "budget": budget, "total_budget": total_budget}
     # Before the folder is made; and a finished run is given back though its model is gone.
     if wants_play([task["id"] for task in work], run.trees, run.costs, **bounds):
-        for model in [policy, critic][: 1 + (critic is not policy and strategy.reflects)]:
-            await asyncio.to_thread(check_model, innermost(model))
+        for each in [policy, critic][: 1 + (critic is not policy and strategy.reflects)]:
+            await asyncio.to_thread(check_model, innermost(each))
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
         # Also before the folder is made; the run's own file is opened in it.
-        remembered = given.checkpointer == MEMORY
-        named = None if remembered else given.checkpointer
-        checkpointer = None if named is None else await open_saver(named, stack)
+        remembered = checkpointer == MEMORY
+        named = None if remembered else checkpointer
+        saver = None if named is None else await open_saver(named, stack)
         run.open(settings.saved())
         trees, before = run.trees, len(run.logged)
         _same_tasks(run, work)
@@ -209,12 +217,12 @@ async def _explore(given: Arguments) -> RunFolder:
             have = f"{len(run.branches)} branches of {len(trees)} of {len(work)} tasks are there"
             log.info("going on with %s: %s", run.folder, have)
         file = run.folder / "checkpoints.sqlite" if strategy.forks and not remembered else None
-        points = open_points(checkpointer, stack, file=file, interval=INTERVAL)
+        points = open_points(saver, stack, file=file, interval=INTERVAL)
         outage = Outage(given.max_failed_calls or max(20, 2 * given.concurrency))
         context = Context(
             policy=policy,
             reflector=critic,
-            envs=stack.enter_context(EnvPool(given.env, size=2 * given.concurrency)),
+            envs=stack.enter_context(EnvPool(env, size=2 * given.concurrency)),
             prompts=prompts,
             play=play,
             retry=retries(given.retry, given.tries),
@@ -226,7 +234,7 @@ async def _explore(given: Arguments) -> RunFolder:
         def halted() -> bool:
             return outage.error is not None or (given.stop is not None and given.stop.is_set())
 
-        player = _player(context, points, strategy)
+        player = playing(context, points, strategy)
         worker = Worker(player=player, context=context, strategy=strategy, limits=limits, halted=halted)
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
@@ -253,7 +261,7 @@ async def _explore(given: Arguments) -> RunFolder:
                     admission.leave(task["id"])
                 if not halted():
                     bar.task_done()
-                if given.prune:
+                if prune:
                     kept = {} if is_spent(ledger) else wanted(strategy, played(tree), limits)
                     for thread_id in {branch["thread_id"] for branch in tree.values()} - {None, *kept}:
                         await points.drop(str(thread_id))
@@ -264,7 +272,7 @@ async def _explore(given: Arguments) -> RunFolder:
                     group.create_task(write(task))
         except ExceptionGroup as errors:  # the first one cancelled the others
             raise full_disk(run.folder, errors.exceptions[0]) or errors.exceptions[0] from None
-        if given.prune:
+        if prune:
             await points.shrink()
         if admission.refused and not halted():
             begun = len(work) - len(admission.refused)

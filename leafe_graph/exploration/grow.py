@@ -42,17 +42,20 @@ class Worker:
             ledger: what it may spend.
         """
         branches, player = dict(tree), self.player()
-        while not (self.halted() or is_spent(ledger)):
-            so_far = list(branches.values())
-            request = next_request(self.strategy, so_far, self.limits)
-            if request is None:
-                break
-            # Where no branch can follow, no reflection is paid for.
-            reflect = self.strategy.reflects and self.strategy.may_follow(so_far, request, self.limits)
-            context = replace(self.context, ledger=ledger, reflect=reflect)
-            branch = await player.play(context, task, branches, request)
-            branches[branch["id"]] = branch
-            yield branch
+        try:
+            while not (self.halted() or is_spent(ledger)):
+                so_far = list(branches.values())
+                request = next_request(self.strategy, so_far, self.limits)
+                if request is None:
+                    break
+                # Where no branch can follow, no reflection is paid for.
+                reflect = self.strategy.reflects and self.strategy.may_follow(so_far, request, self.limits)
+                context = replace(self.context, ledger=ledger, reflect=reflect)
+                branch = await player.play(context, task, branches, request)
+                branches[branch["id"]] = branch
+                yield branch
+        finally:
+            await player.close()
 
 
 def wants_play(

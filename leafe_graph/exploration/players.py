@@ -36,6 +36,10 @@ class Player(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """The tree is done, or given up."""
+        ...
+
 
 class Saved:
     """Each superstep's state goes to the agent's saver, and a branch is forked from a checkpoint there."""
@@ -45,7 +49,7 @@ class Saved:
 
     async def play(self, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
         """See `Player`."""
-        info = _info(branches, request)
+        info = info_of(branches, request)
         start: AgentInput | None = None
         if request.parent is None:
             start, config = AgentInput(task=task), _config(f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}")
@@ -65,6 +69,9 @@ class Saved:
         _refuse_questions(state, task)
         context.envs.release(place(state))
         return branch_record(state, thread_id=thread_id)
+
+    async def close(self) -> None:
+        """See `Player`."""
 
     async def _fork_update(self, config: RunnableConfig, request: Request, info: BranchInfo) -> dict[str, Any]:
         """What makes the checkpoint of a decision point a branch of its own, with its own account."""
@@ -91,7 +98,7 @@ class Remembered:
 
     async def play(self, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
         """See `Player`."""
-        info = _info(branches, request)
+        info = info_of(branches, request)
         start: State | AgentInput = AgentInput(task=task)
         if request.parent is not None:
             parent = self._states.get(request.parent) or _logged(task, path(branches, request.parent))
@@ -105,8 +112,12 @@ class Remembered:
             self._states[info["id"]] = final["state"]
         return branch_record(final["state"], thread_id=None)
 
+    async def close(self) -> None:
+        """See `Player`."""
 
-def _info(branches: Mapping[str, Branch], request: Request) -> BranchInfo:
+
+def info_of(branches: Mapping[str, Branch], request: Request) -> BranchInfo:
+    """What the branch that is requested is called, and where it leaves its parent."""
     name = next(name for name in map(str, itertools.count()) if name not in branches)
     if request.parent is None:
         return root(name)

@@ -246,6 +246,8 @@ class _Call:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, LeafeError):
             self.episode.stopped(error)
+        elif isinstance(error, Exception):
+            self.episode.failed = error
         if self.known is None:
             self._settle(error)
         if error is None and self._answer is not None and self.episode.keep:

@@ -84,10 +84,13 @@ class Episode:
         """What stopped it."""
         self.divergence: ReplayDivergence | None = None
         """The first call that asked something else than was recorded, where that was accepted."""
+        self.failed: Exception | None = None
+        """What the last call of the model raised."""
         self._lock = threading.RLock()
         self._order = itertools.count()
         self._known: dict[str, deque[Decision]] = defaultdict(deque)
         self._anew: set[str] = set()
+        self._fresh = False  # whether one of those was answered anew: what is asked after it may be new, too
         self._tau: str | None = None
         self._told: str | None = None  # the namespace of the agent that is told the experience
         if at is not None:
@@ -103,6 +106,11 @@ class Episode:
         """Whether the decision that is to be taken anew was asked for, or none is."""
         return self._tau is None
 
+    @property
+    def unasked(self) -> str | None:
+        """What was recorded and has not been asked again: a decision before the one to be taken anew, or that one."""
+        return next((known[0].key for known in self._known.values() if known), self._tau)
+
     def known(self, key: str) -> Decision | None:
         """The recorded decision whose answer is given back to this call, once.
 
@@ -112,7 +120,10 @@ class Episode:
         with self._lock:
             if self._known[key]:
                 return self._known[key].popleft()
-            if self._tau in (None, key) or key in self._anew or self.divergence is not None:
+            if self._tau in (None, key) or self._fresh or self.divergence is not None:
+                return None
+            if key in self._anew:
+                self._fresh = True
                 return None
             left = [known for known in self._known.values() if known]
             error = ReplayDivergence(
