@@ -29,6 +29,7 @@ from leafe_graph import (
     explore_agent,
     export,
 )
+from leafe_graph.cli.main import main
 from leafe_graph.env.worlds import PyObject
 from leafe_graph.report import transcript, write_report
 from leafe_graph.testing import ScriptedModel
@@ -345,6 +346,40 @@ def test_many_tasks_are_played_at_once_each_in_its_world(tmp_path: Path) -> None
     """Functions that wait for others in threads do not wait for ever."""
     run = explored(tmp_path / "run", functional, tasks=[f"Fetch lamp {i}." for i in range(5)], concurrency=5)
     assert len(run.solved) == 5 and len(run.branches) == 10
+
+
+MODULE = """
+from test_explore_agent import House, blames, judge, ready_made as build, says
+from leafe_graph.testing import ScriptedModel
+
+def tasks(split, n, start=0):
+    return [f"Fetch lamp {start + i} of {split}." for i in range(n)]
+
+def world(task):
+    return House()
+
+policy, critic = ScriptedModel(reply=says), ScriptedModel(reply=blames)
+"""
+
+
+def test_the_command_line_plays_what_a_module_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An agent with its tasks, world and judge; settings of environments are refused."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_agent.py").write_text(MODULE)
+    command = ["explore", "--agent", "my_agent:build", "--model", "python:my_agent:policy", "--out", "run"]
+    command += ["--reflector", "python:my_agent:critic", "--tasks", "2", "--start", "3"]
+    assert main(command) == 0
+    run = RunFolder("run")
+    assert run.solved == {task["id"] for task in (branch["task"] for branch in run.branches)} and len(run.solved) == 2
+    assert (
+        run.branches[0]["task"]["instruction"].startswith("Fetch lamp")
+        and run.settings.model == "python:my_agent:policy"
+    )
+    assert main(command) == 0 and len(RunFolder("run").logged) == 4
+    assert main([*command, "--env", "webshop"]) == 2
+    assert "has no environment" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

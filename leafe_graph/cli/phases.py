@@ -1,9 +1,9 @@
 """The commands that are one phase each: explore, demonstrate, export, train, eval."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from ..finetune.config import TrainConfig
-from ..phases.config import DemonstrateConfig, EvalConfig, ExploreConfig, ExportConfig
+from ..phases.config import DemonstrateConfig, EvalConfig, ExploreConfig, ExportConfig, Recorded
 
 
 class Explore(ExploreConfig):
@@ -12,11 +12,16 @@ class Explore(ExploreConfig):
     Example: leafe explore --model local:smollm2-135m --tasks 8 --out runs/first
     """
 
+    agent: Annotated[str | None, Recorded] = None
+    """Play a whole agent of yours instead of an environment: MODULE:ATTRIBUTE of build(model, world). The module also
+    has tasks(split, n, start=…) and judge(result, world, task), and may have world(task), inputs(task) and
+    answer(interrupt), as explore_agent takes them."""
+
     def cli_cmd(self) -> None:
         """``leafe explore``."""
         from ..phases.explore import run_explore
 
-        run_explore(self)
+        run_explore(self, agent=self.agent)
 
 
 class Demonstrate(DemonstrateConfig):

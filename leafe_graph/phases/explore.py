@@ -1,29 +1,33 @@
 """Exploring, as its settings say."""
 
+import sys
 import time
 from collections import Counter
+from typing import Any
 
+from ..errors import ConfigError
 from ..exploration.explore import explore
+from ..exploration.explore_agent import explore_agent
+from ..importing import attribute
 from ..models.load import chat_model
-from ..settings import Limits, Play, part
+from ..settings import Limits, Play, marked, part
 from ..tree.branches import causes, frequent
 from ..tree.run_folder import RunFolder
-from .config import ExploreConfig, PlayConfig
+from .config import ExploreConfig, PlayConfig, Recorded
 from .console import console, show, told_cost
-from .resolve import resolve
+from .resolve import policy_of, resolve, texts
 
 
-def run_explore(config: ExploreConfig) -> RunFolder:
-    """``leafe explore``."""
+def run_explore(config: ExploreConfig, *, agent: str | None = None) -> RunFolder:
+    """``leafe explore``; ``agent``: MODULE:ATTRIBUTE of what makes an agent that is played whole."""
     started = time.monotonic()
-    run = play(
-        config,
-        part(config, Play),
-        strategy=config.strategy,
-        limits=part(config, Limits),
-        reflector=config.reflector,
-        prune=config.prune,
-    )
+    limits = part(config, Limits)
+    if agent is not None:
+        run = _play_agent(config, agent, limits)
+    else:
+        how = part(config, Play)
+        kept: Any = {"reflector": config.reflector, "prune": config.prune}
+        run = play(config, how, strategy=config.strategy, limits=limits, **kept)
     ends = Counter(branch["end"] for branch in run.branches)
     show(
         f"{config.strategy}: {run.folder}",
@@ -71,4 +75,44 @@ def play(
         label=label,
         config=found.recorded | {"reflector": reflector},
         **dict(how) | {"max_turns": found.horizon},
+    )
+
+
+_ENVIRONMENT = ("env", "env_options", "levels", "env_timeout", "checkpointer", "prune")
+"""Settings that say something of an environment, or of where its decision points are kept."""
+
+
+def _play_agent(config: ExploreConfig, agent: str, limits: Limits) -> RunFolder:
+    """`explore_agent` with what the agent's module has."""
+    if given := [
+        name
+        for name in _ENVIRONMENT
+        if getattr(config, name) != type(config).model_fields[name].get_default(call_default_factory=True)
+    ]:
+        raise ConfigError(f"{', '.join(given)}: an agent of your own has no environment; leave these settings out")
+    build = attribute(agent, "agent")
+    module = agent.partition(":")[0]
+    tasks, judge = (attribute(f"{module}:{name}", f"the agent's {name}") for name in ("tasks", "judge"))
+    more: Any = {name: getattr(sys.modules[module], name, None) for name in ("world", "inputs", "answer")}
+    found = tasks(config.split, config.tasks or 50, start=config.start)
+    if not found:
+        raise ConfigError(f"no task is left of {config.split} after the first {config.start}")
+    recorded = config.model_dump(mode="json", include=marked(type(config), Recorded) - {*_ENVIRONMENT})
+    return explore_agent(
+        build,
+        policy_of(config),
+        found,
+        judge=judge,
+        out=config.out,
+        strategy=config.strategy,
+        limits=limits,
+        budget=config.budget,
+        total_budget=config.total_budget,
+        reflector=None if config.reflector is None else chat_model(config.reflector),
+        prompts=texts(config.prompts),
+        concurrency=config.concurrency,
+        progress=True,
+        config=recorded | {"agent": agent, "reflector": config.reflector},
+        **more,
+        **dict(part(config, Play)),
     )

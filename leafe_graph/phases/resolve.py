@@ -39,20 +39,25 @@ def resolve(config: PlayConfig) -> Resolved:
         MissingDependency: what it needs is not installed.
     """
     make, tasks = world(config)
-    settings = {
-        "adapter": None if config.adapter is None else str(config.adapter),
-        "temperature": config.temperature,
-        "top_p": config.top_p,
-        "logprobs": config.logprobs or None,
-    }
     return Resolved(
-        policy=chat_model(config.model, **settings),
+        policy=policy_of(config),
         make=make,
         tasks=tasks,
         prompts=texts(config.prompts),
         horizon=horizon(config),
         recorded=config.model_dump(mode="json", include=marked(type(config), Recorded)),
     )
+
+
+def policy_of(config: PlayConfig) -> BaseChatModel:
+    """The policy, with what it samples by."""
+    settings = {
+        "adapter": None if config.adapter is None else str(config.adapter),
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "logprobs": config.logprobs or None,
+    }
+    return chat_model(config.model, **settings)
 
 
 def world(config: PlayConfig) -> tuple[Callable[[], TextEnv], list[Task]]:
