@@ -4,17 +4,21 @@ import asyncio
 import json
 import operator
 import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from agents import calls
+from deepagents import create_deep_agent
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
+from langgraph_supervisor import create_supervisor
+from langgraph_swarm import create_handoff_tool, create_swarm
 from typing_extensions import TypedDict
 
 from leafe_graph import (
@@ -217,6 +221,54 @@ def test_an_agent_goes_back_into_its_middle(build: Any, wait: bool, tmp_path: Pa
     assert (lost["return_"], won["return_"]) == (0.0, 1.0)
 
 
+class HandsOver(ScriptedModel):
+    """Gives the work to bob where it can, and does it where it has the tools."""
+
+    def _answer(self, messages: list[Any], stop: Any, kwargs: dict[str, Any]) -> Any:
+        names = {each["function"]["name"] for each in kwargs.get("tools", [])}
+        given = {"task": {"description": "fetch", "subagent_type": "bob"}, "transfer_to_bob": {}}
+        said: str | AIMessage = "Done."
+        if "look" in names:
+            said = says(messages, None)
+        elif messages[-1].type == "human" and (tools := [name for name in given if name in names]):
+            said = calls((tools[0], given[tools[0]]))
+        return ScriptedModel(reply=[said])._answer(messages, stop, kwargs)
+
+
+def deep(model: Any, world: Any) -> Any:
+    """A deep agent, whose subagents run inside a tool."""
+    bob = {
+        "name": "bob",
+        "description": "fetches",
+        "system_prompt": "You are bob.",
+        "tools": [*tools_of(world).values()],
+    }
+    return create_deep_agent(model, subagents=[bob])  # type: ignore[list-item]
+
+
+def supervisor(model: Any, world: Any) -> Any:
+    """The package's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is made of LangGraph's earlier agent
+        return create_supervisor([create_agent(model, [*tools_of(world).values()], name="bob")], model=model).compile()
+
+
+def swarm(model: Any, world: Any) -> Any:
+    """The package's."""
+    alice = create_agent(model, [create_handoff_tool(agent_name="bob")], name="alice")
+    bob = create_agent(model, [*tools_of(world).values()], name="bob")
+    return create_swarm([alice, bob], default_active_agent="alice").compile()
+
+
+@pytest.mark.parametrize("build", [deep, supervisor, swarm])
+@pytest.mark.parametrize("wait", [False, True])
+def test_agents_of_others_go_back_into_their_subagents(build: Any, wait: bool, tmp_path: Path) -> None:
+    """As they are, with the decision to blame inside the agent that the work was given to."""
+    lost, won = explored(tmp_path / "run", build, wait=wait, model=HandsOver(reply=[""])).branches
+    assert (lost["end"], won["end"], won["decision_point"]) == ("failure", "success", 2)
+    assert "bob" in won["turns"][0]["node"].split("/") and won["cost"]["replayed_steps"] == 2
+
+
 @pytest.mark.parametrize("build", [ready_made, supervised])
 def test_its_run_is_a_run_folder_as_any_other(build: Any, tmp_path: Path) -> None:
     """It is exported as rows with tools, shown, and reported; run again it is given back as it is."""
@@ -285,6 +337,26 @@ def test_a_replay_that_ends_too_soon_is_a_divergence(tmp_path: Path) -> None:
 
     run = explored(tmp_path / "run", build, limits=Limits(max_branches=2))
     assert run.branches[1]["end"] == "replay_divergence" and "ended without" in str(run.branches[1]["error"])
+
+
+SECRET = "ghp_" + "a1B2" * 10
+
+
+@pytest.mark.parametrize("redact", [True, False])
+def test_secrets_are_not_logged_and_replays_go_on_with_them(redact: bool, tmp_path: Path) -> None:
+    """What a tool has shown is given back as it was; the log is without the secret, unless that is wanted."""
+
+    def build(model: Any, world: Any) -> Any:
+        @tool
+        def look(place: str) -> str:
+            """Look around."""
+            return f"There are a vase, a lamp and {SECRET}."
+
+        return create_agent(model, [look, tools_of(world)["take"]])
+
+    run = explored(tmp_path / "run", build, redact=redact)
+    assert [branch["end"] for branch in run.branches] == ["failure", "success"]
+    assert (SECRET in (tmp_path / "run/branches.jsonl").read_text()) is not redact
 
 
 def asking(model: Any, world: Any) -> Any:

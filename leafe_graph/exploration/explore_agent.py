@@ -12,9 +12,10 @@ from ..errors import ConfigError
 from ..settings import Live, takes
 from ..tree.run_folder import RunFolder
 from ..types import Task
+from .attempt import WholeAgent
 from .ctrl_c import without_loop
 from .explore import MEMORY, Growing, grow_trees
-from .replayed import Replayed, WholeAgent
+from .replayed import Replayed
 
 THREADS = 8
 """Threads for each task that is played at once: functions of an agent that are no coroutines run in one each."""
@@ -42,6 +43,9 @@ class AgentArguments(Growing):
     answer: Live[Callable[[Interrupt], Any] | None] = None
     """Answers what the agent asks by ``interrupt()``, with JSON; it may be asynchronous. Its answers are recorded, and
     given back by a replay."""
+    redact: Live[bool | Callable[[str], str]] = True
+    """Take secrets out of what is logged, see `leafe_graph.redaction`; a function of a text does more. A branch that
+    comes by one is not played again from the log: after a kill it ends as a divergence. False keeps all."""
 
 
 @takes(AgentArguments)
@@ -82,7 +86,12 @@ async def _explore(given: AgentArguments) -> RunFolder:
             "its end; leave these settings out"
         )
     agent = WholeAgent(
-        build=given.build, world=given.world, judge=given.judge, inputs=given.inputs, answer=given.answer
+        build=given.build,
+        world=given.world,
+        judge=given.judge,
+        inputs=given.inputs,
+        answer=given.answer,
+        redact=given.redact,
     )
     named = getattr(given.build, "__qualname__", type(given.build).__qualname__)
     own = {"agent": f"{getattr(given.build, '__module__', '')}:{named}"} | (given.config or {})

@@ -6,26 +6,20 @@ inside subagents, parallel branches and functions; and what is asked shows wheth
 """
 
 import asyncio
-import itertools
-import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage, message_to_dict, messages_from_dict
 from langchain_core.runnables.base import RunnableBindingBase
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError
-from langgraph.pregel import Pregel
-from langgraph.types import Command, Interrupt
 
 from ..agent.context import Context, Model
 from ..agent.effects import users
 from ..agent.model_calls import RAISED
 from ..agent.nodes import reflect
-from ..agent.records import branch_record, decided_turn, divergence_record
+from ..agent.records import branch_record, divergence_record
 from ..agent.retries import REFUSED, is_servers
 from ..agent.runnables import driven, later
 from ..agent.state import State
@@ -34,27 +28,15 @@ from ..agent.verdict import Verdict, verdict_of
 from ..budget import Budget, Ledger, add_costs, no_cost
 from ..env.worlds import World, occupy, vacate
 from ..errors import BudgetExceeded, ConfigError, EnvError, LeafeError, ModelError, ReplayDivergence
-from ..models.door import policy
-from ..models.episode import KEY, Decision, Episode
+from ..models.episode import Episode
+from ..redaction import redactor
 from ..seeds import call_seed
 from ..strategies import Request
-from ..text import utf8, utf8_all
+from ..text import utf8
 from ..tree.branches import path
-from ..types import Branch, EndReason, Reply, Task, Turn
+from ..types import Branch, EndReason, Task, Turn
+from .attempt import TOKENS, Attempt, WholeAgent, decisions_of, turns_of
 from .players import info_of
-
-_TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeAgent:
-    """What an agent is made of, and judged by; `explore_agent` describes it."""
-
-    build: Callable[..., Any]
-    world: Callable[[Task], World] | None
-    judge: Callable[..., Any]
-    inputs: Callable[[Task], Any] | None
-    answer: Callable[[Interrupt], Any] | None
 
 
 class Replayed:
@@ -65,26 +47,29 @@ class Replayed:
         self._world: World | None = None
         self._start: str | None = None
         self._owner = uuid.uuid4().hex
+        self._redacted = redactor(agent.redact)
+        self._whole: dict[str, Branch] = {}
+        """Branches of this process with their secrets: what is given back is what was said."""
 
     async def play(self, context: Context, task: Task, branches: Mapping[str, Branch], request: Request) -> Branch:
         """See `Player`."""
-        info = info_of(branches, request)
+        info, branches = info_of(branches, request), {**branches, **self._whole}
         before = [] if request.parent is None else path(branches, request.parent)
         t = info["decision_point"]
         ledger = Ledger(Budget(env_steps=context.play.horizon - t), parent=context.ledger)
         experience = request.experience and context.prompts.experience.format(experience=request.experience)
         episode = Episode(
             experience=experience,
-            history=_decisions(before),
+            history=decisions_of(before),
             at=None if request.parent is None else t,
             on_divergence=context.play.on_divergence,
             ledger=ledger,
         )
         seed = context.play.seed
         model = context.policy if seed is None else seeded(context.policy, call_seed(seed, task["id"], info["id"]))
-        attempt = _Attempt(self._agent, task, episode, [turn.get("replies", []) for turn in before[: t + 1]])
+        attempt = Attempt(self._agent, task, episode, [turn.get("replies", []) for turn in before[: t + 1]])
         end, error, verdict = await self._attempt(attempt, model, context)
-        turns = before[:t] + _turns(attempt, verdict, end)
+        turns = before[:t] + turns_of(attempt, verdict, end)
         state: Any = {
             "task": task,
             "branch": info,
@@ -101,16 +86,25 @@ class Replayed:
         if diverged is not None:
             state["divergence"] = divergence_record(diverged)
         state |= await self._reflected(state, replace(context, ledger=ledger))
-        return branch_record(state, thread_id=None) | {"cost": add_costs(ledger.spent)}
+        branch: Branch = branch_record(state, thread_id=None) | {"cost": add_costs(ledger.spent)}
+        self._whole[branch["id"]] = branch
+        return self._safe(branch)
+
+    def _safe(self, branch: Branch) -> Branch:
+        """The branch as it is logged; where there was a secret, token ids would spell it."""
+        turns: list[Turn] = [self._redacted(turn) for turn in branch["turns"]]
+        for turn, whole in zip(turns, branch["turns"], strict=True):
+            if turn != whole:
+                turn["message"] = {name: held for name, held in turn["message"].items() if name not in TOKENS}  # type: ignore[typeddict-item]
+        words = ("experience", "reflection", "reflections", "error", "divergence")
+        return {**branch, **{name: self._redacted(branch.get(name)) for name in words}, "turns": turns}  # type: ignore[typeddict-item]
 
     async def close(self) -> None:
         """See `Player`: the world is as it was at the start."""
         if self._world is not None:
             await asyncio.to_thread(self._leave, self._world)
 
-    async def _attempt(
-        self, attempt: "_Attempt", model: Model, context: Context
-    ) -> tuple[EndReason, str | None, Verdict]:
+    async def _attempt(self, attempt: Attempt, model: Model, context: Context) -> tuple[EndReason, str | None, Verdict]:
         """How it ended, what was raised, and what the judge said."""
         episode, nothing = attempt.episode, Verdict(None)
         error: Exception | None = None
@@ -147,7 +141,7 @@ class Replayed:
         context.traceback.show(error, "agent, its world or its judge")
         return "env_error", _told(error), nothing
 
-    async def _judged(self, attempt: "_Attempt", result: Any) -> tuple[EndReason, str | None, Verdict]:
+    async def _judged(self, attempt: Attempt, result: Any) -> tuple[EndReason, str | None, Verdict]:
         judge, world = self._agent.judge, self._world
         if not attempt.episode.decisions:
             raise ConfigError(
@@ -202,142 +196,12 @@ class Replayed:
             vacate(world, self._owner)
 
 
-class _Attempt:
-    """One run of the agent, with the answers that a person gave to it.
-
-    Args:
-        known: by decision, what was asked before it in the attempt that this one repeats.
-    """
-
-    def __init__(self, agent: WholeAgent, task: Task, episode: Episode, known: Sequence[Sequence[Reply]]) -> None:
-        self.agent, self.task, self.episode = agent, task, episode
-        self._known = list(itertools.chain.from_iterable(known))
-        self.replies: list[tuple[int, Reply]] = []
-        """Each with the number of decisions before it."""
-
-    async def run(self, model: Model, world: World | None) -> Any:
-        """What the agent comes to."""
-        build, inputs = self.agent.build, self.agent.inputs
-        agent = await users(lambda: build(policy(model), world), "build=").later()
-        if not isinstance(agent, Pregel):
-            raise ConfigError(f"build= gave a {type(agent).__name__}; expected a compiled graph or an entrypoint")
-        if not agent.checkpointer:  # what is asked by interrupt() needs one
-            agent = agent.copy({"checkpointer": InMemorySaver()})
-        config: Any = {"configurable": {KEY: self.episode, "thread_id": uuid.uuid4().hex}}
-        given = {"messages": [HumanMessage(self.task["instruction"])]} if inputs is None else inputs(self.task)
-        while True:
-            result = await agent.ainvoke(given, config)
-            asked = result.get("__interrupt__") if isinstance(result, dict) else None
-            if not asked or self.episode.stop is not None:
-                return result
-            given = Command(resume={each.id: await self._reply(each) for each in asked})
-
-    async def _reply(self, asked: Interrupt) -> Any:
-        answer, value = self.agent.answer, utf8_all(json.loads(json.dumps(asked.value, default=str)))
-        known = next((each for each in self._known if each["asked"] == value), None)
-        if known is not None:
-            self._known.remove(known)
-            found = known["answer"]
-        elif answer is None:
-            raise ConfigError(
-                f"task {self.task['id']!r}: the agent asked {asked.value!r:.200} by interrupt(), and nobody is there "
-                "to answer: give answer=, a function of the interrupt"
-            )
-        else:
-            found = await users(lambda: answer(asked), "answer=").later()
-            try:
-                if json.loads(json.dumps(found)) != found:
-                    raise ValueError("it comes back as something else")
-            except (TypeError, ValueError) as error:
-                raise ConfigError(
-                    f"answer= gave {found!r:.80}; expected JSON, for a replay to give back: {error}"
-                ) from error
-        self.replies.append((len(self.episode.decisions), Reply(asked=value, answer=found)))
-        return found
-
-    def refuse_other_way(self) -> None:
-        """See that the replay came to the decision that was to be taken anew, by the same way.
-
-        Raises:
-            ReplayDivergence: what was recorded was not asked; noted on the episode.
-        """
-        episode = self.episode
-        if (missing := episode.unasked) is None or episode.divergence is not None:
-            return
-        error = ReplayDivergence(
-            f"the agent ended without asking what it had asked before: {missing[-200:]!r}",
-            turn=len(episode.decisions),
-            expected=missing,
-            actual="",
-        )
-        if episode.on_divergence == "accept":
-            episode.divergence = error
-            return
-        episode.stopped(error)
-        raise error
-
-
 def seeded(model: Any, seed: int) -> Any:
     """The same model with another sampling seed, where it takes one."""
     if isinstance(model, RunnableBindingBase):
         return model.model_copy(update={"bound": seeded(model.bound, seed)})
     takes = isinstance(model, BaseChatModel) and "seed" in type(model).model_fields
     return model.model_copy(update={"seed": seed}) if takes else model
-
-
-def _turns(attempt: _Attempt, verdict: Verdict, end: EndReason) -> list[Turn]:
-    """The attempt's own decisions as turns, in the order in which they were asked for."""
-    episode = attempt.episode
-    made = sorted(episode.decisions, key=lambda decision: decision.began)
-    first = sum(decision.given_back for decision in made)
-    own = [decision for decision in made if not decision.given_back]
-    turns = []
-    for place, decision in enumerate(own):
-        turn = decided_turn(decision) | {
-            "answer": _kept(decision.answer),
-            "feedback": _what_came(decision, own[place + 1 :]),
-        }
-        if replies := [reply for number, reply in attempt.replies if number == first + place]:
-            turn["replies"] = replies
-        turns.append(turn)
-    if turns and verdict.success is not None:
-        turns[-1] |= {
-            "feedback": verdict.feedback,
-            "reward": float(verdict.success),
-            "terminated": end != "truncated",
-            "truncated": end == "truncated",
-        }
-    return turns
-
-
-def _what_came(decision: Decision, later: Sequence[Decision]) -> str:
-    """What the agent saw after it: in its own next request or, where it has none, in the next of any."""
-    same = next((each for each in later if each.node == decision.node), later[0] if later else None)
-    return same.request["messages"][-1]["content"] if same and same.request["messages"] else ""
-
-
-def _kept(answer: AIMessage) -> dict[str, Any]:
-    """The answer as JSON, without the token ids that its `ModelMessage` has."""
-    metadata = {name: value for name, value in answer.response_metadata.items() if name not in _TOKENS}
-    kept = message_to_dict(answer.model_copy(update={"response_metadata": metadata}))
-    whole: dict[str, Any] = utf8_all(json.loads(json.dumps(kept, default=str)))
-    return whole
-
-
-def _decisions(turns: Sequence[Turn]) -> list[Decision]:
-    """The turns of a path, to be given back: those before a turn are those that were asked for before it."""
-    return [
-        Decision(
-            node=turn["node"],
-            request=turn["request"],
-            settings={},
-            message=turn["message"],
-            answer=cast(AIMessage, messages_from_dict([turn["answer"]])[0]),
-            began=2 * place,
-            ended=2 * place + 1,
-        )
-        for place, turn in enumerate(turns)
-    ]
 
 
 def _chain(error: BaseException) -> list[BaseException]:
