@@ -32,7 +32,7 @@ def start() -> tuple[express.TextWorldExpressEnv, java.Jvm]:
 def gone(pid: int) -> bool:
     """Whether a process ends within a while: all its threads, for until then it cannot be waited for."""
     for _ in range(200):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it ends
             ended = "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
             if ended and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1:
                 return True

@@ -16,6 +16,7 @@ import needs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import runs
 
 from leafe_graph.envs.sandbox import Limits, Run, Sandbox, default_sandbox
 from leafe_graph.envs.sandbox import seccomp as sandbox_seccomp
@@ -259,11 +260,11 @@ print(pid, flush=True)
 os._exit(0)
 """
     run = Sandbox(weak=True).run(program, limits=Limits(wall_seconds=300.0 if closed else 15.0))
-    child = Path(f"/proc/{int(run.stdout)}/stat")
+    child = int(run.stdout)
     deadline = time.monotonic() + 60
-    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+    while runs(child) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert not runs(child)
 
 
 def test_without_bubblewrap_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import runs
 from vllm_stand_in import adapter, interpreter, started_with
 
 from leafe_graph.cli.serve import Serve
@@ -53,14 +54,6 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def runs(pid: int) -> bool:
-    """Whether the process is there; one that nobody has waited for yet is not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def answers(url: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from faulty import WORDS, Faulty, Saved, Slow, failing
 from langgraph.checkpoint.memory import InMemorySaver
+from processes import runs
 from worlds import forest, is_reflection
 
 from leafe_graph.env import EnvPool, SnapshotEnv
@@ -38,21 +39,12 @@ def faulty(timeout: float = 60.0) -> Iterator[SubprocessEnv]:
         env.close()
 
 
-def lives(pid: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def gone(pid: int) -> bool:
     """Whether the process ends within a minute."""
     deadline = time.monotonic() + 60
-    while lives(pid) and time.monotonic() < deadline:
+    while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return not lives(pid)
+    return not runs(pid)
 
 
 @pytest.mark.parametrize("world", [Faulty, Saved])
@@ -93,7 +85,7 @@ def test_hang_is_ended_and_a_new_process_started() -> None:
         with pytest.raises(EnvLost, match=r"step\(\) took longer than 3 s") as lost:
             env.step("hang")
         assert lost.value.exitcode is None
-        assert not lives(before)
+        assert not runs(before)
         with pytest.raises(EnvError, match=r"reset\(\) starts a new one"):
             env.step("up")
         env.reset(seed=0)

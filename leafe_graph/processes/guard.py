@@ -45,8 +45,11 @@ def _obey(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _children() -> list[int]:
-    files = Path("/proc/self/task").glob("*/children")  # none where the system has no such files
-    return [int(pid) for file in files for pid in file.read_text(encoding="ascii").split()]
+    found: list[int] = []
+    for file in Path("/proc/self/task").glob("*/children"):  # none where the system has no such files
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found += map(int, file.read_text(encoding="ascii").split())
+    return found
 
 
 def _kill(group: int) -> None:
