@@ -215,6 +215,16 @@ def test_a_method_that_found_nothing_to_learn_from_paid_for_looking(
     assert cells.spent(settings, Cell("grpo", 0, 0))[0]["env_steps"] == 240
 
 
+def test_many_rounds_ask_for_the_first_ones_folder_once(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round asks for those before it: looked up anew, the questions would double with every round."""
+    key, asked = cells._key, []
+    monkeypatch.setattr(cells, "_key", lambda *about: asked.append(about) or key(*about))
+    settings = config(only={"grpo": {"rounds": 12}}, seeds=[0], env_steps=1000)
+    cells.learn_cell(settings, Cell("grpo", 0, 0))
+    assert len(stand.of(TrainConfig)) == 12
+    assert len(asked) == 1
+
+
 def test_more_settings_for_what_another_starts_from(stand: Stand) -> None:
     """It waits for them to be tried; if another is chosen then, what started from the first is not taken for its."""
     grid = [{"train.learning_rate": rate} for rate in (1e-4, 1e-3, 1e-2)]

@@ -37,6 +37,7 @@ class Learning:
     method: Method
     policies: list[Policy]
     place: Place = field(default=lambda number, policy, tasks: None)
+    _played: dict[int, Path] = field(default_factory=dict, init=False)
 
     @property
     def number(self) -> int:
@@ -67,9 +68,11 @@ class Learning:
         self.method.collect(self.policies[-1], self._tasks(self.number), out=self.played(self.number))
 
     def played(self, number: int) -> Path:
-        """The run folder of a round."""
-        own = round_folder(self.config, number)
-        return self.place(number, self.policies[number - 1], self._tasks(number)) or own
+        """The run folder of a round; what decides it is settled when the round before it is."""
+        if number not in self._played:  # it asks for those of all rounds before
+            own = round_folder(self.config, number)
+            self._played[number] = self.place(number, self.policies[number - 1], self._tasks(number)) or own
+        return self._played[number]
 
     def _tasks(self, number: int) -> Tasks:
         config, left = self.config, self._left(number)
