@@ -175,6 +175,17 @@ def test_a_cell_that_fails_leaves_the_others_alone(stand: Stand, monkeypatch: py
     assert len(stand.of(TrainConfig)) == before + 3
 
 
+def test_some_methods_alone_are_worked_on_and_all_that_is_there_is_told(stand: Stand) -> None:
+    """The tables keep the methods that this command has nothing to do with."""
+    settings = config(seeds=[0])
+    bench(settings, only=["base", "rejection"])
+    bench(settings, only=["leafe"])
+    table = Path("runs/b/table.md").read_text()
+    shown, missing = table.split("## Settings")[0], table.split("## Not there yet")[1]
+    assert [f"| {name} |" in shown for name in ("base", "rejection", "leafe", "rehearsal")] == [True, True, True, False]
+    assert "rehearsal" in missing
+
+
 def test_a_cell_does_not_go_on_with_other_settings(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another learning rate in the same place of the grid is another cell; methods and seeds may come.
 

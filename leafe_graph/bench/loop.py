@@ -1,7 +1,7 @@
 """All cells of a bench, in processes side by side, and the tables of what is there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, LeafeError
@@ -15,11 +15,12 @@ from .config import BenchConfig, Cell
 from .tables import write_tables
 
 
-def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
-    """Play, learn and judge what is missing; the folder with the tables.
+def bench(config: BenchConfig, *, only: Sequence[str] = (), at_once: int = 1) -> Path:
+    """Play, learn and judge what is missing; the folder with the tables of all that is there.
 
     Args:
         config: what to compare.
+        only: the methods to work on, with those that they need; all unless given.
         at_once: cells that are worked on at the same time, each in a process of its own with its share of the
             processors.
 
@@ -29,8 +30,9 @@ def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
         LeafeError: a cell failed; all others are done, and the tables say what is missing.
     """
     check_folder(config.out)
+    wanted = config.only(only) if only else config
     lacking = {
-        line for name in config.methods for line in absent(config.rounds(Cell(name, 0, config.seeds_of(name)[0])))
+        line for name in wanted.methods for line in absent(wanted.rounds(Cell(name, 0, wanted.seeds_of(name)[0])))
     }
     if lacking:
         raise ConfigError("\n".join(sorted(lacking)))
@@ -49,7 +51,7 @@ def bench(config: BenchConfig, *, at_once: int = 1) -> Path:
             if (there := len(list(config.out.glob("cells/*/*/*/test.json")))) != tabled:  # tables take a while
                 write_tables(config)
                 tabled = there
-            yield from jobs(config, environment)
+            yield from jobs(wanted, environment)
 
         failed = side_by_side(ready, at_once)
         write_tables(config)

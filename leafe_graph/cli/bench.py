@@ -23,7 +23,7 @@ class Bench(Settings):
     jobs: int = Field(default=1, ge=1)
     """Cells that are worked on at the same time, each in a process of its own with its share of the processors."""
     only: Annotated[list[str], NoDecode, BeforeValidator(lambda given: given.split(","))] = Field(default_factory=list)
-    """Some of the file's methods alone: --only base,leafe"""
+    """Work on some of the file's methods alone: --only base,leafe. The tables are of all that is there."""
     set: Annotated[dict[str, Any], NoDecode, BeforeValidator(key_values)] = Field(default_factory=dict)
     """Other values for fields of the file: --set methods.leafe.train.beta=2,eval.samples=16"""
     dry_run: bool = False
@@ -36,11 +36,9 @@ class Bench(Settings):
         from ..phases.console import console
 
         config = read_bench(self.config, self.set | ({"out": self.out} if self.out else {}))
-        if self.only:
-            config = config.only(self.only)
         if self.dry_run:
-            console.print(dry_run(config))
+            console.print(dry_run(config.only(self.only) if self.only else config))
             return
-        bench(config, at_once=self.jobs)
+        bench(config, only=self.only, at_once=self.jobs)
         for each in shown(config):
             console.print(each)
