@@ -17,6 +17,7 @@ from leafe_graph.errors import ConfigError, LeafeError
 from leafe_graph.evaluation import Panel
 from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.finetune import TrainConfig
+from leafe_graph.methods import Policy
 from leafe_graph.phases.config import EvalConfig, ExploreConfig, ExportConfig
 from leafe_graph.processes.side_by_side import Job
 from leafe_graph.tree.run_folder import RunFolder
@@ -64,7 +65,7 @@ class Stand:
         self.good: Callable[[EvalConfig], int] = lambda config: 1
         """Solved of two samples of each task."""
         monkeypatch.setattr(cells, "run_eval", self.eval)
-        monkeypatch.setattr(cells, "_weights", lambda policy: {"policy": str(policy)})
+        monkeypatch.setattr(cells, "_weights", lambda policy, reflector: {"policy": str(policy)})
         monkeypatch.setattr(benches, "side_by_side", serial)
         monkeypatch.setattr(Panel, "plot", lambda panel, file: file)  # pictures take time
 
@@ -175,6 +176,20 @@ def test_a_cell_that_fails_leaves_the_others_alone(stand: Stand, monkeypatch: py
     assert len(stand.of(TrainConfig)) == before + 3
 
 
+def test_a_reflectors_weights_are_of_what_is_played(tmp_path: Path) -> None:
+    """Other weights in the same folder play other trees; a provider's model is known by name."""
+    folder, own = tmp_path / "reflector", tmp_path / "policy"
+    folder.mkdir()
+    own.mkdir()
+    policy = Policy(model=f"local:{own}", adapter=None)
+    told = []
+    for words in ("one", "two"):
+        (folder / "model.safetensors").write_text(words)
+        told.append(cells._weights(policy, f"local:{folder}"))
+    assert told[0]["reflector"] != told[1]["reflector"]
+    assert cells._weights(policy, None) == cells._weights(policy, "openai:gpt-4o")
+
+
 def test_some_methods_alone_are_worked_on_and_all_that_is_there_is_told(stand: Stand) -> None:
     """The tables keep the methods that this command has nothing to do with."""
     settings = config(seeds=[0])
@@ -199,9 +214,9 @@ def test_a_cell_does_not_go_on_with_other_settings(stand: Stand, monkeypatch: py
             bench(config(**other).only(["leafe"]))
     monkeypatch.setattr(benches, "absent", lambda config: ())
     weights = str(cells.start_of(config(), Cell("leafe", 0, 0)))
-    monkeypatch.setattr(cells, "_weights", lambda policy: {"policy": weights})
+    monkeypatch.setattr(cells, "_weights", lambda *_: {"policy": weights})
     bench(config(model="local:moved").only(["leafe"]))
-    monkeypatch.setattr(cells, "_weights", lambda policy: {"policy": "others"})
+    monkeypatch.setattr(cells, "_weights", lambda *_: {"policy": "others"})
     with pytest.raises(ConfigError, match=r"seed-0 holds a run with other settings \(weights.policy"):
         bench(config().only(["leafe"]))
     assert len(stand.phases.told) == before

@@ -18,6 +18,7 @@ from ..files import refuse_other_settings, save_json
 from ..methods import Policy, Reached, Tasks
 from ..models.folders import model_folder
 from ..models.identity import Digests, identity
+from ..models.spec import ModelSpec
 from ..parsing import load_json, read_text
 from ..phases.config import ExploreConfig
 from ..phases.evaluate import run_eval
@@ -146,12 +147,15 @@ def _key(config: RunConfig, policy: Policy, tasks: Tasks) -> str:
     """Of what is played: the same whatever is made of it afterwards."""
     leave_out = {*marked(ExploreConfig, Pace), *DECIDED["explore"], "model", "start", "tasks", "seed"}
     said = config.explore.model_dump(mode="json", exclude=leave_out)
-    held = json.dumps([said, vars(tasks), _weights(policy)], sort_keys=True)
+    held = json.dumps([said, vars(tasks), _weights(policy, config.explore.reflector)], sort_keys=True)
     return hashlib.sha256(held.encode()).hexdigest()[:12]
 
 
-def _weights(policy: Policy) -> Digests:
-    return identity(model_folder(policy.model), [] if policy.adapter is None else [str(policy.adapter)])
+def _weights(policy: Policy, reflector: str | None) -> Digests:
+    own = identity(model_folder(policy.model), [] if policy.adapter is None else [str(policy.adapter)])
+    if reflector is None or ModelSpec.parse(reflector).folder is None:
+        return own
+    return {**own, "reflector": identity(model_folder(reflector))}
 
 
 def claim(bench: BenchConfig, cell: Cell, *, new: bool = True) -> None:
@@ -167,7 +171,8 @@ def claim(bench: BenchConfig, cell: Cell, *, new: bool = True) -> None:
     tune = None if bench.tune is None else bench.tune.model_dump(mode="json", exclude={"grid", "k"})
     own = without_names(config.kept_settings())  # weights decide, not where they lie
     own["rounds"] = config.rounds  # a cell that has learned plays no more of them
-    now = {"version": FORMAT_VERSION, **own, "tune": tune, "weights": _weights(start_of(bench, cell))}
+    weights = _weights(start_of(bench, cell), config.explore.reflector)
+    now = {"version": FORMAT_VERSION, **own, "tune": tune, "weights": weights}
     if file.exists():
         known = without_names(load_json(read_text(file), str(file)))
         refuse_other_settings(config.out, known, now, defaults(RunConfig))
