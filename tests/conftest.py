@@ -7,6 +7,7 @@ from pathlib import Path
 
 import postgres
 import pytest
+from tiny_models import tiny_llama
 
 WORDS = ["up", "down", "left", "right", *"abcdefghijklmnopqrstuvwxyz0123456789.,#_OPSX"]
 TEMPLATE = (
@@ -80,37 +81,9 @@ def _one_torch_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of 2 layers with one token a word, as an ordinary Hugging Face folder."""
-    torch = pytest.importorskip("torch")
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    vocab = {word: i for i, word in enumerate([*special, "system", "user", "assistant", "tool", *WORDS])}
-    words = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocab),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.5,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
-    return path
+    pytest.importorskip("torch")
+    words = ["system", "user", "assistant", "tool", *WORDS]
+    return tiny_llama(tmp_path_factory.mktemp("models") / "tiny", words, TEMPLATE, initializer_range=0.5)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import tiny_llama
 from tool_trees import TOLD, decided
 from trees import branch, run_folder
 
@@ -50,38 +51,6 @@ def tree(city: str) -> list[Branch]:
         branch("0", [first], "failure", task=city),
         branch("1", [revised], "success", parent="0", experience=TOLD, task=city),
     ]
-
-
-def a_tiny_model(folder: Path) -> Path:
-    """A random Llama with a token a word, whose chat template takes tools."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    vocab = {word: i for i, word in enumerate([*special, *WORDS.split()])}
-    words = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    own = PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    own.chat_template = TEMPLATE
-    own.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocab),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def trained(model: Path, data: Path, out: Path) -> Path:
@@ -132,7 +101,7 @@ def test_a_policy_revises_its_call_on_tasks_that_it_was_not_trained_on(tmp_path:
         each["end"] = "success"
     export(run_folder(tmp_path / "first", [each for each in branches if each["parent"] is None]), kinds=["rehearsal"])
     export(run_folder(tmp_path / "run", branches), kinds=["counterfactual"])
-    base = a_tiny_model(tmp_path / "base")
+    base = tiny_llama(tmp_path / "base", WORDS.split(), TEMPLATE)
     policy = trained(base, tmp_path / "first", tmp_path / "policy")
     assert calls(policy) == [[("look", {"day": 2})]] * len(OTHERS)
     better = trained(policy, tmp_path / "run", tmp_path / "better")
