@@ -140,47 +140,45 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """The model is asked at its door."""
-        if (asked := self.rewinder.asked(request)) is None:
-            return handler(request)
-        request, config = asked
-        token = var_child_runnable_config.set(config)
-        try:
-            answer = handler(request)
+        with self.rewinder.watched(request.state, "model"):
+            if (asked := self.rewinder.asked(request)) is None:
+                return handler(request)
+            request, config = asked
+            token = var_child_runnable_config.set(config)
+            try:
+                answer = handler(request)
+            finally:
+                var_child_runnable_config.reset(token)
             self.rewinder.answered(request, config)
             return answer
-        except BaseException:
-            self.rewinder.given_up(request.state)
-            raise
-        finally:
-            var_child_runnable_config.reset(token)
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """The same."""
-        if (asked := self.rewinder.asked(request)) is None:
-            return await handler(request)
-        request, config = asked
-        token = var_child_runnable_config.set(config)
-        try:
-            answer = await handler(request)
+        with self.rewinder.watched(request.state, "model"):
+            if (asked := self.rewinder.asked(request)) is None:
+                return await handler(request)
+            request, config = asked
+            token = var_child_runnable_config.set(config)
+            try:
+                answer = await handler(request)
+            finally:
+                var_child_runnable_config.reset(token)
             self.rewinder.answered(request, config)
             return answer
-        except BaseException:
-            self.rewinder.given_up(request.state)
-            raise
-        finally:
-            var_child_runnable_config.reset(token)
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """A tool finds its world as it was decided to call it."""
-        if self.rewinder.is_resumed(request):
-            self.rewinder.worlds.resume(request.state[OWN], request.runtime)
-        return self.rewinder.marked(request, handler(request))
+        with self.rewinder.watched(request.state, request.tool_call["id"]):
+            if self.rewinder.is_resumed(request):
+                self.rewinder.worlds.resume(request.state[OWN], request.runtime)
+            return self.rewinder.marked(request, handler(request))
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """The same."""
-        if self.rewinder.is_resumed(request):
-            await asyncio.to_thread(self.rewinder.worlds.resume, request.state[OWN], request.runtime)
-        return self.rewinder.marked(request, await handler(request))
+        with self.rewinder.watched(request.state, request.tool_call["id"]):
+            if self.rewinder.is_resumed(request):
+                await asyncio.to_thread(self.rewinder.worlds.resume, request.state[OWN], request.runtime)
+            return self.rewinder.marked(request, await handler(request))
 
     @hook_config(can_jump_to=["model"])  # type: ignore[untyped-decorator]
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:

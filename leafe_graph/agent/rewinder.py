@@ -7,9 +7,10 @@ sees a world that is half restored. One that dies inside a tool leaves a world t
 the next process brings back the decision's snapshot before it calls the tool again.
 """
 
+import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, RemoveMessage, ToolMessage
@@ -17,7 +18,7 @@ from langgraph.config import get_config
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
-from ..errors import ConfigError
+from ..errors import ConfigError, LeafeError
 from ..models.door import policy
 from ..models.episode import KEY, Episode
 from ..prompts import Prompts
@@ -76,6 +77,7 @@ class Rewinder:
         self.judge, self.reflector, self.prompts = judge, reflector, prompts
         self.reflect_every, self.max_rewinds, self.recorder = reflect_every, max_rewinds, recorder
         self._reflected: dict[str, list[Reflection]] = {}  # of the present attempt, by turn
+        self._stopped: dict[tuple[str, str | None], LeafeError] = {}  # by turn and call
 
     def begin(self, state: Any, runtime: Any) -> Steps[dict[str, Any] | None]:
         """A user's turn begins."""
@@ -91,6 +93,7 @@ class Rewinder:
         """A decision is to be made: a point; or the last part of a rewind."""
         if self._driven():
             return None
+        self._refuse(state.get(OWN))
         progress: Progress = {**(state.get(OWN) or fresh_turn(uuid.uuid4().hex))}
         if (pending := progress["pending"]) is not None:
             if pending["undo"]:
@@ -134,6 +137,7 @@ class Rewinder:
         progress: Progress | None = state.get(OWN)
         if self._driven() or progress is None:
             return None
+        self._refuse(progress)
         if (pending := progress["pending"]) is not None:
             done = (yield from self._compensate(progress, pending)) if pending["undo"] else {}
             return {**done, "jump_to": "model"}
@@ -305,10 +309,29 @@ class Rewinder:
         waited = getattr(get_config()["configurable"].get("__pregel_scratchpad"), "resume", None) or self.around.asks
         return not waited and not self.worlds.is_here(progress)
 
-    def given_up(self, state: Any) -> None:
-        """A run that nobody can go on with leaves its worlds; one whose call is made again takes them again."""
-        if get_config()["configurable"].get("thread_id") is None and (progress := state.get(OWN)):
-            self.worlds.leave(progress, over=False)
+    @contextlib.contextmanager
+    def watched(self, state: Any, call: str | None) -> Iterator[None]:
+        """Around a call of the model or of a tool, whose errors another middleware may swallow.
+
+        One of ours is raised again by the next hook. A run that nobody can go on with leaves its worlds; one whose call
+        is made again takes them again.
+        """
+        progress: Progress | None = state.get(OWN)
+        key = (progress["run"] if progress else "", call)
+        try:
+            yield
+            self._stopped.pop(key, None)
+        except BaseException as error:
+            if progress and isinstance(error, LeafeError):
+                self._stopped[key] = error
+            if progress and get_config()["configurable"].get("thread_id") is None:
+                self.worlds.leave(progress, over=False)
+            raise
+
+    def _refuse(self, progress: Progress | None) -> None:
+        """Raise what stopped this turn, where somebody has swallowed it."""
+        for key in [key for key in self._stopped if progress and key[0] == progress["run"]]:
+            raise self._stopped.pop(key)
 
 
 def _tell(runtime: Any, what: dict[str, Any]) -> None:

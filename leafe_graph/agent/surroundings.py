@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, Required, get_args, get_origin
 
-from langgraph.channels import BinaryOperatorAggregate, DeltaChannel, UntrackedValue
+from langgraph.channels import AnyValue, BinaryOperatorAggregate, DeltaChannel, LastValue, UntrackedValue
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 
@@ -16,7 +16,9 @@ OWN = "leafe"
 _BASE = {"messages", "jump_to", "structured_response", OWN}
 """Channels that every such agent has."""
 _HOOKS = (".before_agent", ".before_model", ".after_model", ".after_agent")
-_ASKS = "branch:to:HumanInTheLoopMiddleware.after_model"
+_TO = "branch:to:"
+"""How the channels begin by which nodes are called, in the order of the nodes."""
+_ASKS = f"{_TO}HumanInTheLoopMiddleware.after_model"
 """The channel of an agent that asks a person."""
 _SESSIONS = ("langchain.agents.middleware.shell_tool", "langchain_mcp_adapters")
 """Where tools come from that hold a session, with processes and connections that no world brings back."""
@@ -64,15 +66,14 @@ class Surroundings:
         nodes: Mapping[str, Any] = getattr(agent, "nodes", {})
         if f"{self.name}.before_model" not in nodes:
             raise ConfigError(f"attach() was given {type(agent).__name__}, in which there is no {self.name}")
-        last = [name.partition(".")[0] for name in nodes if name.endswith(_HOOKS)][-1]
-        if last != self.name:
-            raise ConfigError(f"{self.name} stands before {last}; put it last in middleware=[…]")
+        self._refuse_not_last(nodes)
         public = set(agent.output_channels) - _BASE
         for name in sorted(self.restore):
             if name not in agent.channels:
                 raise ConfigError(f"restore={name!r}: the agent has no such channel; it has {sorted(public)}")
             if name not in public or isinstance(agent.channels[name], UntrackedValue):
                 raise ConfigError(f"restore={name!r}: that is another middleware's own account, and is left alone")
+        self._refuse_kinds(agent.channels)
         self._channels, self._public = agent.channels, public
         for node in nodes.values():
             asked = getattr(getattr(getattr(node.bound, "func", None), "__self__", None), "interrupt_on", None)
@@ -87,7 +88,8 @@ class Surroundings:
         """Learn from a run what kinds of channels there are, where nobody has attached the agent.
 
         Raises:
-            ConfigError: there are channels of which nobody can say whether they are to be restored.
+            ConfigError: the middleware is not the agent's last, or there are channels of which nobody can say whether
+                they are to be restored.
         """
         if self._channels is not None:
             return
@@ -97,6 +99,8 @@ class Surroundings:
         once = f"write agent = middleware.attach(agent) once, so that {self.name} knows"
         if found is None:
             raise ConfigError(f"the agent's channels cannot be seen from within: {once} them")
+        self._refuse_not_last([each.removeprefix(_TO) for each in found if each.startswith(_TO)])
+        self._refuse_kinds(found)
         others = {each for each in found if ":" not in each and not each.startswith("_")}  # the private, by custom
         if unknown := sorted(others - _BASE - self.restore - self._left):
             raise ConfigError(
@@ -109,6 +113,17 @@ class Surroundings:
                 "cannot be undone in irreversible="
             )
         self._channels = dict(found)
+
+    def _refuse_not_last(self, nodes: Collection[str]) -> None:
+        last = [name.partition(".")[0] for name in nodes if name.endswith(_HOOKS)][-1]
+        if last != self.name:
+            raise ConfigError(f"{self.name} stands before {last}; put it last in middleware=[…]")
+
+    def _refuse_kinds(self, channels: Mapping[str, Any]) -> None:
+        for name in sorted(self.restore & channels.keys()):
+            if not isinstance(channels[name], LastValue | AnyValue | BinaryOperatorAggregate | DeltaChannel):
+                kind = type(channels[name]).__name__
+                raise ConfigError(f"restore={name!r}: it is a {kind}, which cannot be brought back to what it held")
 
     @property
     def asks(self) -> bool:

@@ -28,7 +28,7 @@ from ..agent.verdict import Verdict, verdict_of
 from ..budget import Budget, Ledger, add_costs, no_cost
 from ..env.worlds import World, occupy, vacate
 from ..errors import BudgetExceeded, ConfigError, EnvError, LeafeError, ModelError, ReplayDivergence
-from ..models.episode import Episode
+from ..models.episode import Episode, Halted
 from ..redaction import redactor
 from ..seeds import call_seed
 from ..strategies import Request
@@ -111,16 +111,16 @@ class Replayed:
         try:
             await asyncio.to_thread(self._begin, attempt.task)
             result = await attempt.run(model, self._world)
-            if episode.stop is None:
+            if episode.stop is None and (error := episode.failed) is None:  # else the agent has swallowed it
                 attempt.refuse_other_way()
                 return await self._judged(attempt, result)
         except GraphRecursionError as raised:
-            if episode.stop is None:
+            if episode.stop is None and (error := episode.failed) is None:
                 return "truncated", None, Verdict(False, str(raised))
         except RAISED:
             raise
-        except Exception as raised:
-            error = raised
+        except (Exception, Halted) as raised:
+            error = raised if isinstance(raised, Exception) else None
         stop = episode.stop
         if isinstance(stop, BudgetExceeded):
             own = episode.ledger is not None and episode.ledger.budget.env_steps == episode.ledger.spent["env_steps"]
@@ -128,11 +128,12 @@ class Replayed:
         if isinstance(stop, ReplayDivergence) and context.play.on_divergence == "end":
             return "replay_divergence", _told(stop), nothing
         if isinstance(stop, ModelError):
-            error = episode.failed = stop
+            error = stop
+            episode.failures.append(stop)
         elif stop is not None:
             raise stop
         assert error is not None
-        if episode.failed is not None and episode.failed in _chain(error):
+        if any(each in episode.failures for each in _chain(error)):
             if not isinstance(error, REFUSED):
                 context.outage.failed(error)
             if not is_servers(error):

@@ -195,12 +195,12 @@ class _Call:
 
         Raises:
             LeafeError: what stops the episode, or has stopped it; it is noted there.
+            Halted: the agent asks on and on all the same.
         """
         episode = current_episode()
         if episode is None:
             return None
-        if episode.stop is not None:
-            raise episode.stop
+        episode.refuse()
         try:
             return cls(episode, model, messages, kwargs)
         except LeafeError as error:
@@ -246,8 +246,11 @@ class _Call:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, LeafeError):
             self.episode.stopped(error)
-        elif isinstance(error, Exception):
+        elif error is None:
+            self.episode.failed = None
+        elif isinstance(error, Exception) and not isinstance(error, GraphBubbleUp):
             self.episode.failed = error
+            self.episode.failures.append(error)
         if self.known is None:
             self._settle(error)
         if error is None and self._answer is not None and self.episode.keep:

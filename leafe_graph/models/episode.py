@@ -17,6 +17,16 @@ from .requests import same_asked
 KEY = "leafe_episode"
 """Where a run's ``configurable`` holds the episode."""
 
+PATIENCE = 100
+"""How often an agent is told that its episode has been stopped, before it is ended."""
+
+
+class Halted(BaseException):
+    """Ends an agent that swallows what stops its episode and asks again, as loops around a model do.
+
+    Not an `Exception`: those it has swallowed.
+    """
+
 
 @dataclass(frozen=True, eq=False)
 class Decision:
@@ -52,7 +62,7 @@ class Episode:
     """One attempt: given to a run as ``config={"configurable": {"leafe_episode": Episode(…)}}``.
 
     Agents catch exceptions, also those that stop an episode: so the first of them stays in ``stop``, is raised again by
-    every later call, and whoever drives the agent looks there.
+    every later call, and whoever drives the agent looks there. One that asks on and on ends by `Halted`.
 
     Args:
         experience: what the last message of a prompt is followed by, at decision ``at`` and at all later ones of that
@@ -85,7 +95,10 @@ class Episode:
         self.divergence: ReplayDivergence | None = None
         """The first call that asked something else than was recorded, where that was accepted."""
         self.failed: Exception | None = None
-        """What the last call of the model raised."""
+        """What the last call of the model raised; None where it was answered."""
+        self.failures: list[Exception] = []
+        """What calls of the model raised."""
+        self._refused = 0
         self._lock = threading.RLock()
         self._order = itertools.count()
         self._known: dict[str, deque[Decision]] = defaultdict(deque)
@@ -161,6 +174,13 @@ class Episode:
         """Note what stops the episode; the first stays."""
         with self._lock:
             self.stop = self.stop or error
+
+    def refuse(self) -> None:
+        """Raise what has stopped the episode, if something has."""
+        if self.stop is not None:
+            with self._lock:
+                self._refused += 1
+            raise self.stop if self._refused < PATIENCE else Halted(str(self.stop))
 
 
 def with_experience(messages: Sequence[BaseMessage], experience: str) -> list[BaseMessage]:
