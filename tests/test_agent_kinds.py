@@ -29,8 +29,9 @@ from test_explore_agent import (
 )
 from typing_extensions import TypedDict
 
-from leafe_graph import RunFolder, Verdict, export
+from leafe_graph import Budget, ConfigError, Limits, NothingPlayed, RunFolder, Verdict, export
 from leafe_graph.env.worlds import SqliteFile
+from leafe_graph.errors import ModelError
 from leafe_graph.testing import ScriptedModel
 
 # ---- tools over a database, as tau-bench has them
@@ -245,6 +246,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
 def grown(kind: str, out: Path, where: Any = alone, **more: Any) -> RunFolder:
     """Trees of an agent of that kind."""
     build, model = KINDS[kind]
+    model = more.pop("model", model)
     database: Any = {"world": lambda task: shelf(out.parent / "things.db"), "judge": only_the_lamp}
     return explored(out, where(build), model=model, **(database if build is shop else {}) | more)
 
@@ -265,3 +267,85 @@ def test_every_kind_of_agent_goes_back_and_is_exported(kind: str, where: Any, wa
     (row,) = map(json.loads, (tmp_path / "run/examples/examples.jsonl").read_text().splitlines())
     assert row["completion"][0]["tool_calls"][0]["function"] == {"name": "take", "arguments": {"thing": "lamp"}}
     assert {"look", "take"} <= {each["function"]["name"] for each in row["tools"]}
+
+
+# ---- what an agent swallows
+
+
+def careless(model: Any, world: Any) -> Any:
+    """A loop around a model, in a plain function: what is raised is tried again, until somebody answers."""
+    able = model.bind_tools(list(tools_of(world).values()))
+
+    def node(state: Shared) -> Any:
+        said: list[Any] = list(state["messages"])
+        while True:
+            try:
+                answer = able.invoke(said)
+            except Exception:
+                continue
+            said.append(answer)
+            if not answer.tool_calls:
+                return {"messages": [answer]}
+            said += [tools_of(world)[c["name"]].invoke({**c, "type": "tool_call"}) for c in answer.tool_calls]
+
+    graph = StateGraph(Shared)
+    graph.add_node("node", node)
+    graph.add_edge(START, "node")
+    return graph.compile()
+
+
+class Searches(ScriptedModel):
+    """Uses a tool that runs at its provider."""
+
+    def _answer(self, messages: list[Any], stop: Any, kwargs: dict[str, Any]) -> Any:
+        result = super()._answer(messages, stop, kwargs)
+        result.generations[0].message.content = [{"type": "web_search_call", "id": "w"}]
+        return result
+
+
+@pytest.mark.parametrize("kind", ["researchers", "careless"])
+def test_what_stops_an_agent_that_swallows_it_is_its_end(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget that is spent, a horizon, a divergence, a mistake of the caller: never a failure of the policy."""
+    monkeypatch.setitem(KINDS, "careless", (careless, ScriptedModel(reply=says)))
+    one = Limits(max_branches=1)
+    (poor,) = grown(kind, tmp_path / "poor", budget=Budget(model_calls=2), limits=one).branches
+    (short,) = grown(kind, tmp_path / "short", max_turns=2, limits=one).branches
+    assert [poor["end"], short["end"]] == ["budget", "max_turns"]
+    times = iter(range(100))
+
+    class Clocked(House):
+        def seen(self) -> str:
+            return f"{super().seen()[:-1]} at {next(times)}."
+
+    run = grown(kind, tmp_path / "clock", world=lambda task: Clocked(), limits=Limits(max_branches=2))
+    assert [branch["end"] for branch in run.branches] == ["failure", "replay_divergence"]
+    with pytest.raises(ConfigError, match="at the provider"):
+        grown(kind, tmp_path / "server", model=Searches(reply=["x"]))
+
+
+def test_a_model_that_failed_and_was_not_asked_again_is_no_failure_of_the_policy(tmp_path: Path) -> None:
+    """An agent that swallows it has no result to judge; where it asks again and is answered, it has."""
+
+    def after(calls_before: int, *, times: int) -> Any:
+        counted = iter(range(1000))
+
+        class Falters(Researches):
+            def _answer(self, messages: list[Any], stop: Any, kwargs: dict[str, Any]) -> Any:
+                if calls_before <= next(counted) < calls_before + times:
+                    raise ConnectionError("the server is gone")
+                return super()._answer(messages, stop, kwargs)
+
+        return Falters(reply=[""])
+
+    one = Limits(max_branches=1)
+    for name, falters in (("at once", after(0, times=999)), ("on the way", after(3, times=999))):
+        with pytest.raises(NothingPlayed, match="the server is gone"):
+            explored(tmp_path / name, research, model=falters, limits=one)
+        assert RunFolder(tmp_path / name).branches[0]["end"] == "model_error"
+    with pytest.raises(ModelError, match="model calls in a row have failed"):
+        tasks = [f"Fetch lamp {n}." for n in range(5)]
+        explored(tmp_path / "many", research, model=after(0, times=999), limits=one, tasks=tasks, max_failed_calls=2)
+    (branch,) = explored(tmp_path / "once", research, model=after(1, times=1), limits=one).branches
+    assert branch["end"] == "failure"

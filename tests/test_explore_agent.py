@@ -48,6 +48,10 @@ class House(PyObject):
         self.data = {"taken": []} if data is None else data
         super().__init__(self.data)
 
+    def seen(self) -> str:
+        """What is seen in it."""
+        return "There are a vase and a lamp."
+
 
 def says(messages: list[Any], seed: int | None) -> str | AIMessage:
     """Looks, takes the wrong thing unless it was told better, and ends."""
@@ -69,7 +73,7 @@ def tools_of(world: Any) -> dict[str, Any]:
     @tool
     def look(place: str) -> str:
         """Look around."""
-        return "There are a vase and a lamp."
+        return str(world.seen())
 
     @tool
     def take(thing: str) -> str:

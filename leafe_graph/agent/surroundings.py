@@ -79,6 +79,10 @@ class Surroundings:
             asked = getattr(getattr(getattr(node.bound, "func", None), "__self__", None), "interrupt_on", None)
             if isinstance(asked, Mapping):
                 self._asked_about |= set(asked) - set(self.compensate)
+        known = getattr(getattr(nodes.get("tools"), "bound", None), "tools_by_name", {})
+        for name, tool in known.items():
+            if self._is_open(name, tool):
+                _refuse_session(name, tool)
         bound = getattr(nodes["model"].bound, "func", None)
         if self.model is None and bound is not None:
             cells = dict(zip(bound.__code__.co_freevars, bound.__closure__ or (), strict=True))
@@ -141,6 +145,11 @@ class Surroundings:
         """Whether nothing is gone back behind a run of this tool."""
         return name in self.barriers or (getattr(tool, "metadata", None) or {}).get("leafe") == "irreversible"
 
+    def _is_open(self, name: str, tool: Any) -> bool:
+        """Whether nothing is said of what a tool changes."""
+        said = (getattr(tool, "metadata", None) or {}).get("leafe")
+        return not (said or name in self.compensate or name in self.barriers)
+
     def check(self, tools: Sequence[Any]) -> None:
         """See the tools of a request, each set of them once.
 
@@ -154,15 +163,9 @@ class Surroundings:
         if wrong := next((value for value in said.values() if value not in (None, "irreversible", "stateless")), None):
             raise ConfigError(f'a tool\'s metadata["leafe"] is {wrong!r}; expected "irreversible" or "stateless"')
         self.irreversible |= {name for name, value in said.items() if value == "irreversible"}
-        open_ = [name for name in by_name if not (said[name] or name in self.compensate or name in self.barriers)]
+        open_ = [name for name, tool in by_name.items() if self._is_open(name, tool)]
         for name in open_:
-            tool = by_name[name]
-            home = str(getattr(getattr(tool, "func", None) or getattr(tool, "coroutine", None), "__module__", ""))
-            if home.startswith(_SESSIONS):
-                raise ConfigError(
-                    f"the tool {name!r} holds a session ({home}), with processes or connections that no world brings "
-                    f'back: name it in irreversible=, or set metadata["leafe"] = "stateless" if it only looks things up'
-                )
+            _refuse_session(name, by_name[name])
         if open_ and not self.worlds and not isinstance(self.worlds, Stateless):
             raise ConfigError(
                 f"the tools {sorted(open_)} may change what no world brings back: give worlds=[…], compensate= or "
@@ -205,6 +208,15 @@ class Surroundings:
                 f"the channels {sorted(changed)} changed since decision {t} and would stay as they are: name them in "
                 "restore="
             )
+
+
+def _refuse_session(name: str, tool: Any) -> None:
+    home = str(getattr(getattr(tool, "func", None) or getattr(tool, "coroutine", None), "__module__", ""))
+    if home.startswith(_SESSIONS):
+        raise ConfigError(
+            f"the tool {name!r} holds a session ({home}), with processes or connections that no world brings back: "
+            'name it in irreversible=, or set metadata["leafe"] = "stateless" if it only looks things up'
+        )
 
 
 def _empty(channel: Any) -> Any:

@@ -42,7 +42,7 @@ class TurnWorlds:
         if (worlds := self._held.get(run)) is None:
             worlds = list(self._given(runtime) if callable(self._given) else self._given)
         for world in worlds:
-            occupy(world, _owner(run))
+            occupy(world, _owner(run), _where())
         return self._held.setdefault(run, worlds)
 
     def snapshot(self, progress: Progress, runtime: Any) -> tuple[list[str], str]:
@@ -122,6 +122,19 @@ def refuse_lost(point: Point | Pending) -> None:
 def _owner(run: str) -> str:
     """Who has the worlds: the thread, whose next run goes on; without one this run."""
     return str(get_config()["configurable"].get("thread_id") or run)
+
+
+def _where() -> list[tuple[str, str]]:
+    """Where in the run this agent is, see `occupy`."""
+    config = get_config()["configurable"]
+    steps, found = config.get("checkpoint_map") or {}, list[tuple[str, str]]()
+    parts = str(config.get("checkpoint_ns") or "").split("|")[:-1]
+    for place, part in enumerate(parts):
+        if part.isdigit() and found:  # a node's second call of a graph, and so on
+            found[-1] = (found[-1][0], f"{found[-1][1]}|{part}")
+        else:
+            found.append((str(steps.get("|".join(parts[:place]))), part))
+    return found
 
 
 def _others_done(config: Mapping[str, Any]) -> bool:

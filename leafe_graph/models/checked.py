@@ -53,7 +53,7 @@ def _something_else(model: object) -> str | None:
     if isinstance(model, Pregel | StateGraph):
         return (
             f"a graph ({name}), which takes a state and no messages: an agent that exists already learns by a "
-            "LeafeMiddleware among its own middleware"
+            "LeafeMiddleware among its own middleware, or as a whole by explore_agent"
         )
     if isinstance(model, BaseLanguageModel) and not isinstance(model, BaseChatModel):
         return f"a language model that continues texts ({name})"

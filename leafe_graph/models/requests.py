@@ -14,6 +14,8 @@ from ..types import CalledFunction, Message, ModelMessage, Request, ToolCall
 _ROLES = {"human": "user", "ai": "assistant", "function": "tool"}
 _SAID_ELSEWHERE = {"text", "tool_call", "tool_use", "function_call", "thinking", "redacted_thinking", "reasoning"}
 """Blocks of a content that are its text, its calls, or thoughts."""
+_ELSEWHERE = ("server_tool", "mcp_tool")
+"""How blocks of calls begin that run at the provider."""
 _OWN_CALLS = {"tool_call", "invalid_tool_call", "function_call", "custom_tool_call"}
 """Blocks whose names end as those of server-side tools do, and that are calls of the agent's own tools."""
 
@@ -133,7 +135,7 @@ def refuse_state_elsewhere(model: object, settings: Mapping[str, Any], answer: A
     if isinstance(answer.content, list):
         for block in answer.content:
             kind = str(block.get("type", "")) if isinstance(block, dict) else ""
-            if kind.startswith("server_tool") or (kind.endswith("_call") and kind not in _OWN_CALLS):
+            if kind.startswith(_ELSEWHERE) or (kind.endswith("_call") and kind not in _OWN_CALLS):
                 raise ConfigError(
                     f"the answer holds a {kind!r}: a tool ran at the provider, where nothing can be rewound: leave "
                     "that tool out"
