@@ -30,11 +30,15 @@ def test_the_recipes_are_these() -> None:
 
 @pytest.mark.parametrize("file", BENCHES, ids=lambda file: file.stem)
 def test_the_benches_tune_all_methods_with_the_same_effort(file: Path) -> None:
-    """At most four settings each, on tasks that are not those of the table; the same budget for all that learn."""
+    """At most four settings each, on tasks that are not those of the table; the same budget for all that learn.
+
+    An ablation has one setting, and the first of two methods one after the other a part of the budget.
+    """
     config = read_bench(file)
     assert config.tune is not None and config.tune.split != "test"
+    first = {entry.start for entry in config.entries.values()}
     for name, entry in config.entries.items():
-        alone = not entry.learns or entry.choice is not None
+        alone = not entry.learns or entry.choice is not None or (entry.method != name and len(config.grid(name)) == 1)
         assert alone or len(config.grid(name)) == len(config.tune.grid) <= 4, name
         told = config.rounds(Cell(name, 0, config.seeds_of(name)[0]))
         spent = [told.env_steps or 0]
@@ -42,7 +46,7 @@ def test_the_benches_tune_all_methods_with_the_same_effort(file: Path) -> None:
             name = entry.start
             entry = config.entries[name]
             spent.append(config.rounds(Cell(name, 0, config.seeds_of(name)[0])).env_steps or 0)
-        assert sum(spent) == config.shared["env_steps"], name
+        assert sum(spent) == config.shared["env_steps"] or name in first, name
         assert (told.eval.split, told.eval.start, told.eval.tasks) == ("test", 0, config.shared["eval"]["tasks"]), name
 
 
