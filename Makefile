@@ -34,7 +34,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --editable ".[$(EXTRAS)]" --group dev
 	touch $@
 
-demo: $(if $(LEAFE),,$(READY))  ## The whole loop with the embedded model; LEAFE_DEMO=small for a run of a few minutes.
+demo: $(if $(LEAFE),,$(READY))  ## The whole loop, without a GPU; LEAFE_DEMO=small for a run of a few minutes.
 	$(or $(LEAFE),$(BIN)/leafe) demo $(ARGS)
 
 test: $(READY)  ## The tests; ARGS="-k sokoban" for some of them.
