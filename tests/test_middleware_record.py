@@ -1,7 +1,9 @@
 """The attempts of an agent that goes back in place are branches of a run folder, and rows are made of them."""
 
+import gc
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from test_middleware import ASK, TIP, Seeker, reflection, reflector
 
-from leafe_graph import RunFolder, export
-from leafe_graph.env.worlds import STATELESS
+from leafe_graph import ConfigError, RunFolder, export
+from leafe_graph.agent.recorder import _LOGS
+from leafe_graph.env.worlds import STATELESS, PyObject
 from leafe_graph.testing import ScriptedModel
 
 
@@ -72,7 +75,41 @@ def test_an_attempt_that_is_not_whole_is_not_recorded(tmp_path: Path, caplog: py
     saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
     settings: Any = {"worlds": STATELESS, "judge": lambda state, runtime: True, "record": tmp_path / "run"}
     Seeker(**settings).agent(checkpointer=saver, interrupt_after=["tools"]).invoke(ASK, thread)
+    _LOGS.clear()  # as another process has none
     with caplog.at_level(logging.WARNING):
         Seeker(**settings).agent(checkpointer=saver).invoke(None, thread)
     assert "an attempt is not recorded" in caplog.text
     assert RunFolder(tmp_path / "run").branches == []
+
+
+def test_agents_that_are_made_anew_share_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a server does for every run; other settings are refused as ever, a folder that was removed is made anew."""
+    folder = tmp_path / "run"
+    seekers = [Seeker(record=path) for path in (folder, tmp_path / "there" / ".." / "run")]
+    for seeker in seekers:
+        seeker.agent().invoke(ASK)
+    assert [branch["end"] for branch in RunFolder(folder).branches] == 2 * ["failure", "success"]
+    with pytest.raises(ConfigError, match="reflect_every"):
+        Seeker(record=folder, reflect_every=7).agent().invoke(ASK)
+    shutil.rmtree(folder)
+    seekers[0].house["searched"].clear()
+    seekers[0].agent().invoke(ASK)
+    assert [branch["end"] for branch in RunFolder(folder).branches] == ["failure", "success"]
+    assert caplog.records == []
+
+
+def test_an_agent_made_anew_goes_on_where_a_person_was_asked(tmp_path: Path) -> None:
+    """The first one's decisions are recorded with its own."""
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
+    house: dict[str, list[str]] = {"searched": []}
+
+    def agent(**how: Any) -> Any:
+        seeker = Seeker(worlds=lambda runtime: [PyObject(house)], record=tmp_path / "run", judge=lambda *_: True)
+        seeker.house = house
+        return seeker.agent(checkpointer=saver, **how)
+
+    agent(interrupt_after=["model"]).invoke(ASK, thread)
+    gc.collect()
+    agent().invoke(None, thread)
+    (branch,) = RunFolder(tmp_path / "run").branches
+    assert [turn["message"]["content"] for turn in branch["turns"]] == ["", "I have searched: attic: nothing"]

@@ -4,11 +4,13 @@ import asyncio
 import operator
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 import pytest
 from agents import calls
 from deepagents import create_deep_agent
+from deepagents.backends.utils import create_file_data
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
@@ -28,7 +30,7 @@ from langgraph.types import Command
 from pydantic import BaseModel
 from test_middleware import ASK, TIP, Seeker, reflection, reflector, texts
 
-from leafe_graph import ConfigError, Episode, LeafeMiddleware, MissingDependency, Verdict
+from leafe_graph import ConfigError, Episode, LeafeMiddleware, MissingDependency, RunFolder, Verdict
 from leafe_graph.agent import turn_worlds
 from leafe_graph.env.worlds import STATELESS, PyObject
 from leafe_graph.errors import WorldBusy, WorldLost
@@ -435,6 +437,19 @@ def test_todos_go_back_and_limits_of_calls_stay() -> None:
     assert agent.get_state(THREAD).values["thread_model_call_count"] == 3
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_limit_of_calls_that_falls_into_a_rewind_ends_it_whole(tmp_path: Path, asynchronous: bool) -> None:
+    """The world is back at the decision, nothing is played on, and no attempt is recorded that made no decision."""
+    seeker = Seeker(record=tmp_path / "run")
+    agent = seeker.middleware.attach(seeker.agent(ModelCallLimitMiddleware(run_limit=2)))
+    config = {"recursion_limit": 60}
+    done = asyncio.run(agent.ainvoke(ASK, config)) if asynchronous else agent.invoke(ASK, config)
+    assert "Model call limits exceeded" in done["messages"][-1].text
+    assert {message.type for message in done["messages"][1:]} == {"ai"}
+    assert seeker.house == {"searched": []} and len(seeker.prompts) == 2
+    assert [branch["end"] for branch in RunFolder(tmp_path / "run").branches] == ["failure"]
+
+
 def test_a_public_channel_that_changed_and_is_not_named_is_told() -> None:
     """It would stay as the attempt made it."""
     seeker = Seeker()
@@ -583,3 +598,31 @@ def test_deep_agents_and_their_subagents_go_back(where: str, asynchronous: bool)
     said = texts(done["messages"])
     assert said[-1] == ("I have searched the cellar." if where == "main" else "it is found")
     assert where == "main" or said[-2] == "I have searched the cellar."
+
+
+def test_deep_agents_with_memory_skills_and_approval_go_back() -> None:
+    """What `create_deep_agent` puts behind the middleware is no hindrance, and who is asked is known."""
+    seeker = Seeker(restore={"files"})
+    agent = create_deep_agent(
+        seeker.model,
+        [seeker.search],
+        middleware=[seeker.middleware],
+        memory=["/AGENTS.md"],
+        skills=["/skills"],
+        interrupt_on={"write_file": True},
+    )
+    files = {"/AGENTS.md": create_file_data("Be quick."), "/skills/look/SKILL.md": create_file_data(SKILL)}
+    done = seeker.middleware.attach(agent).invoke({**ASK, "files": files})
+    assert seeker.house == {"searched": ["cellar"]} and done["files"].keys() == files.keys()
+    assert done["messages"][-1].text == "I have searched the cellar."
+    assert all("Be quick." in prompt[0].text and "Looks closely" in prompt[0].text for prompt in seeker.prompts)
+    assert "write_file" in seeker.middleware.rewinder.around.barriers
+
+
+SKILL = """\
+---
+name: look
+description: Looks closely
+---
+Look twice.
+"""

@@ -163,7 +163,8 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
                 answer = await handler(request)
             finally:
                 var_child_runnable_config.reset(token)
-            self.rewinder.answered(request, config)
+            if self.rewinder.recorder is not None:  # what is recorded is searched for secrets
+                await asyncio.to_thread(self.rewinder.answered, request, config)
             return answer
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:

@@ -4,14 +4,14 @@ import itertools
 import logging
 import threading
 import weakref
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..budget import add_costs, no_cost
+from ..files import path_of
 from ..models.episode import Decision
-from ..models.identity import described
+from ..models.identity import described, digests
 from ..redaction import redactor
 from ..tree import RunFolder
 from ..tree.run_settings import RunSettings
@@ -20,6 +20,42 @@ from .points import Progress, shown
 from .records import decided_turn
 
 log = logging.getLogger(__name__)
+
+
+class _Log:
+    """A run folder that this process writes to, shared by its recorders: servers make an agent anew for every run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lock = RunFolder(folder), threading.Lock()
+        self.turns: dict[str, dict[int, tuple[Turn, Cost]]] = {}
+        """By user's turn and number, the decisions of attempts that have not ended."""
+        self._saved: dict[str, Any] | None = None
+        weakref.finalize(self, self.folder.close)
+
+    def begin(self, saved: dict[str, Any]) -> None:
+        """Open the folder for these settings."""
+        if self._saved != saved or not (self.folder.folder / "branches.jsonl").exists():
+            self._saved = None
+            self.folder.close()
+            self.folder.open(saved)
+            self._saved = saved
+
+    def see_turns(self) -> None:
+        """Stay as long as there are decisions, also of an agent that was left when it asked a person."""
+        (_UNFINISHED.add if self.turns else _UNFINISHED.discard)(self)
+
+
+_LOGS: weakref.WeakValueDictionary[Path, _Log] = weakref.WeakValueDictionary()
+_UNFINISHED: set[_Log] = set()
+_GUARD = threading.Lock()
+
+
+def _log_of(folder: str | Path) -> _Log:
+    place = path_of(folder).resolve()
+    with _GUARD:
+        if (found := _LOGS.get(place)) is None:
+            found = _LOGS[place] = _Log(place)
+        return found
 
 
 class Recorder:
@@ -36,15 +72,22 @@ class Recorder:
     def __init__(
         self, folder: str | Path, settings: dict[str, Any], redact: bool | Callable[[str], str] = True
     ) -> None:
-        self._folder, self._settings, self._redacted = RunFolder(folder), settings, redactor(redact)
-        self._lock = threading.Lock()
-        self._open = False
-        self._turns: dict[str, dict[int, tuple[Turn, Cost]]] = defaultdict(dict)
+        self._log, self._settings, self._redacted = _log_of(folder), settings, redactor(redact)
+        self._saved: dict[str, Any] | None = None
 
     def decided(self, progress: Progress, decisions: list[Decision]) -> None:
         """Note a decision that was made; of several answers to one the agent went on with the last."""
         if decisions:
-            self._turns[progress["run"]][progress["next"] - 1] = self._turn(decisions[-1]), _cost(decisions)
+            turn = self._turn(decisions[-1]), _cost(decisions)
+            with self._log.lock:
+                self._log.turns.setdefault(progress["run"], {})[progress["next"] - 1] = turn
+                self._log.see_turns()
+
+    def gone_back(self, progress: Progress, t: int) -> None:
+        """Decisions from this one on are made anew: an attempt that comes to none of them has none."""
+        turns = self._log.turns.get(progress["run"], {})
+        for each in [each for each in turns if each >= t]:
+            del turns[each]
 
     def ended(
         self,
@@ -65,11 +108,14 @@ class Recorder:
             ConfigError: the folder holds a run of another agent.
         """
         run, begun = progress["run"], range(progress["since"], progress["next"])
-        turns = self._turns[run]
+        turns = self._log.turns.get(run, {})
         whole = all(t in turns for t in begun)
-        with self._lock:
-            self._begin(model)
-            name, known = str(progress["rewinds"]), self._folder.trees.get(run, {})
+        with self._log.lock:
+            if self._saved is None:
+                policy = {"model": described(model), "weights": {"model": digests(model)}}
+                self._saved = RunSettings(**{**self._settings, **policy}).saved()
+            self._log.begin(self._saved)
+            name, known = str(progress["rewinds"]), self._log.folder.trees.get(run, {})
             parent = str(progress["rewinds"] - 1) if progress["rewinds"] else None
             if whole and begun and (parent is None or parent in known):
                 own, spent = zip(*(turns[t] for t in begun), strict=True)
@@ -100,11 +146,15 @@ class Recorder:
                 )
                 words = ("task", "experience", "turns", "reflection", "reflections")
                 safe = {name: self._redacted(branch[name]) for name in words}  # type: ignore[literal-required]
-                self._folder.append({**branch, **safe})  # type: ignore[typeddict-item]
+                self._log.folder.append({**branch, **safe})  # type: ignore[typeddict-item]
             else:
-                log.warning("an attempt is not recorded: its decisions, or those before it, died with their process")
-        if over:
-            self._turns.pop(run, None)
+                log.warning(
+                    "an attempt is not recorded: it made no decision, or its decisions, or those before it, died with "
+                    "their process"
+                )
+            if over:
+                self._log.turns.pop(run, None)
+                self._log.see_turns()
 
     def _turn(self, decision: Decision) -> Turn:
         """A decision's turn without secrets; token ids would spell them."""
@@ -114,13 +164,6 @@ class Recorder:
             for ids in ("prompt_token_ids", "token_ids", "logprobs"):
                 turn["message"].pop(ids, None)  # type: ignore[misc]
         return turn
-
-    def _begin(self, model: Any) -> None:
-        if not self._open:
-            settings = RunSettings(**{**self._settings, "model": described(model)})
-            self._folder.open(settings.saved())
-            weakref.finalize(self, self._folder.close)
-            self._open = True
 
 
 def _cost(decisions: list[Decision]) -> Cost:

@@ -85,8 +85,7 @@ class Rewinder:
             return None
         progress = fresh_turn(uuid.uuid4().hex)
         if (old := state.get(OWN)) is not None:
-            yield blocking(lambda: self.worlds.forget(old, runtime, old["points"]))
-            self.worlds.leave(old)
+            yield blocking(lambda: self.worlds.end(old, runtime, old["points"]))
         return {OWN: progress}
 
     def decide(self, state: Any, runtime: Any) -> Steps[dict[str, Any] | None]:
@@ -98,10 +97,7 @@ class Rewinder:
         if (pending := progress["pending"]) is not None:
             if pending["undo"]:
                 return (yield from self._compensate(progress, pending)) | {"jump_to": "end"}
-            yield blocking(lambda: self.worlds.restore(progress, runtime, pending))
-            yield blocking(lambda: self.worlds.forget(progress, runtime, pending["left"], progress["points"]))
-            self.worlds.arrived(progress)
-            return {OWN: {**progress, "pending": None}}
+            return (yield from self._bring_back(progress, runtime, pending))
         messages = state["messages"]
         progress["points"], lost = living(progress, messages)
         if self._passed_barrier(progress, messages):
@@ -139,8 +135,11 @@ class Rewinder:
             return None
         self._refuse(progress)
         if (pending := progress["pending"]) is not None:
-            done = (yield from self._compensate(progress, pending)) if pending["undo"] else {}
-            return {**done, "jump_to": "model"}
+            # Another middleware, such as a limit of calls, may have ended the run before `decide`.
+            part = (
+                self._compensate(progress, pending) if pending["undo"] else self._bring_back(progress, runtime, pending)
+            )
+            return (yield from part) | {"jump_to": "model"}
         progress = {**progress}
         messages = state["messages"]
         progress["points"], lost = living(progress, messages)
@@ -156,8 +155,7 @@ class Rewinder:
                 return update | {"jump_to": "model"}
         yield from self._record(state, progress, verdict, over=True)
         over = [*progress["points"], *lost]
-        yield blocking(lambda: self.worlds.forget(progress, runtime, over))
-        self.worlds.leave(progress)
+        yield blocking(lambda: self.worlds.end(progress, runtime, over))
         return {OWN: {**progress, "points": []}}
 
     def _reflect(
@@ -196,6 +194,8 @@ class Rewinder:
             return None
         update = self._go_back(state, runtime, progress, point, experience)
         yield from self._record(state, progress, verdict, over=False)
+        if self.recorder is not None:
+            self.recorder.gone_back(progress, point["t"])
         return update
 
     def _go_back(self, state: Any, runtime: Any, progress: Progress, point: Point, experience: str) -> dict[str, Any]:
@@ -232,6 +232,13 @@ class Rewinder:
         if state.get("structured_response") is not None:
             update["structured_response"] = None
         return update
+
+    def _bring_back(self, progress: Progress, runtime: Any, pending: Pending) -> Steps[dict[str, Any]]:
+        """The last part of a rewind."""
+        yield blocking(lambda: self.worlds.restore(progress, runtime, pending))
+        yield blocking(lambda: self.worlds.forget(progress, runtime, pending["left"], progress["points"]))
+        self.worlds.arrived(progress)
+        return {OWN: {**progress, "pending": None}}
 
     def _compensate(self, progress: Progress, pending: Pending) -> Steps[dict[str, Any]]:
         """Undo the newest call that is left: one a superstep."""

@@ -15,7 +15,10 @@ OWN = "leafe"
 """The channel that the middleware keeps its account in."""
 _BASE = {"messages", "jump_to", "structured_response", OWN}
 """Channels that every such agent has."""
-_HOOKS = (".before_agent", ".before_model", ".after_model", ".after_agent")
+_LAST = (".before_model", ".after_agent")
+"""Hooks of which ours is the last: what others do to the history would come behind a point, or before the judge."""
+_BEHIND = {"SkillsMiddleware"}
+"""`create_deep_agent` puts it behind all that it is given; what it adds behind a point goes back with the point."""
 _TO = "branch:to:"
 """How the channels begin by which nodes are called, in the order of the nodes."""
 _ASKS = f"{_TO}HumanInTheLoopMiddleware.after_model"
@@ -119,7 +122,8 @@ class Surroundings:
         self._channels = dict(found)
 
     def _refuse_not_last(self, nodes: Collection[str]) -> None:
-        last = [name.partition(".")[0] for name in nodes if name.endswith(_HOOKS)][-1]
+        others = (name.partition(".")[0] for name in nodes if name.endswith(_LAST))
+        last = [name for name in others if name not in _BEHIND][-1]
         if last != self.name:
             raise ConfigError(f"{self.name} stands before {last}; put it last in middleware=[…]")
 

@@ -17,10 +17,12 @@ log = logging.getLogger(__name__)
 
 PROCESS = uuid.uuid4().hex
 """This process, which snapshots that are not durable die with."""
+_HERE: dict[str, int] = {}
+"""By turn, the decision that this process has come to, with whichever agent: a server makes one anew for every run."""
 
 
 class TurnWorlds:
-    """All methods but the last three wait for disks.
+    """All methods but `arrived` and `is_here` wait for disks.
 
     Args:
         given: the worlds, or a function of the runtime that gives them, which is asked once a turn.
@@ -29,7 +31,6 @@ class TurnWorlds:
     def __init__(self, given: Any) -> None:
         self._given = given
         self._held: dict[str, list[World]] = {}
-        self._here: dict[str, int] = {}  # by turn, the decision that this process has come to
         self._resuming = threading.Lock()
 
     def take(self, progress: Progress, runtime: Any) -> list[World]:
@@ -90,11 +91,16 @@ class TurnWorlds:
 
     def arrived(self, progress: Progress) -> None:
         """This process has come to the next decision."""
-        self._here[progress["run"]] = progress["next"]
+        _HERE[progress["run"]] = progress["next"]
 
     def is_here(self, progress: Progress) -> bool:
         """Whether it was this process that came to the latest decision."""
-        return self._here.get(progress["run"]) == progress["next"]
+        return _HERE.get(progress["run"]) == progress["next"]
+
+    def end(self, progress: Progress, runtime: Any, points: Sequence[Point]) -> None:
+        """Nobody goes on with the turn: let go of its points, and give the worlds back."""
+        self.forget(progress, runtime, points)
+        self.leave(progress)
 
     def leave(self, progress: Progress, *, over: bool = True) -> None:
         """Give the worlds back; ``over`` says that nobody goes on with the turn."""
@@ -103,7 +109,7 @@ class TurnWorlds:
             vacate(world, _owner(run))
         if over:
             self._held.pop(run, None)
-            self._here.pop(run, None)
+            _HERE.pop(run, None)
 
 
 def refuse_lost(point: Point | Pending) -> None:
