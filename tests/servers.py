@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-from langchain_core.messages import convert_to_messages
+from langchain_core.messages import AIMessage, AnyMessage, convert_to_messages, convert_to_openai_messages
 from langgraph.types import RetryPolicy
 from worlds import pit_reply
 
@@ -140,6 +140,27 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+
+class Scripted(Server):
+    """One whose answers a function gives, also such that call tools."""
+
+    def __init__(self, reply: Callable[[list[AnyMessage]], AIMessage]) -> None:
+        super().__init__()
+        self.reply = reply
+
+    def answer(self, request: dict[str, Any], fault: str | int | None) -> tuple[int, str, bytes]:
+        """The same, of a fault that there never is."""
+        said = convert_to_openai_messages(self.reply(convert_to_messages(request["messages"])))
+        body = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "message": said, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        }
+        return 200, "application/json", json.dumps(body).encode()
 
 
 def squares(requests: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
-"""LangGraph's development server serves the agent of ``examples/``: invoked, streamed and rewound by its client."""
+"""LangGraph's development server serves the agents of ``examples/``: invoked, streamed and rewound by its client."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,10 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 pytest.importorskip("langgraph_api", reason='pip install "langgraph-cli[inmem]"')
+pytest.importorskip("langchain.agents", reason='pip install ".[langchain]"')
 from langgraph_sdk import get_sync_client
+
+from leafe_graph import RunFolder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LEVEL = "#####\n#@  #\n# $.#\n#   #\n#####"
@@ -36,19 +40,32 @@ START = 90.0
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A client of ``langgraph dev`` on a free port of this machine, for the example's own configuration."""
-    folder = tmp_path_factory.mktemp("server")  # it keeps its threads in a folder where it was started
-    for name in ("langgraph.json", "sokoban_agent.py"):
-        shutil.copy(EXAMPLES / name, folder)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server is started, and keeps its threads: the examples' configuration, and agents of the tests."""
+    folder = tmp_path_factory.mktemp("server")
+    for file in (EXAMPLES / "sokoban_agent.py", EXAMPLES / "shopping_agent.py", Path(__file__).with_name("served.py")):
+        shutil.copy(file, folder)
+    config = json.loads((EXAMPLES / "langgraph.json").read_text())
+    config["graphs"] |= {"served": "./served.py:agent", "made": "./served.py:made"}
+    (folder / "langgraph.json").write_text(json.dumps(config))
+    (folder / "tmp").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[Any]:
+    """A client of ``langgraph dev`` on a free port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LANGSMITH", "LANGCHAIN"))}
     command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload", "--port", str(port)]
+    command += ["--n-jobs-per-worker", "4"]  # else it plays one run after the other
     log = folder / "log"
     with log.open("wb") as output:
-        server = subprocess.Popen(command, cwd=folder, env=kept | QUIET, stdout=output, stderr=output)
+        server = subprocess.Popen(
+            command, cwd=folder, env=kept | QUIET | {"TMPDIR": str(folder / "tmp")}, stdout=output, stderr=output
+        )
     try:
         wait_for(f"http://127.0.0.1:{port}/ok", server, log)
         with get_sync_client(url=f"http://127.0.0.1:{port}", api_key=None) as client:
@@ -120,7 +137,7 @@ def test_server_rewinds_the_agent_to_a_decision_point(client: Any) -> None:
 
 def test_server_knows_what_the_agent_takes(client: Any) -> None:
     """Schemas and picture, an assistant with settings of its own, and a plain word on other input."""
-    (built_in,) = client.assistants.search()
+    (built_in,) = client.assistants.search(graph_id="sokoban")
     schemas = client.assistants.get_schemas(built_in["assistant_id"])
     assert list(schemas["input_schema"]["properties"]) == ["task"]
     assert {"max_turns", "max_rewinds", "budget", "seed"} <= schemas["context_schema"]["properties"].keys()
@@ -130,3 +147,128 @@ def test_server_knows_what_the_agent_takes(client: Any) -> None:
     assert client.runs.wait(None, short["assistant_id"], input={"task": TASK})["end"] == "max_turns"
     with pytest.raises(Exception, match="ConfigError: no task was given: an agent is invoked with"):
         client.runs.wait(None, "sokoban", input={"messages": [{"role": "user", "content": "hello"}]})
+
+
+# ---- an agent of create_agent, with the middleware
+
+
+def say(text: str) -> dict[str, Any]:
+    """An input."""
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def texts(state: Any) -> list[str]:
+    """What was said, without calls."""
+    return [message["content"] for message in state["messages"]]
+
+
+def shopping(folder: Path, thread: str) -> list[str]:
+    """A thread's shopping list."""
+    return (folder / "tmp" / "shopping" / thread / "list.txt").read_text().split()
+
+
+def notes(folder: Path, thread: str) -> str:
+    """What a thread of the tests' own agents has written down."""
+    return (folder / "tmp" / "served" / thread / "notes").read_text()
+
+
+def test_server_rewinds_an_agent_in_place(client: Any, folder: Path) -> None:
+    """Messages and folder; with and without a thread, and the second turn takes nothing of the first."""
+    told = ["milk, tea", "", "2 written", "It is written down."]
+    assert texts(client.runs.wait(None, "shopping", input=say("milk, tea"))) == told
+    thread = client.threads.create()["thread_id"]
+    assert texts(client.runs.wait(thread, "shopping", input=say("milk, tea"))) == told
+    second = client.runs.wait(thread, "shopping", input=say("rice, salt"))
+    assert texts(second) == [*told, "rice, salt", *told[1:]]
+    assert shopping(folder, thread) == ["milk", "tea", "rice", "salt"]
+
+
+def test_server_streams_a_rewind(client: Any) -> None:
+    """``custom`` tells of it, ``messages-tuple`` removes what was shown; the experience is in ``custom`` alone."""
+    thread = client.threads.create()["thread_id"]
+    modes = ["messages-tuple", "custom", "values", "updates", "debug", "tasks", "checkpoints"]
+    parts = list(client.runs.stream(thread, "shopping", input=say("milk, tea"), stream_mode=modes))
+    assert {part.event for part in parts} == {"metadata", "messages", *modes[1:]}
+    reflection, rewind = (part.data["leafe"] for part in parts if part.event == "custom")
+    assert (reflection["event"], rewind["event"], rewind["decision"]) == ("reflection", "rewind", 0)
+    assert reflection["experience"].startswith("The user named several things")
+    assert "several things" not in str([part for part in parts if part.event != "custom"])
+    kinds = [part.data[0]["type"] for part in parts if part.event == "messages"]
+    assert kinds == ["ai", "tool", "ai", "remove", "ai", "tool", "ai"]
+    others = client.runs.stream(thread, "shopping", input=say("rice, salt"), stream_mode=["messages", "events"])
+    assert {part.event.split("/")[0] for part in others} == {"metadata", "messages", "events"}
+
+
+def test_two_threads_at_once_have_a_world_each(client: Any, folder: Path) -> None:
+    """Their first attempts meet in a tool, and are rewound side by side; no hook holds the event loop up."""
+    threads = [client.threads.create()["thread_id"] for _ in range(2)]
+    runs = [client.runs.create(thread, "served", input=say(f"meet {thread}"))["run_id"] for thread in threads]
+    for thread, run in zip(threads, runs, strict=True):
+        assert texts(client.runs.join(thread, run)) == [f"meet {thread}", "", "written", "Done."]
+        assert notes(folder, thread) == f"meet {thread}"
+
+
+def test_an_agent_that_is_made_for_every_run_records(client: Any, folder: Path) -> None:
+    """Also two at once, in one run folder."""
+    threads = [client.threads.create()["thread_id"] for _ in range(2)]
+    runs = [client.runs.create(thread, "made", input=say(f"meet {thread}"))["run_id"] for thread in threads]
+    for thread, run in zip(threads, runs, strict=True):
+        assert texts(client.runs.join(thread, run))[-1] == "Done."
+    client.runs.wait(None, "made", input=say("alone"))
+    run = RunFolder(folder / "tmp" / "record")
+    assert sorted(branch["end"] for branch in run.branches) == 3 * ["failure"] + 3 * ["success"]
+    assert len(run.solved) == 3
+
+
+@pytest.mark.parametrize(
+    ("graph", "how", "where", "least"),
+    [("shopping", "interrupt_before", ["tools"], 3), ("made", "interrupt_after", "*", 12)],
+)
+def test_an_agent_goes_on_from_where_studio_stops_it(
+    client: Any, folder: Path, graph: str, how: str, where: Any, least: int
+) -> None:
+    """Before its tools, or at every node, so in the middle of a rewind, and by agents that are made anew."""
+    thread = client.threads.create()["thread_id"]
+    state, runs = client.runs.wait(thread, graph, input=say("milk, tea"), **{how: where}), 1
+    while client.threads.get_state(thread)["next"]:
+        state, runs = client.runs.wait(thread, graph, input=None, **{how: where}), runs + 1
+    assert runs >= least and texts(state)[0] == "milk, tea" and len(texts(state)) == 4
+    written = shopping(folder, thread) if graph == "shopping" else notes(folder, thread).split(", ")
+    assert written == ["milk", "tea"]
+
+
+def test_studio_draws_an_agent_with_the_middleware(client: Any) -> None:
+    """Its hooks are nodes, a rewind is an edge; its account is no part of what the agent takes and gives."""
+    (built_in,) = client.assistants.search(graph_id="shopping")
+    for xray in (False, True):
+        picture = client.assistants.get_graph(built_in["assistant_id"], xray=xray)
+        hooks = {f"LeafeMiddleware.{hook}" for hook in ("before_agent", "before_model", "after_agent")}
+        assert {"model", "tools"} | hooks <= {node["id"] for node in picture["nodes"]}
+        edges = {(edge["source"], edge["target"]) for edge in picture["edges"]}
+        assert ("LeafeMiddleware.after_agent", "LeafeMiddleware.before_model") in edges
+    schemas = client.assistants.get_schemas(built_in["assistant_id"])
+    assert [*schemas["input_schema"]["properties"]] == ["messages"]
+    assert {"messages", "structured_response"} >= schemas["output_schema"]["properties"].keys()
+    assert client.assistants.get_subgraphs(built_in["assistant_id"], recurse=True) == {}
+
+
+def test_studio_shows_a_threads_history_without_the_experience(client: Any) -> None:
+    """Every state of it, with the attempt that was taken back; and it is no text to be read in any."""
+    thread = client.threads.create()["thread_id"]
+    client.runs.wait(thread, "shopping", input=say("milk, tea"))
+    history = client.threads.get_history(thread, limit=100)
+    assert ["1 written" in texts(point["values"]) for point in history].count(True) >= 2
+    assert not any("several things" in str(point) for point in history)
+    assert client.threads.get_state(thread, subgraphs=True)["values"]["leafe"]["rewinds"] == 1
+
+
+def test_a_past_of_a_turn_that_is_over_cannot_be_replayed_with_its_world(client: Any, folder: Path) -> None:
+    """Its snapshots are gone: that is told, nothing is changed, and the thread goes on."""
+    thread = client.threads.create()["thread_id"]
+    client.runs.wait(thread, "shopping", input=say("milk, tea"))
+    past = next(point for point in client.threads.get_history(thread, limit=100) if point["next"] == ["tools"])
+    with pytest.raises(Exception, match="WorldLost"):
+        client.runs.wait(thread, "shopping", checkpoint_id=past["checkpoint"]["checkpoint_id"])
+    assert shopping(folder, thread) == ["milk", "tea"]
+    assert texts(client.runs.wait(thread, "shopping", input=say("rice, salt")))[-1] == "It is written down."
+    assert shopping(folder, thread) == ["milk", "tea", "rice", "salt"]
