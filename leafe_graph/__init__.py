@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .agent.state import State
     from .agent.verdict import Verdict
     from .budget import Budget, Ledger
+    from .checkpoint.postgres import PostgresTreeSaver
     from .checkpoint.sqlite import TreeSaver
     from .dataset.export import export
     from .dataset.summary import Summary
@@ -87,6 +88,7 @@ __all__ = [
     "ModelError",
     "ModelMessage",
     "NothingPlayed",
+    "PostgresTreeSaver",
     "PromptError",
     "Prompts",
     "PyObject",
@@ -136,6 +138,7 @@ _HOME = {
         "agent.state": "State",
         "agent.verdict": "Verdict",
         "budget": "Budget Ledger",
+        "checkpoint.postgres": "PostgresTreeSaver",
         "checkpoint.sqlite": "TreeSaver",
         "dataset.export": "export",
         "dataset.summary": "Summary",

@@ -45,6 +45,15 @@ UserFile = Annotated[Path, BeforeValidator(_given), AfterValidator(_file)]
 """The same of a file that must be there."""
 
 
+def _file_or_address(given: Any) -> Any:
+    is_path = isinstance(given, str | os.PathLike) and "://" not in str(given)
+    return _file(path_of(given)) if is_path else given
+
+
+FileOrAddress = Annotated[Path | str, BeforeValidator(_file_or_address)]
+"""Type of a setting that is a file that must be there, or the address of a database, which has ``://``."""
+
+
 @contextlib.contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Say in a `RunFolderError` what stands in the way of making or writing a place."""

@@ -49,7 +49,7 @@ def server(binaries: Path, *, settings: str = "-c fsync=off -c shared_buffers=16
     folder = Path(tempfile.mkdtemp(prefix="leafe-postgres-"))
     as_whom: dict[str, Any] = {"cwd": folder}
     if os.geteuid() == 0:  # it refuses to run as root
-        uid, gid = _unprivileged()
+        uid, gid = unprivileged()
         os.chown(folder, uid, gid)
         as_whom |= {"user": uid, "group": gid, "extra_groups": []}
     data, log = folder / "data", folder / "log"
@@ -62,7 +62,7 @@ def server(binaries: Path, *, settings: str = "-c fsync=off -c shared_buffers=16
 
     try:
         run("initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8", "--locale=C")
-        port = _free_port()
+        port = free_port()
         options = f"-h 127.0.0.1 -p {port} -k {folder} -c max_connections=20 {settings}"
         # Not through a pipe: the server would keep it open.
         command = [str(binaries / "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "120", "-o", options, "start"]
@@ -77,7 +77,8 @@ def server(binaries: Path, *, settings: str = "-c fsync=off -c shared_buffers=16
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unprivileged() -> tuple[int, int]:
+def unprivileged() -> tuple[int, int]:
+    """A user and a group that are not root's."""
     import pwd
 
     for name in ("postgres", "nobody"):
@@ -89,7 +90,8 @@ def _unprivileged() -> tuple[int, int]:
     raise RuntimeError("PostgreSQL cannot run as root, and there is neither a user postgres nor nobody")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

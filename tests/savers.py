@@ -1,4 +1,4 @@
-"""The ways of keeping checkpoints that the tests run over: LangGraph's five and ours, used sync and async."""
+"""The ways of keeping checkpoints that the tests run over: LangGraph's five and our two, used sync and async."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,12 +8,13 @@ from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 
-from leafe_graph import TreeSaver
+from leafe_graph import PostgresTreeSaver, TreeSaver
 
 MEMORY, SQLITE, ASYNC_SQLITE = "InMemorySaver", "SqliteSaver", "AsyncSqliteSaver"
 POSTGRES, ASYNC_POSTGRES = "PostgresSaver", "AsyncPostgresSaver"
 TREE, ASYNC_TREE = "TreeSaver", "TreeSaver-async"
-SAVERS = [MEMORY, SQLITE, ASYNC_SQLITE, POSTGRES, ASYNC_POSTGRES, TREE, ASYNC_TREE]
+POSTGRES_TREE, ASYNC_POSTGRES_TREE = "PostgresTreeSaver", "PostgresTreeSaver-async"
+SAVERS = [MEMORY, SQLITE, ASYNC_SQLITE, POSTGRES, ASYNC_POSTGRES, TREE, ASYNC_TREE, POSTGRES_TREE, ASYNC_POSTGRES_TREE]
 
 
 def opener(kind: str, where: Path | str) -> Callable[[], Any]:
@@ -21,16 +22,17 @@ def opener(kind: str, where: Path | str) -> Callable[[], Any]:
     if kind == MEMORY:
         memory = InMemorySaver()
         return lambda: nullcontext(memory)
-    if kind == TREE:
-        return lambda: TreeSaver(where)
-    if kind == ASYNC_TREE:
+    ours: Any = {TREE: TreeSaver, POSTGRES_TREE: PostgresTreeSaver}.get(kind.removesuffix("-async"))
+    if ours and kind.endswith("-async"):
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[TreeSaver]:
-            with TreeSaver(where) as saver:
+        async def opened() -> AsyncIterator[Any]:
+            with ours(where) as saver:
                 yield saver
 
         return opened
+    if ours:
+        return lambda: ours(where)
     if kind == SQLITE:
         from langgraph.checkpoint.sqlite import SqliteSaver
 

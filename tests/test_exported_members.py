@@ -34,6 +34,7 @@ EXPORTED = {
     "Ledger",
     "RunFolder",
     "TreeSaver",
+    "PostgresTreeSaver",
     "prune",
     "export",
     "Summary",

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from earlier_saver import make_earlier
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.base import empty_checkpoint
@@ -23,9 +24,7 @@ from langgraph.types import Command, interrupt
 from worlds import PIT, WORLDS, Killed, Recorder, actions, lasting
 
 from leafe_graph.agent.graph import create_leafe_agent
-from leafe_graph.checkpoint.sqlite import TreeSaver
-from leafe_graph.checkpoint.tables import FORMAT
-from leafe_graph.checkpoint.write_behind import WriteBehind
+from leafe_graph.checkpoint.sqlite import FORMAT, SqliteStore, TreeSaver
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 
@@ -39,6 +38,13 @@ def saver(tmp_path: Path) -> Iterator[TreeSaver]:
     """An empty one."""
     with TreeSaver(tmp_path / "checkpoints.sqlite") as saver:
         yield saver
+
+
+def database(saver: TreeSaver) -> sqlite3.Connection:
+    """Its connection."""
+    store = saver._log._store
+    assert isinstance(store, SqliteStore)
+    return store.db
 
 
 def at(checkpoint_id: str | None = None, thread: str = "1", ns: str = "") -> Any:
@@ -222,7 +228,7 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
 def test_rows_are_committed_without_being_asked(saver: TreeSaver) -> None:
     """Another connection sees them after a while, though nobody flushes or reads."""
     put(saver, at(), 1, {}, {})
-    count = "SELECT count(*) FROM checkpoints"
+    count = "SELECT count(*) FROM leafe_segments"
     waited = threading.Event()
     for _ in range(600):
         other = sqlite3.connect(saver.file)
@@ -236,12 +242,13 @@ def test_rows_are_committed_without_being_asked(saver: TreeSaver) -> None:
 
 def test_full_disk_is_said_and_nothing_is_lost_when_there_is_room_again(saver: TreeSaver) -> None:
     """The flush fails by name; the rows stay queued, and the next flush puts them in."""
-    pages = saver._db.execute("PRAGMA page_count").fetchone()[0]
-    saver._db.execute(f"PRAGMA max_page_count = {pages}")
+    db = database(saver)
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {pages}")
     put(saver, at(), 1, {"noise": os.urandom(100_000)}, {"noise": 1})
     with pytest.raises(RunFolderError, match=r"checkpoints.sqlite cannot be written: database or disk is full"):
         saver.flush()
-    saver._db.execute("PRAGMA max_page_count = 1000000")
+    db.execute("PRAGMA max_page_count = 1000000")
     saver.flush()
     assert saver.get_tuple(THREAD) is not None
 
@@ -443,7 +450,7 @@ def test_agent_goes_on_where_it_was_though_the_clock_was_set_back(
         clock = SimpleNamespace(time_ns=lambda hours=hours: NOW - hours * 3_600_000_000_000)
         monkeypatch.setattr(ids, "time", clock)
         monkeypatch.setattr(ids, "_last_v6_timestamp", None)
-        monkeypatch.setattr("leafe_graph.checkpoint.sqlite.time", clock)
+        monkeypatch.setattr("leafe_graph.checkpoint.write_behind.time", clock)
         with TreeSaver(tmp_path / "checkpoints.sqlite") as saver:
             model = ScriptedModel(reply=["up"])
             agent = create_leafe_agent(model, env=SnapshotGridWorld, max_turns=2, max_rewinds=0, checkpointer=saver)
@@ -459,7 +466,8 @@ def test_no_version_is_given_twice_though_the_clock_was_set_back(
     file = tmp_path / "checkpoints.sqlite"
     given = []
     for hours in range(3):
-        monkeypatch.setattr("leafe_graph.checkpoint.sqlite.time", SimpleNamespace(time_ns=lambda: NOW - 10 * hours))  # noqa: B023
+        clock = SimpleNamespace(time_ns=lambda hours=hours: NOW - 10 * hours)
+        monkeypatch.setattr("leafe_graph.checkpoint.write_behind.time", clock)
         with TreeSaver(file) as saver:
             version = saver.get_next_version(given[0] if given else None, None)
             put(saver, at(), 10 - hours, {"value": hours}, {"value": version})
@@ -469,19 +477,19 @@ def test_no_version_is_given_twice_though_the_clock_was_set_back(
     assert given == sorted(set(given))
 
 
-def file_of_format_1(file: Path, *numbers: int) -> None:
-    """A file with these checkpoints, as the release before format 2 left it."""
+def earlier_file(file: Path, *numbers: int, version: int) -> None:
+    """A file with these checkpoints, as an earlier release left it."""
     with TreeSaver(file) as saver:
         for number in numbers:
             put(saver, at(), number, {"number": number}, {"number": number})
-    with closing(sqlite3.connect(file)) as db:
-        db.executescript("DROP INDEX newest; ALTER TABLE checkpoints DROP COLUMN number; PRAGMA user_version = 1;")
+    make_earlier(file, version)
 
 
-def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> None:
-    """Format 1 had no numbers: what it holds comes before what is put now, in the order of its ids."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path, version: int) -> None:
+    """What it holds comes before what is put now; format 1 had no numbers, so there in the order of its ids."""
     file = tmp_path / "checkpoints.sqlite"
-    file_of_format_1(file, 4, 7)
+    earlier_file(file, 4, 7, version=version)
     with TreeSaver(file) as saver:
         put(saver, at(), 5, {"number": 5}, {"number": 8})
         assert [each.checkpoint["channel_values"]["number"] for each in saver.list(at())] == [5, 7, 4]
@@ -491,36 +499,41 @@ def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> None:
         assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
 
 
-@pytest.mark.parametrize("earlier", [True, False], ids=["format 1", "new"])
+@pytest.mark.parametrize("version", [0, 1, 2])
 def test_processes_that_open_a_file_at_once_bring_it_to_this_format_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    """Another process does it after this one has read the format: both go on."""
+    """Another process does it after this one has read the format: both go on; 0 is a new file."""
     file = tmp_path / "checkpoints.sqlite"
-    if earlier:
-        file_of_format_1(file, 4, 7)
-    begin = WriteBehind.writing
+    if version:
+        earlier_file(file, 4, 7, version=version)
+    run = SqliteStore.run
 
-    def meanwhile(log: WriteBehind) -> Any:
-        monkeypatch.setattr(WriteBehind, "writing", begin)
+    def meanwhile(store: SqliteStore, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(SqliteStore, "run", run)
         with TreeSaver(file) as other:
             put(other, at(), 9, {"number": 9}, {"number": 9})
-        return begin(log)
+        return run(store, *args, **kwargs)
 
-    monkeypatch.setattr(WriteBehind, "writing", meanwhile)
+    monkeypatch.setattr(SqliteStore, "run", meanwhile)
     with TreeSaver(file) as saver:
         put(saver, at(), 5, {"number": 5}, {"number": 10})
         found = [each.checkpoint["channel_values"]["number"] for each in saver.list(at())]
-        assert found == ([5, 9, 7, 4] if earlier else [5, 9])
+        assert found == ([5, 9, 7, 4] if version else [5, 9])
 
 
-def test_newest_checkpoint_is_found_without_sorting_its_thread(saver: TreeSaver) -> None:
-    """SQLite finds it in the index, however long the thread is."""
-    with saver._log.lock:
-        said: list[str] = []
-        saver._db.set_trace_callback(said.append)
-        assert saver.get_tuple(at()) is None
-        saver._db.set_trace_callback(None)
-        plans = [saver._db.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in said if "ORDER BY" in sql]
-    assert plans
-    assert not [step for plan in plans for *_, step in plan if "TEMP B-TREE" in step]
+def test_thread_and_last_number_are_found_by_index(saver: TreeSaver) -> None:
+    """However many threads a file holds: SQLite reads through no table for one of them."""
+    said: list[str] = []
+    db = database(saver)
+    db.set_trace_callback(said.append)
+    assert saver.get_tuple(at()) is None
+    saver.delete_thread("1")
+    db.set_trace_callback(None)
+    steps = [
+        step
+        for sql in [*(sql for sql in said if "thread_id" in sql), "SELECT max(number) FROM leafe_segments"]
+        for *_, step in db.execute(f"EXPLAIN QUERY PLAN {sql}")
+    ]
+    assert len(steps) >= 3
+    assert not [step for step in steps if step.startswith("SCAN")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from .points import Saver
+from .saver import SegmentSaver
 from .sqlite import TreeSaver
 
 Decisions = Mapping[str, Collection[str]]
@@ -38,26 +39,32 @@ def shrink_file(file: Path, decisions: Decisions, own: Own = None) -> Shrunk:
     if not file.is_file():
         raise ConfigError(f"{file} does not exist; say where the run's checkpoints are")
     before = _size(file)
-    threads = (_shrink_langgraphs if _is_langgraphs(file) else _shrink_ours)(file, decisions, own)
+    threads = (_shrink_langgraphs if _is_langgraphs(file) else _shrink_our_file)(file, decisions, own)
     return Shrunk(threads, before, _size(file))
 
 
 def shrink_saver(saver: Saver, decisions: Decisions, own: Collection[str]) -> Shrunk:
-    """Drop those of ``own`` threads that have no checkpoint to keep: a saver drops whole threads only."""
+    """Drop what ``own`` threads do not need for the checkpoints to keep; LangGraph's savers drop whole threads only."""
+    if isinstance(saver, SegmentSaver):
+        return Shrunk(_shrink_ours(saver, decisions, own), 0, 0)
     gone = set(own) - decisions.keys()
     for thread_id in gone:
         saver.delete_thread(thread_id)
     return Shrunk(len(gone), 0, 0)
 
 
-def _shrink_ours(file: Path, decisions: Decisions, own: Own) -> int:
+def _shrink_our_file(file: Path, decisions: Decisions, own: Own) -> int:
     with TreeSaver(file) as saver:
-        gone = _droppable(saver.threads(), own) - decisions.keys()
-        for thread_id in gone:
-            saver.delete_thread(thread_id)
-        for thread_id, ids in decisions.items():
-            saver.keep(thread_id, ids)
-        saver.vacuum()
+        return _shrink_ours(saver, decisions, own)
+
+
+def _shrink_ours(saver: SegmentSaver, decisions: Decisions, own: Own) -> int:
+    gone = _droppable(saver.threads(), own) - decisions.keys()
+    for thread_id in gone:
+        saver.delete_thread(thread_id)
+    for thread_id, ids in decisions.items():
+        saver.keep(thread_id, ids)
+    saver.vacuum()
     return len(gone)
 
 

@@ -1,92 +1,143 @@
-"""An SQLite connection that is written behind: rows are queued, and many are committed in one transaction.
+"""Threads in a database that is written behind: what is put is queued, and many puts become one row.
 
-A transaction a row is what makes small checkpoints dear: each rewrites whole pages and waits for the disk. Rows that
-lie together in the tables have one owner, and an owner's rows can be committed without the others'.
+A transaction a superstep is what makes small checkpoints dear: each waits for the disk. All that a thread put between
+two flushes is one compressed segment here, a row by itself, so that a thread is deleted, and read, by its id.
 """
 
 import atexit
-import os
-import sqlite3
+import secrets
 import threading
-import zlib
-from collections.abc import Hashable, Iterator, Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..errors import RunFolderError
-from ..files import full_disk
+from .thread import Row, Thread, rows_of, segment, weight
 
-BATCH = 2000
-"""Rows that do not wait for more, and neither do as many times 32 KB."""
+R = TypeVar("R")
+Execute = Callable[..., Iterable[Any]]
+"""Runs an SQL statement with ``?`` for each of its parameters; what it finds."""
 
-Row = tuple[str, tuple[Any, ...]]
-"""A statement and its values; bytes at the values' end are compressed on the way."""
+MOST = 2**26
+"""Bytes that wait for others at most, and as many of threads that were read stay in memory."""
+COLUMNS = "number BIGINT NOT NULL, writer BIGINT NOT NULL, thread_id TEXT NOT NULL, body {bytes} NOT NULL"
+"""Of the table ``leafe_segments``. ``number`` is above all numbers in the body; with the writer's it is unique, so that
+to put a segment again, when nobody knows whether it arrived, puts nothing twice."""
+_LAST = "SELECT coalesce(max(number), 0) FROM leafe_segments"
+PUT = "INSERT INTO leafe_segments (number, writer, thread_id, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_READ = """SELECT number, writer, CASE WHEN number > ? THEN body END FROM leafe_segments
+    WHERE thread_id = ? ORDER BY number, writer"""
+_DELETE = "DELETE FROM leafe_segments WHERE thread_id = ?"
+_THREADS = "SELECT DISTINCT thread_id FROM leafe_segments"
+
+
+class Store(Protocol):
+    """A database with a table ``leafe_segments``; used by one thread at a time."""
+
+    name: str
+    """What errors call it."""
+
+    def run(self, work: Callable[[Execute], R]) -> R:
+        """Do some work in one transaction, which is safe from a power failure on return; perhaps more than once.
+
+        Raises:
+            RunFolderError: it cannot be done; nothing was.
+        """
+        ...
+
+    def vacuum(self) -> None:
+        """Give the space of what was deleted back, where that is ours to do."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Cached(Thread):
+    """A thread that was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.segments: set[tuple[int, int]] = set()
+        """Those that it has, by number and writer."""
+        self.pending = 0
+        """How many of the queued rows it has."""
 
 
 class WriteBehind:
-    """A database and the rows that wait to be put into it; thread-safe.
+    """Threads in a store, and the rows that wait to be put into it; thread-safe.
 
     Args:
-        file: the database, made if it does not exist.
-        statements: every statement of the rows, in the order in which a transaction runs them.
-        interval: seconds that a row may wait for others to share its transaction.
+        store: what keeps them.
+        interval: seconds that a row may wait for others to share its segment.
     """
 
-    def __init__(self, file: Path, statements: Sequence[str], *, interval: float) -> None:
-        self.file, self._statements, self._interval = file, statements, interval
+    def __init__(self, store: Store, *, interval: float) -> None:
         self.lock = threading.RLock()
-        """Held while the connection is used."""
-        self.db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=30)
-        self._queue: dict[Hashable, list[Row]] = {}
+        """Held while the store and what was read of it are used."""
+        self._store, self._interval = store, interval
+        self._queue: dict[str, list[Row]] = {}
+        self._asked: set[str] = set()
         self._queued = 0
-        self._queue_lock, self._sync_lock = threading.Lock(), threading.Lock()
+        self._read: OrderedDict[str, Cached] = OrderedDict()
+        self._queue_lock, self._number_lock = threading.Lock(), threading.Lock()
+        self._writer = secrets.randbits(63)
         self._some, self._many = threading.Event(), threading.Event()
-        self._commits = self._synced = 0
         self._error: RunFolderError | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._number: int
+        ((self._number,),) = store.run(lambda execute: [*execute(_LAST)])
         atexit.register(self.close)
 
-    def put(self, owner: Hashable, rows: Sequence[Row]) -> None:
-        """Queue rows that are committed together, after the owner's earlier ones.
+    def next_number(self, above: int = 0) -> int:
+        """A number above this one and all that are in the store; the clock keeps it apart from other processes'."""
+        with self._number_lock:
+            self._number = max(self._number, above, time.time_ns()) + 1
+            return self._number
+
+    # ---- putting
+
+    def put(self, thread_id: str, rows: Sequence[Row]) -> None:
+        """Queue rows that are committed together, after the thread's earlier ones.
 
         Raises:
             RunFolderError: it is closed; or an earlier commit failed: its rows are still queued and tried again.
         """
         with self._queue_lock:
             if self._closed:
-                raise RunFolderError(f"{self.file} was closed: open it again to go on with it")
+                raise RunFolderError(f"{self._store.name} was closed: open it again to go on with it")
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            self._queue.setdefault(owner, []).extend(rows)
-            self._queued += _weight(rows)
+            self._queue.setdefault(thread_id, []).extend(rows)
+            self._queued += sum(map(weight, rows))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="leafe-write-behind", daemon=True)
                 self._thread.start()
         self._some.set()
-        if self._queued >= BATCH:
+        if self._queued >= MOST:
             self._many.set()
 
-    def flush(self, owner: Hashable = None) -> None:
-        """Return when all that was put before, or all of one owner's, is safe from a kill and from a power failure.
+    def flush(self, thread_id: str | None = None) -> None:
+        """Return when all that was put before, or all of one thread's, is safe from a kill and from a power failure.
 
         Raises:
             RunFolderError: it cannot be written; what was put stays queued.
         """
+        with self._queue_lock:
+            mine = set(self._queue) if thread_id is None else {thread_id}
+            self._asked |= mine
         with self.lock:
-            self.commit(owner)
-            commits = self._commits
-        with self._sync_lock:
-            if self._synced < commits:  # else somebody else's sync was ours too
-                commits = self._commits
-                with open(f"{self.file}-wal", "rb") as log:
-                    os.fsync(log.fileno())
-                self._synced = commits
+            with self._queue_lock:  # what others wait for goes along, in one transaction
+                asked, self._asked = self._asked | mine, set()
+            self._commit(asked)
 
     def close(self) -> None:
-        """Commit what is queued and close the file; may be called twice."""
+        """Commit what is queued and close the store; may be called twice."""
         with self._queue_lock:
             closed, self._closed = self._closed, True
         self._some.set()
@@ -97,58 +148,37 @@ class WriteBehind:
             atexit.unregister(self.close)
             with self.lock:
                 try:
-                    self.commit()
+                    self._commit()
                 finally:
-                    self.db.close()
+                    self._store.close()
 
-    def commit(self, owner: Hashable = None) -> None:
-        """Put the queue, or one owner's part of it, into the tables in one transaction; with the lock held.
-
-        Raises:
-            RunFolderError: it cannot be written; what was put stays queued.
-        """
+    def _commit(self, thread_ids: Iterable[str] | None = None) -> None:
+        """Put the queue, or these threads' part of it, into the store in one transaction; with the lock held."""
         with self._queue_lock:
-            owners = list(self._queue) if owner is None else [owner]
-            taken = {each: self._queue.pop(each, []) for each in owners}
-            rows = [row for each in taken.values() for row in each]
-            self._queued -= _weight(rows)
+            names = list(self._queue if thread_ids is None else thread_ids)
+            taken = {name: self._queue.pop(name) for name in names if name in self._queue}
+            size = sum(weight(row) for rows in taken.values() for row in rows)
+            self._queued -= size
             self._error = None
-        if not rows:
+        if not taken:
             return
         try:
-            with self.transaction():
-                first, *others = self._statements
-                self.db.executemany(first, dict.fromkeys(row for sql, row in rows if sql is first))
-                for statement in others:
-                    self.db.executemany(statement, [_compressed(row) for sql, row in rows if sql is statement])
+            parts = [self._part(name, rows) for name, rows in taken.items()]
+            self._store.run(lambda execute: [execute(PUT, part) for part in parts])
         except BaseException:
             with self._queue_lock:
-                self._queue |= {each: rows + self._queue.get(each, []) for each, rows in taken.items()}
-                self._queued += _weight(rows)
+                self._queue |= {name: rows + self._queue.get(name, []) for name, rows in taken.items()}
+                self._queued += size
             raise
+        for number, writer, name, _ in parts:
+            if (thread := self._read.get(name)) is not None:
+                thread.apply(taken[name][thread.pending :])
+                thread.pending = 0
+                thread.segments.add((number, writer))
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of what is done inside, or nothing of it; with the lock held."""
-        with self.writing():
-            try:
-                self.db.execute("BEGIN IMMEDIATE")
-                yield
-                self.db.execute("COMMIT")
-                self._commits += 1
-            except BaseException:
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Say in a RunFolderError what SQLite says inside."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            full = full_disk(self.file, error)
-            raise full or RunFolderError(f"{self.file} cannot be written: {error}") from error
+    def _part(self, thread_id: str, rows: Sequence[Row]) -> tuple[int, int, str, bytes]:
+        """A segment as it is put."""
+        return self.next_number(last_number(rows)), self._writer, thread_id, segment(rows)
 
     def _work(self) -> None:
         """Commit now and then, until closed."""
@@ -159,15 +189,81 @@ class WriteBehind:
             self._many.clear()
             try:
                 with self.lock:
-                    self.commit()
+                    self._commit()
             except RunFolderError as error:
                 self._error = error  # for whoever puts next
 
+    # ---- reading
 
-def _compressed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*row[:-1], zlib.compress(row[-1], 1)) if isinstance(row[-1], bytes) else row
+    @contextmanager
+    def reading(self, thread_id: str) -> Iterator[Thread]:
+        """A thread with all that was put, by others too; not to be looked at without the lock."""
+        with self.lock:
+            yield self._up_to_date(thread_id)
+
+    def _up_to_date(self, thread_id: str) -> Cached:
+        thread = self._read.pop(thread_id, None) or Cached()
+        if not self._take_in(thread, thread_id):  # something of it was deleted by others
+            self._take_in(thread := Cached(), thread_id)
+        with self._queue_lock:
+            queued = self._queue.get(thread_id, [])[thread.pending :]
+        thread.apply(queued)
+        thread.pending += len(queued)
+        self._read[thread_id] = thread
+        size = sum(each.size for each in self._read.values())
+        while size > MOST and len(self._read) > 1:
+            size -= self._read.popitem(last=False)[1].size
+        return thread
+
+    def _take_in(self, thread: Cached, thread_id: str) -> bool:
+        """Apply the segments that a thread has not; False where that is not all that it takes."""
+        known = max((number for number, _ in thread.segments), default=-1)
+        found = self._store.run(lambda execute: [*execute(_READ, (known, thread_id))])
+        new = {(number, writer): body for number, writer, body in found if (number, writer) not in thread.segments}
+        if len(new) + len(thread.segments) != len(found) or any(body is None for body in new.values()):
+            return False
+        for (number, writer), body in new.items():
+            thread.apply([*rows_of(body)])
+            thread.segments.add((number, writer))
+            self.next_number(number)
+        return True
+
+    def threads(self) -> list[str]:
+        """The ids of all threads."""
+        with self.lock:
+            found = self._store.run(lambda execute: [*execute(_THREADS)])
+            with self._queue_lock:
+                return list(dict.fromkeys([*(name for (name,) in found), *self._queue]))
+
+    # ---- deleting
+
+    def keep(self, thread_id: str, checkpoint_ids: Collection[str] = ()) -> None:
+        """Drop all checkpoints of a thread but these and their ancestors."""
+        with self.lock:
+            rows = self._up_to_date(thread_id).kept(checkpoint_ids) if checkpoint_ids else []
+            part = self._part(thread_id, rows)
+
+            def replace(execute: Execute) -> None:
+                execute(_DELETE, (thread_id,))
+                if rows:
+                    execute(PUT, part)
+
+            self._store.run(replace)
+            read = self._read.pop(thread_id, None)
+            with self._queue_lock:
+                queued = self._queue.pop(thread_id, [])
+                there = read.pending if read is not None and checkpoint_ids else len(queued)
+                self._queued -= sum(map(weight, queued[:there]))
+                if queued[there:]:  # put in the meantime
+                    self._queue[thread_id] = queued[there:]
+
+    def vacuum(self) -> None:
+        """Give the space of what was deleted back."""
+        with self.lock:
+            self._commit()
+            self._store.vacuum()
 
 
-def _weight(rows: Sequence[Row]) -> int:
-    """How much of a `BATCH` the rows are."""
-    return sum(1 + len(row[-1]) // 2**15 for _, row in rows)
+def last_number(rows: Iterable[Row]) -> int:
+    """The greatest number in them."""
+    return max((row.number for row in rows if isinstance(row.number, int)), default=0)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import CliPositionalArg, NoDecode
 
 from ..errors import ConfigError, LeafeError
-from ..files import UserFile, UserPath
+from ..files import FileOrAddress, UserFile, UserPath
 from ..parsing import key_values
 from ..settings import Settings
 from ..tree.run_folder import RunFolder
@@ -26,8 +26,9 @@ class Prune(Settings):
 
     run: CliPositionalArg[UserPath]
     """A run folder."""
-    checkpoints: UserFile | None = None
-    """The SQLite file of its checkpoints; RUN/checkpoints.sqlite unless given."""
+    checkpoints: FileOrAddress | None = None
+    """The SQLite file of its checkpoints, or the address of the database, as it was explored with;
+    RUN/checkpoints.sqlite unless given."""
 
     def cli_cmd(self) -> None:
         """``leafe prune``."""

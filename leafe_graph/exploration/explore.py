@@ -107,7 +107,8 @@ class Arguments(Growing):
     """With unique ids."""
     checkpointer: Live[Checkpoints | None] = None
     """Where decision points are kept; SQLite in the run folder unless given. A saver, an asynchronous context manager
-    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``. Or "memory": a branch is one superstep,
+    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``, for a `PostgresTreeSaver` there
+    (``postgresql+langgraph://…``: LangGraph's AsyncPostgresSaver). Or "memory": a branch is one superstep,
     which is several times as fast where model and environment are. The branches are the same, also after a kill, but
     their checkpoint and thread ids are None: LangGraph has no state or event of a single turn, and there is nothing to
     prune. What never forks, such as "independent", is played like that unless a saver is given."""
@@ -209,7 +210,7 @@ async def grow_trees(
         # Also before the folder is made; the run's own file is opened in it.
         remembered = checkpointer == MEMORY
         named = None if remembered else checkpointer
-        saver = None if named is None else await open_saver(named, stack)
+        saver = None if named is None else await open_saver(named, stack, interval=INTERVAL)
         run.open(settings.saved())
         trees, before = run.trees, len(run.logged)
         _same_tasks(run, work)

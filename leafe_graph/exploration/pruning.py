@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..budget import Ledger, is_spent
+from ..checkpoint.open import opened
 from ..checkpoint.points import Saver
 from ..checkpoint.shrink import Shrunk, shrink_file, shrink_saver
 from ..errors import ConfigError
@@ -46,9 +47,10 @@ def prune(
     Args:
         run: the run folder; nobody else may be writing to it.
         checkpoints: where they are: the run's own ``checkpoints.sqlite`` if None, another SQLite file of a `TreeSaver`
-            or of LangGraph's SqliteSaver, or any saver with ``delete_thread``. In the run's own file the threads of
-            branches that a kill cut short are dropped too; elsewhere only what the run logged is its own. A file
-            shrinks; through a saver only whole threads are dropped.
+            or of LangGraph's SqliteSaver, the address of a database as `explore` takes it, or any saver with
+            ``delete_thread``. In the run's own file the threads of branches that a kill cut short are dropped too;
+            elsewhere only what the run logged is its own. A file shrinks; through a saver of LangGraph's only whole
+            threads are dropped.
         strategy: which branches may come next; the run's own if None. To be given where that was an object of yours.
 
     Raises:
@@ -78,6 +80,9 @@ def prune(
             dropped = Shrunk(threads=0, before=0, after=0)
         elif checkpoints is None:
             dropped = shrink_file(folder.folder / "checkpoints.sqlite", decisions)
+        elif isinstance(checkpoints, str) and "://" in checkpoints:
+            with opened(checkpoints) as saver:
+                dropped = shrink_saver(saver, decisions, threads)
         elif isinstance(checkpoints, str | Path):
             dropped = shrink_file(path_of(checkpoints), decisions, threads)
         else:

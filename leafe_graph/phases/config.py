@@ -125,8 +125,9 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     """Tasks played at once."""
     checkpointer: str | None = None
     """Where decision points are kept; SQLite in --out unless given. A PostgreSQL database,
-    postgresql://USER@HOST/DATABASE; or "memory", which is several times as fast for small models and finds the same
-    branches, but keeps no LangGraph checkpoints. Judging keeps none by itself."""
+    postgresql://USER@HOST/DATABASE (postgresql+langgraph:// for LangGraph's own tables there); or "memory", which is
+    several times as fast for small models and finds the same branches, but keeps no LangGraph checkpoints. Judging
+    keeps none by itself."""
 
     @property
     def budget(self) -> Budget:
