@@ -26,7 +26,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
 
-from leafe_graph import LeafeMiddleware, Verdict, Workspace, load_model
+from leafe_graph import LeafeError, LeafeMiddleware, Verdict, Workspace, load_model
 
 TASK = (
     "Tests of this project fail. See them with `python -m pytest -q`, mend the code, and leave the tests as they are."
@@ -160,7 +160,10 @@ def main() -> int:
         folder.mkdir()
         for name, text in BROKEN.items():
             (folder / name).write_text(text)
-    mended = mend(said.model, Project(folder), said.record)
+    try:
+        mended = mend(said.model, Project(folder), said.record)
+    except LeafeError as error:
+        parser.error(str(error))
     print(f"The tests {'pass' if mended else 'still fail'} in {folder}. Next:")
     print(f"  leafe show {said.record}\n  leafe export {said.record}")
     print(f"  leafe train --model HUGGING_FACE_NAME --data {said.record} --out {said.record}/adapter")

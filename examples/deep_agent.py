@@ -24,7 +24,7 @@ from typing import Any
 from deepagents import create_deep_agent
 from deepagents.backends.utils import create_file_data
 
-from leafe_graph import STATELESS, LeafeMiddleware, Task, Verdict, load_model
+from leafe_graph import STATELESS, LeafeError, LeafeMiddleware, Task, Verdict, load_model
 
 TASK = (
     "Who owes us money? /invoices.csv has what we asked for, /payments.csv what came in. Have the bookkeeper look, and "
@@ -97,7 +97,10 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="as leafe_graph.load_model and init_chat_model know it")
     parser.add_argument("--record", default="runs/deep-agent", help="the run folder that attempts are written to")
     said = parser.parse_args()
-    state = owed(said.model, said.record)
+    try:
+        state = owed(said.model, said.record)
+    except LeafeError as error:
+        parser.error(str(error))
     success, feedback = judge(state)
     print(feedback or f"/owed.json: {state['files']['/owed.json']['content']}")
     print(f"Next:\n  leafe show {said.record}\n  leafe export {said.record}")

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from deepagents import create_deep_agent
 from langchain.agents import create_agent
 from langchain.tools import ToolRuntime
 from langchain_core.messages import AIMessage
@@ -95,3 +96,22 @@ def made(config: RunnableConfig) -> Any:
     """Made anew whenever the server wants it."""
     leafe = middleware(record=PLACE.with_name("record"), redact=redact)
     return leafe.attach(create_agent(ScriptedModel(reply=think), [write], middleware=[leafe]))
+
+
+def boss(messages: list[Any], seed: int | None) -> str | AIMessage:
+    """Gives the work to a subagent."""
+    if messages[-1].type == "tool":
+        return "It is done."
+    wanted = {"description": messages[-1].text, "subagent_type": "writer"}
+    return AIMessage("", tool_calls=[{"name": "task", "args": wanted, "id": "task"}])
+
+
+WRITER: Any = {
+    "name": "writer",
+    "description": "writes",
+    "system_prompt": "You write.",
+    "tools": [write],
+    "model": ScriptedModel(reply=think),
+    "middleware": [middleware(restore={"files"})],
+}
+deep = create_deep_agent(ScriptedModel(reply=boss), subagents=[WRITER])

@@ -228,6 +228,20 @@ def test_the_coding_agents_tools_stay_in_the_project(tmp_path: Path) -> None:
     assert (folder / "words").read_text() == "A B C D"
 
 
+@pytest.mark.parametrize("name", ["coding_agent", "deep_agent"])
+def test_a_model_that_nobody_knows_is_told_in_a_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a command line says what is wrong."""
+    pytest.importorskip("langchain.agents", reason='pip install ".[langchain]"')
+    pytest.importorskip("deepagents")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [name, "--model", "nonsense:x", "--record", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="2"):
+        attribute(f"examples.{name}:main", "example")()
+    assert "model 'nonsense:x' cannot be made" in capsys.readouterr().err
+
+
 SUBTRACT = "subtract what came in"
 
 

@@ -17,7 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 pytest.importorskip("langgraph_api", reason='pip install "langgraph-cli[inmem]"')
-pytest.importorskip("langchain.agents", reason='pip install ".[langchain]"')
+pytest.importorskip("deepagents")
 from langgraph_sdk import get_sync_client
 
 from leafe_graph import RunFolder
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (EXAMPLES / "sokoban_agent.py", EXAMPLES / "shopping_agent.py", Path(__file__).with_name("served.py")):
         shutil.copy(file, folder)
     config = json.loads((EXAMPLES / "langgraph.json").read_text())
-    config["graphs"] |= {"served": "./served.py:agent", "made": "./served.py:made"}
+    config["graphs"] |= {"served": "./served.py:agent", "made": "./served.py:made", "deep": "./served.py:deep"}
     (folder / "langgraph.json").write_text(json.dumps(config))
     (folder / "tmp").mkdir()
     return folder
@@ -206,6 +206,17 @@ def test_two_threads_at_once_have_a_world_each(client: Any, folder: Path) -> Non
     for thread, run in zip(threads, runs, strict=True):
         assert texts(client.runs.join(thread, run)) == [f"meet {thread}", "", "written", "Done."]
         assert notes(folder, thread) == f"meet {thread}"
+
+
+def test_a_subagents_rewind_is_told_to_those_who_stream_subgraphs(client: Any, folder: Path) -> None:
+    """Of a deep agent, whose subagent has the middleware."""
+    thread = client.threads.create()["thread_id"]
+    parts = client.runs.stream(thread, "deep", input=say("milk"), stream_mode="custom", stream_subgraphs=True)
+    told = [(part.event, part.data["leafe"]["event"]) for part in parts if part.event.startswith("custom")]
+    assert [event for _, event in told] == ["reflection", "rewind"]
+    assert all(where.startswith("custom|tools:") for where, _ in told)
+    assert texts(client.threads.get_state(thread)["values"]) == ["milk", "", "Done.", "It is done."]
+    assert notes(folder, thread) == "milk"
 
 
 def test_an_agent_that_is_made_for_every_run_records(client: Any, folder: Path) -> None:

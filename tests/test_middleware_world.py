@@ -186,6 +186,20 @@ def test_a_world_that_cannot_be_brought_back_is_not_taken_for_one_that_was() -> 
     assert judged == [["attic"], ["cellar"]]
 
 
+def test_a_tool_called_anew_from_a_checkpoint_of_the_turn_finds_its_world() -> None:
+    """As long as the turn lasts: a user who goes back by hand does what was done there once, not twice."""
+    places = iter(["attic", "shed", "shed"])
+    seeker = Seeker(judge=lambda state, runtime: True)
+    seeker.model = ScriptedModel(reply=lambda messages, seed: calls(("search", {"place": next(places)})))
+    agent = seeker.agent(checkpointer=InMemorySaver(), interrupt_before=["tools"])
+    agent.invoke(ASK, THREAD)
+    past = agent.get_state(THREAD)
+    agent.invoke(None, THREAD)
+    assert seeker.house == {"searched": ["attic"]} and past.next == ("tools",)
+    agent.invoke(None, past.config)
+    assert seeker.house == {"searched": ["attic"]}
+
+
 def test_a_snapshot_that_died_with_its_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its messages stay as they are."""
     seeker = Seeker()
