@@ -98,6 +98,15 @@ def redactor(setting: bool | Callable[[str], str]) -> Callable[[Any], Any]:
     return lambda value: redacted(value, None if setting is True else setting)
 
 
+def without_passwords(value: Value) -> Value:
+    """The same value without the passwords in its addresses, ``https://USER:PASSWORD@HOST``: settings are kept so."""
+    if isinstance(value, str):
+        return cast(Value, _ADDRESS.sub(lambda found: found["keep"] + _hidden(found["secret"]), value))
+    if isinstance(value, Mapping):
+        return cast(Value, {name: without_passwords(held) for name, held in value.items()})
+    return cast(Value, [without_passwords(each) for each in value]) if isinstance(value, list) else value
+
+
 class _Redaction:
     """One value's; the environment is looked at once."""
 

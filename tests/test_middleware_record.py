@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import calls
 from langgraph.checkpoint.memory import InMemorySaver
 from test_middleware import ASK, TIP, Seeker, reflection, reflector
 
 from leafe_graph import ConfigError, RunFolder, export
-from leafe_graph.agent.recorder import _LOGS
+from leafe_graph.cli.main import main
 from leafe_graph.env.worlds import STATELESS, PyObject
 from leafe_graph.testing import ScriptedModel
 
@@ -70,12 +71,47 @@ def test_secrets_are_not_recorded(tmp_path: Path) -> None:
     assert len(RunFolder(tmp_path / "run").branches) == 2
 
 
-def test_an_attempt_that_is_not_whole_is_not_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its first decisions died with their process; nothing that has no parent is in the folder."""
+@pytest.mark.parametrize("torn", [False, True])
+def test_the_next_process_goes_on_with_the_decisions_of_one_that_died(torn: bool, tmp_path: Path) -> None:
+    """They are in a file until their turn is over; a line that was not finished is a decision that is made again."""
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
+    settings: Any = {"worlds": STATELESS, "record": tmp_path / "run"}
+    seeker = Seeker(**settings)
+    seeker.agent(checkpointer=saver, interrupt_after=["tools"]).invoke(ASK, thread)
+    (file,) = (tmp_path / "run" / "open_turns").iterdir()
+    assert "attic" in file.read_text()
+    if torn:
+        with file.open("a") as half:
+            half.write('{"t": 1, "turn": {"observ')
+    next_one = Seeker(**settings)
+    next_one.house["searched"].append("attic")
+    next_one.middleware.rewinder.judge = lambda state, runtime: "cellar" in state["messages"][-1].text
+    next_one.agent(checkpointer=saver).invoke(None, thread)
+    failed, solved = RunFolder(tmp_path / "run").branches
+    assert (failed["end"], solved["end"]) == ("failure", "success")
+    assert [turn["action"] for turn in failed["turns"]] == [
+        '{"args": {"place": "attic"}, "name": "search"}',
+        "I have searched: attic: nothing",
+    ]
+    assert list((tmp_path / "run" / "open_turns").iterdir()) == []
+
+
+def test_a_turn_that_nobody_goes_on_with_leaves_nothing(tmp_path: Path) -> None:
+    """The user's next turn lets go of its decisions."""
     saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
     settings: Any = {"worlds": STATELESS, "judge": lambda state, runtime: True, "record": tmp_path / "run"}
     Seeker(**settings).agent(checkpointer=saver, interrupt_after=["tools"]).invoke(ASK, thread)
-    _LOGS.clear()  # as another process has none
+    Seeker(**settings).agent(checkpointer=saver).invoke(ASK, thread)
+    assert len(RunFolder(tmp_path / "run").branches) == 1
+    assert list((tmp_path / "run" / "open_turns").iterdir()) == []
+
+
+def test_an_attempt_that_is_not_whole_is_not_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where some of its decisions are gone; nothing that has no parent is in the folder."""
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
+    settings: Any = {"worlds": STATELESS, "judge": lambda state, runtime: True, "record": tmp_path / "run"}
+    Seeker(**settings).agent(checkpointer=saver, interrupt_after=["tools"]).invoke(ASK, thread)
+    shutil.rmtree(tmp_path / "run")
     with caplog.at_level(logging.WARNING):
         Seeker(**settings).agent(checkpointer=saver).invoke(None, thread)
     assert "an attempt is not recorded" in caplog.text
@@ -113,3 +149,16 @@ def test_an_agent_made_anew_goes_on_where_a_person_was_asked(tmp_path: Path) -> 
     agent().invoke(None, thread)
     (branch,) = RunFolder(tmp_path / "run").branches
     assert [turn["message"]["content"] for turn in branch["turns"]] == ["", "I have searched: attic: nothing"]
+
+
+def test_all_calls_of_a_decision_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once each, with what was said beside them."""
+    seeker = Seeker(record=tmp_path / "run", judge=lambda state, runtime: True)
+    both = calls(("search", {"place": "attic"}), ("search", {"place": "cellar"}), text="I look in both.")
+    seeker.model.reply = [both, "done"]
+    seeker.agent().invoke(ASK)
+    assert main(["show", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "(said:" not in shown
+    for part in ("I look in both.", '"place": "attic"}, "name": "search"', '"place": "cellar"}, "name": "search"'):
+        assert shown.count(part) == 1

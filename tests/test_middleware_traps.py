@@ -16,16 +16,19 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
     AgentState,
+    HumanInTheLoopMiddleware,
     ModelRetryMiddleware,
     ShellToolMiddleware,
     SummarizationMiddleware,
 )
+from langchain.tools import ToolRuntime
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from langgraph.channels import DeltaChannel, EphemeralValue, Topic
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Command
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import create_handoff_tool, create_swarm
 from test_middleware import ASK, TIP, Seeker, reflection, reflector, texts
@@ -514,3 +517,86 @@ def test_agents_side_by_side_have_no_world_in_common(saver: bool, asynchronous: 
     assert houses == {str(n): {"searched": ["cellar"]} for n in range(2)}
     with pytest.raises(WorldBusy, match="two episodes would rewind each other's work"):
         played([PyObject(houses)])
+
+
+# ---- a person who is asked
+
+
+class Sends:
+    """An agent that sends a mail, for which a person is asked, and a judge who is not content once."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.sent: list[str] = []
+        self.undone: list[Any] = []
+        given: Any = {"judge": failed_once(), "worlds": STATELESS, "reflector": reflector(0)} | settings
+        self.middleware = LeafeMiddleware(**given)
+        model = script(calls(("look", {})), calls(("send", {"to": "b"})), "it is sent", told=("well",))
+        person = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+        agent = create_agent(
+            model, [self.look, self.send], middleware=[person, self.middleware], checkpointer=InMemorySaver()
+        )
+        self.agent = self.middleware.attach(agent)
+
+    def look(self) -> str:
+        """Look around."""
+        return "nice"
+
+    def send(self, to: str) -> str:
+        """Send a mail."""
+        self.sent.append(to)
+        return f"sent to {to}"
+
+    def undo(self, args: dict[str, Any], message: Any) -> None:
+        self.undone.append((args, message.text))
+
+    def decided(self, decision: dict[str, Any], asynchronous: bool) -> list[str]:
+        """The texts of the agent's messages when the person has decided so."""
+        invoked(self.agent, ASK, asynchronous, THREAD)
+        done = invoked(self.agent, Command(resume={"decisions": [decision]}), asynchronous, THREAD)
+        return texts(done["messages"])
+
+
+@both
+@pytest.mark.parametrize("reason", [{}, {"message": "not him"}])
+def test_what_a_person_rejected_is_no_barrier(reason: dict[str, str], asynchronous: bool) -> None:
+    """The irreversible tool has not run; with a yes it has."""
+    sends = Sends()
+    assert sends.decided({"type": "reject", **reason}, asynchronous) == ["Find the key.", "well"]
+    assert sends.sent == []
+    sends = Sends()
+    assert sends.decided({"type": "approve"}, asynchronous)[-1] == "it is sent"
+
+
+@both
+def test_what_a_person_edited_is_compensated_as_it_ran(asynchronous: bool) -> None:
+    """Not as the model had wanted it; and what a person answered in the tool's place is not compensated."""
+    sends = Sends()
+    sends = Sends(compensate={"send": lambda args, message: sends.undo(args, message)}, worlds=STATELESS)
+    edited = {"type": "edit", "edited_action": {"name": "send", "args": {"to": "c"}}}
+    assert sends.decided(edited, asynchronous) == ["Find the key.", "well"]
+    ((args, told),) = sends.undone
+    assert sends.sent == ["c"] and args == {"to": "c"} and "sent to c" in told
+    other = Sends(compensate={"send": lambda args, message: other.undo(args, message)}, worlds=STATELESS)
+    assert other.decided({"type": "respond", "message": "I did"}, asynchronous) == ["Find the key.", "well"]
+    assert (other.sent, other.undone) == ([], [])
+
+
+@both
+def test_an_irreversible_tool_that_gives_a_command_is_a_barrier_in_any_process(asynchronous: bool) -> None:
+    """Its answer is in the command's update, where it tells."""
+    saver = InMemorySaver()
+
+    def send(to: str, runtime: ToolRuntime) -> Command[Any]:
+        """Send a mail."""
+        return Command(update={"messages": [ToolMessage("sent", tool_call_id=runtime.tool_call_id)]})
+
+    tool = StructuredTool.from_function(send, metadata={"leafe": "irreversible"})
+
+    def agent() -> Any:
+        middleware = LeafeMiddleware(judge=lambda state, runtime: False, worlds=STATELESS, reflector=reflector(0))
+        model = script(calls(("send", {"to": "b"})), "done")
+        return create_agent(model, [tool], middleware=[middleware], checkpointer=saver, interrupt_after=["tools"])
+
+    invoked(agent(), ASK, asynchronous, THREAD)
+    events = [event["leafe"]["verdict"] for event in agent().stream(None, THREAD, stream_mode="custom")]
+    assert events == ["out_of_range"]

@@ -3,13 +3,16 @@
 import json
 import random
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leafe_graph.redaction import REDACTED, redacted, redactor
+from leafe_graph import ConfigError, RunFolder
+from leafe_graph.redaction import REDACTED, redacted, redactor, without_passwords
+from leafe_graph.tree.run_settings import RunSettings
 
 
 def made_up(length: int, letters: str = string.ascii_letters + string.digits, seed: int = 0) -> str:
@@ -182,3 +185,25 @@ def test_any_json_stays_json_of_the_same_shape(value: Any) -> None:
 
     told = redacted(value)
     assert shape(told) == shape(value) and redacted(told) == told
+
+
+def test_settings_are_kept_without_the_passwords_in_addresses(tmp_path: Path) -> None:
+    """A run's, also one that an earlier release began with them; another password is no other setting."""
+    told = {"base_url": "http://me:hunter22@host:8000/v1", "model": ["vllm:q@http://me:hunter22@host/v1"]}
+    known = without_passwords(told)
+    assert known == {
+        "base_url": f"http://me:{REDACTED}@host:8000/v1",
+        "model": [f"vllm:q@http://me:{REDACTED}@host/v1"],
+    }
+    assert without_passwords({"n": 1, "url": "http://host:8000/v1"}) == {"n": 1, "url": "http://host:8000/v1"}
+    file = tmp_path / "run" / "config.json"
+    for password in ("hunter22", "correct8horse"):
+        settings = RunSettings(model=f"vllm:q@http://me:{password}@host/v1").saved()
+        with RunFolder(tmp_path / "run").open(settings):
+            assert password not in file.read_text()
+    file.write_text(file.read_text().replace(REDACTED, "hunter22"))
+    with RunFolder(tmp_path / "run").open(settings):
+        pass
+    with pytest.raises(ConfigError, match="other settings") as refused:
+        RunFolder(tmp_path / "run").open(RunSettings(model="vllm:q@http://me:hunter22@other/v1").saved())
+    assert "hunter22" not in str(refused.value)

@@ -52,8 +52,8 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         reflect_every: K: reflect after every so many decisions of an attempt as well as on failure.
         max_rewinds: how often a user's turn may go back.
         prompts: the texts.
-        record: a run folder, to which each attempt is written as a branch: what rows are made of. Decisions are in
-            memory until their attempt ends, so those of a process that died are not in it.
+        record: a run folder, to which each attempt is written as a branch: what rows are made of. The next process
+            goes on with the decisions of one that died. An attempt of which some are not there is not in it.
         redact: what is recorded is recorded without secrets; False: as it is; or a function of a text that takes out
             more, see `leafe_graph.redaction`.
 
@@ -163,7 +163,7 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
                 answer = await handler(request)
             finally:
                 var_child_runnable_config.reset(token)
-            if self.rewinder.recorder is not None:  # what is recorded is searched for secrets
+            if self.rewinder.recorder is not None:  # it is searched for secrets, and written
                 await asyncio.to_thread(self.rewinder.answered, request, config)
             return answer
 
@@ -172,14 +172,14 @@ class LeafeMiddleware(AgentMiddleware):  # type: ignore[misc]
         with self.rewinder.watched(request.state, request.tool_call["id"]):
             if self.rewinder.is_resumed(request):
                 self.rewinder.worlds.resume(request.state[OWN], request.runtime)
-            return self.rewinder.marked(request, handler(request))
+            return self.rewinder.around.marked(request, handler(request))
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """The same."""
         with self.rewinder.watched(request.state, request.tool_call["id"]):
             if self.rewinder.is_resumed(request):
                 await asyncio.to_thread(self.rewinder.worlds.resume, request.state[OWN], request.runtime)
-            return self.rewinder.marked(request, await handler(request))
+            return self.rewinder.around.marked(request, await handler(request))
 
     @hook_config(can_jump_to=["model"])  # type: ignore[untyped-decorator]
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:

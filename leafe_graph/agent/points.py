@@ -6,13 +6,17 @@ The text of the experience is not in it as it is: what shows a state, as ``strea
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from typing_extensions import TypedDict
 
 from ..text import utf8
+
+RAN = "leafe"
+"""In the metadata of a tool's answer: which tool has run, with which arguments (a person may have edited them), and
+whether that cannot be undone. Another process may not know the tools yet."""
 
 
 class Point(TypedDict):
@@ -119,13 +123,29 @@ def tool_name(message: ToolMessage, messages: Sequence[AnyMessage]) -> str:
     return message.name or calls.get(message.tool_call_id, "")
 
 
-def undo_of(messages: Sequence[AnyMessage], compensated: Mapping[str, Any]) -> list[Undo]:
-    """The calls among these messages that succeeded and are to be compensated, oldest first."""
-    return [
-        Undo(name=name, args=args, content=message.content, tool_call_id=message.tool_call_id)
-        for message, args in ran(messages)
-        if message.status != "error" and (name := tool_name(message, messages)) in compensated
-    ]
+def undo_of(
+    messages: Sequence[AnyMessage], compensated: Mapping[str, Any], asked_about: Collection[str] = ()
+) -> list[Undo]:
+    """The calls among these messages that succeeded and are to be compensated, oldest first.
+
+    Args:
+        messages: the history that is taken back.
+        compensated: by tool, what undoes it.
+        asked_about: tools that a person may answer for: such an answer has no mark of a tool that has run.
+    """
+    found = []
+    for message, args in ran(messages):
+        name = tool_name(message, messages)
+        did = message.response_metadata.get(RAN) or ({} if name in asked_about else {"name": name, "args": args})
+        if message.status != "error" and did.get("name") in compensated:
+            called = {"name": did["name"], "args": did["args"]}
+            found.append(Undo(**called, content=message.content, tool_call_id=message.tool_call_id))  # type: ignore[typeddict-item]
+    return found
+
+
+def was_rejected(message: ToolMessage, name: str) -> bool:
+    """Whether it is what LangChain answers for a person who said no: the tool has not run."""
+    return message.status == "error" and message.text.startswith(f"User rejected the tool call for `{name}`")
 
 
 def hidden(experience: str) -> str:

@@ -1,6 +1,7 @@
 """The attempts of an agent that goes back in place, as the branches of a run folder: one task a user's turn."""
 
 import itertools
+import json
 import logging
 import threading
 import weakref
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..budget import add_costs, no_cost
-from ..files import path_of
+from ..files import make_folder, path_of
 from ..models.episode import Decision
 from ..models.identity import described, digests
+from ..parsing import json_line
 from ..redaction import redactor
 from ..tree import RunFolder
 from ..tree.run_settings import RunSettings
@@ -27,8 +29,6 @@ class _Log:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lock = RunFolder(folder), threading.Lock()
-        self.turns: dict[str, dict[int, tuple[Turn, Cost]]] = {}
-        """By user's turn and number, the decisions of attempts that have not ended."""
         self._saved: dict[str, Any] | None = None
         weakref.finalize(self, self.folder.close)
 
@@ -40,13 +40,8 @@ class _Log:
             self.folder.open(saved)
             self._saved = saved
 
-    def see_turns(self) -> None:
-        """Stay as long as there are decisions, also of an agent that was left when it asked a person."""
-        (_UNFINISHED.add if self.turns else _UNFINISHED.discard)(self)
-
 
 _LOGS: weakref.WeakValueDictionary[Path, _Log] = weakref.WeakValueDictionary()
-_UNFINISHED: set[_Log] = set()
 _GUARD = threading.Lock()
 
 
@@ -59,9 +54,10 @@ def _log_of(folder: str | Path) -> _Log:
 
 
 class Recorder:
-    """Writes a branch when its attempt has ended; the decisions of an attempt are in memory until then.
+    """Writes a branch when its attempt has ended; until then its decisions are in a file of that user's turn.
 
-    So an attempt whose process died is not in the folder, nor are the later ones of that user's turn.
+    So whoever goes on with the turn has them, with another agent or in another process. An attempt of which some are
+    not there is not recorded, nor are the later ones of the turn.
 
     Args:
         folder: a run folder; it is this process's alone while it writes.
@@ -78,16 +74,40 @@ class Recorder:
     def decided(self, progress: Progress, decisions: list[Decision]) -> None:
         """Note a decision that was made; of several answers to one the agent went on with the last."""
         if decisions:
-            turn = self._turn(decisions[-1]), _cost(decisions)
-            with self._log.lock:
-                self._log.turns.setdefault(progress["run"], {})[progress["next"] - 1] = turn
-                self._log.see_turns()
+            turn, cost = self._turn(decisions[-1]), _cost(decisions)
+            self._note(progress["run"], {"t": progress["next"] - 1, "turn": turn, "cost": cost})
 
     def gone_back(self, progress: Progress, t: int) -> None:
         """Decisions from this one on are made anew: an attempt that comes to none of them has none."""
-        turns = self._log.turns.get(progress["run"], {})
-        for each in [each for each in turns if each >= t]:
-            del turns[each]
+        self._note(progress["run"], {"gone_back": t})
+
+    def forget(self, run: str) -> None:
+        """Let go of the decisions of a turn that is over, or that nobody goes on with."""
+        self._open_turn(run).unlink(missing_ok=True)
+
+    def _open_turn(self, run: str) -> Path:
+        """The file of a turn that is not over."""
+        return self._log.folder.folder / "open_turns" / f"{run}.jsonl"
+
+    def _note(self, run: str, what: dict[str, Any]) -> None:
+        file = self._open_turn(run)
+        make_folder(file.parent)
+        with file.open("a", encoding="utf-8", newline="\n") as opened:
+            opened.write("\n" + json_line(what))  # behind a line that a process died in
+
+    def _made(self, run: str) -> dict[int, tuple[Turn, Cost]]:
+        """The decisions of a turn, by their numbers."""
+        file, made = self._open_turn(run), dict[int, tuple[Turn, Cost]]()
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+            try:
+                what = json.loads(line)
+            except ValueError:  # empty, or torn: its decision is made again
+                continue
+            if (t := what.get("gone_back")) is None:
+                made[what["t"]] = what["turn"], what["cost"]
+            else:
+                made = {place: each for place, each in made.items() if place < t}
+        return made
 
     def ended(
         self,
@@ -108,7 +128,7 @@ class Recorder:
             ConfigError: the folder holds a run of another agent.
         """
         run, begun = progress["run"], range(progress["since"], progress["next"])
-        turns = self._log.turns.get(run, {})
+        turns = self._made(run)
         whole = all(t in turns for t in begun)
         with self._log.lock:
             if self._saved is None:
@@ -149,12 +169,11 @@ class Recorder:
                 self._log.folder.append({**branch, **safe})  # type: ignore[typeddict-item]
             else:
                 log.warning(
-                    "an attempt is not recorded: it made no decision, or its decisions, or those before it, died with "
-                    "their process"
+                    "an attempt is not recorded: it made no decision, or some of its decisions, or the attempt before "
+                    "it, are not there"
                 )
-            if over:
-                self._log.turns.pop(run, None)
-                self._log.see_turns()
+        if over:
+            self.forget(run)
 
     def _turn(self, decision: Decision) -> Turn:
         """A decision's turn without secrets; token ids would spell them."""

@@ -33,9 +33,7 @@ from .points import (
     hidden,
     living,
     prefixes,
-    ran,
     shown,
-    tool_name,
     undo_of,
     undoable,
 )
@@ -54,9 +52,6 @@ REFLECTION: Any = {
     "run_name": "leafe_reflection",
 }
 """How a reflection is traced: it is no part of the agent's own stream."""
-
-_MARK = "leafe"
-"""In an answer's metadata: that an irreversible tool has run. Another process may not know its tools yet."""
 
 
 class Rewinder:
@@ -86,6 +81,8 @@ class Rewinder:
         progress = fresh_turn(uuid.uuid4().hex)
         if (old := state.get(OWN)) is not None:
             yield blocking(lambda: self.worlds.end(old, runtime, old["points"]))
+            if (recorder := self.recorder) is not None:
+                yield blocking(lambda: recorder.forget(old["run"]))
         return {OWN: progress}
 
     def decide(self, state: Any, runtime: Any) -> Steps[dict[str, Any] | None]:
@@ -194,8 +191,8 @@ class Rewinder:
             return None
         update = self._go_back(state, runtime, progress, point, experience)
         yield from self._record(state, progress, verdict, over=False)
-        if self.recorder is not None:
-            self.recorder.gone_back(progress, point["t"])
+        if (recorder := self.recorder) is not None:
+            yield blocking(lambda: recorder.gone_back(progress, point["t"]))
         return update
 
     def _go_back(self, state: Any, runtime: Any, progress: Progress, point: Point, experience: str) -> dict[str, Any]:
@@ -203,7 +200,7 @@ class Rewinder:
         t, dropped = point["t"], state["messages"][point["n"] :]
         refuse_lost(point)
         self.around.refuse_changed(point["seen"], state, t)
-        undo = undo_of(dropped, self.around.compensate)
+        undo = undo_of(dropped, self.around.compensate, self.around.asked_about)
         kept = [each for each in progress["points"] if each["t"] <= t]
         changed = Progress(
             **{
@@ -298,15 +295,7 @@ class Rewinder:
 
     def _passed_barrier(self, progress: Progress, messages: Sequence[Any]) -> bool:
         """Whether an irreversible tool has run since the last point."""
-        since = progress["points"][-1]["n"] if progress["points"] else 0
-        new, barriers = messages[since:], self.around.barriers
-        return any(_MARK in each.response_metadata or tool_name(each, new) in barriers for each, _ in ran(new))
-
-    def marked(self, request: Any, answer: Any) -> Any:
-        """A tool's answer, which tells if it was irreversible."""
-        if isinstance(answer, ToolMessage) and self.around.is_barrier(request.tool, request.tool_call["name"]):
-            answer.response_metadata = {**answer.response_metadata, _MARK: "irreversible"}
-        return answer
+        return self.around.passed_barrier(messages[progress["points"][-1]["n"] if progress["points"] else 0 :])
 
     def is_resumed(self, request: Any) -> bool:
         """Whether another process decided to call this tool, and died: not where it waited for a person."""

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, Required, get_args, get_origin
 
+from langchain_core.messages import ToolMessage
 from langgraph.channels import AnyValue, BinaryOperatorAggregate, DeltaChannel, LastValue, UntrackedValue
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.types import Overwrite
+from langgraph.types import Command, Overwrite
 
 from ..env.worlds import Stateless
 from ..errors import ConfigError
+from .points import RAN, ran, tool_name, was_rejected
 
 OWN = "leafe"
 """The channel that the middleware keeps its account in."""
@@ -51,7 +53,8 @@ class Surroundings:
         self.restore = frozenset(each for each, back in said.items() if back) - {"messages"}
         self._left = frozenset(said) - self.restore
         self.irreversible = set(irreversible)
-        self._asked_about: set[str] = set()
+        self.asked_about: set[str] = set()
+        """Tools that a person is asked about before they run."""
         self._channels: Mapping[str, Any] | None = None
         self._public: set[str] | None = None
         self._checked: set[frozenset[str]] = set()
@@ -81,7 +84,7 @@ class Surroundings:
         for node in nodes.values():
             asked = getattr(getattr(getattr(node.bound, "func", None), "__self__", None), "interrupt_on", None)
             if isinstance(asked, Mapping):
-                self._asked_about |= set(asked) - set(self.compensate)
+                self.asked_about |= set(asked)
         known = getattr(getattr(nodes.get("tools"), "bound", None), "tools_by_name", {})
         for name, tool in known.items():
             if self._is_open(name, tool):
@@ -136,18 +139,38 @@ class Surroundings:
     @property
     def asks(self) -> bool:
         """Whether a person is asked about tools before they run."""
-        return bool(self._asked_about) or _ASKS in (self._channels or {})
+        return bool(self.asked_about) or _ASKS in (self._channels or {})
 
     # ---- its tools
 
     @property
     def barriers(self) -> set[str]:
         """Tools behind which nothing is gone back."""
-        return self.irreversible | self._asked_about
+        return self.irreversible | self.asked_about - self.compensate.keys()
 
     def is_barrier(self, tool: Any, name: str) -> bool:
         """Whether nothing is gone back behind a run of this tool."""
         return name in self.barriers or (getattr(tool, "metadata", None) or {}).get("leafe") == "irreversible"
+
+    def marked(self, request: Any, answer: Any) -> Any:
+        """A tool's answer, which tells what has run where that matters."""
+        call = request.tool_call
+        barrier = self.is_barrier(request.tool, call["name"])
+        if barrier or call["name"] in self.compensate:
+            update = answer.update if isinstance(answer, Command) and isinstance(answer.update, dict) else {}
+            for message in [answer, *(update.get("messages") or [])]:
+                if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]:
+                    did = {"name": call["name"], "args": call["args"]} | ({"irreversible": True} if barrier else {})
+                    message.response_metadata = {**message.response_metadata, RAN: did}
+        return answer
+
+    def passed_barrier(self, messages: Sequence[Any]) -> bool:
+        """Whether an irreversible tool is among those that have run."""
+        return any(
+            (message.response_metadata.get(RAN) or {}).get("irreversible")
+            or ((name := tool_name(message, messages)) in self.barriers and not was_rejected(message, name))
+            for message, _ in ran(messages)
+        )
 
     def _is_open(self, name: str, tool: Any) -> bool:
         """Whether nothing is said of what a tool changes."""

@@ -22,6 +22,7 @@ from ..models.spec import ModelSpec
 from ..parsing import load_json, read_text
 from ..phases.config import ExploreConfig
 from ..phases.evaluate import run_eval
+from ..redaction import without_passwords
 from ..rounds.absent import start_adapter
 from ..rounds.config import DECIDED, RunConfig, without_names
 from ..rounds.folder import done, mark, round_folder
@@ -172,9 +173,9 @@ def claim(bench: BenchConfig, cell: Cell, *, new: bool = True) -> None:
     own = without_names(config.kept_settings())  # weights decide, not where they lie
     own["rounds"] = config.rounds  # a cell that has learned plays no more of them
     weights = _weights(start_of(bench, cell), config.explore.reflector)
-    now = {"version": FORMAT_VERSION, **own, "tune": tune, "weights": weights}
+    now = without_passwords({"version": FORMAT_VERSION, **own, "tune": tune, "weights": weights})
     if file.exists():
-        known = without_names(load_json(read_text(file), str(file)))
+        known = without_passwords(without_names(load_json(read_text(file), str(file))))
         refuse_other_settings(config.out, known, now, defaults(RunConfig))
     else:
         save_json(file, now)

@@ -20,6 +20,7 @@ from ..budget import Budget, Ledger, add_costs, at_most, is_spent, no_cost
 from ..errors import ConfigError, NothingPlayed
 from ..files import path_of, save_json
 from ..parsing import load_json, read_text
+from ..redaction import without_passwords
 from ..settings import Settings, mistakes
 from ..text import utf8
 from ..tree.branches import FAILED, UNFINISHED, causes, told_causes
@@ -209,7 +210,8 @@ class Result(Settings):
             NothingPlayed: every sample failed.
         """
         curve = [estimate._asdict() for estimate in self.curve()]
-        return save_json(path_of(file), {**self.model_dump(), "warning": self.warning, "pass_at_k": curve})
+        told = {**self.model_dump(), "warning": self.warning, "pass_at_k": curve}
+        return save_json(path_of(file), without_passwords(told))
 
     @classmethod
     def load(cls, file: str | Path) -> "Result":

@@ -32,7 +32,8 @@ def _branch(branch: Branch, *, first: bool) -> Iterator[str]:
     for number, turn in enumerate(branch["turns"]):
         t = branch["decision_point"] + number
         yield f"\n{t}> {turn['action']}"
-        if (words := said(turn["message"])).strip() != turn["action"]:
+        # The action of an agent that makes its own prompts is all that it said and called.
+        if "request" not in turn and (words := said(turn["message"])).strip() != turn["action"]:
             yield f"(said: {words})"
         following = branch["turns"][number + 1 : number + 2]
         seen = following[0]["observation"] if following else turn["feedback"]

@@ -18,6 +18,7 @@ from ..models.folders import model_folder
 from ..models.identity import Digests, identity
 from ..parsing import load_json, read_text
 from ..phases.evaluate import run_eval
+from ..redaction import without_passwords
 from ..report.page import write_report
 from ..settings import defaults
 from ..text import utf8_all
@@ -102,11 +103,11 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
 def _claim(config: RunConfig, weights: Digests) -> None:
     """Write ``run.json``, or see that it says the same; weights decide, not where they lie or what they are called."""
     file = config.out / "run.json"
-    now = utf8_all({"version": FORMAT_VERSION, **config.kept_settings(), "weights": weights})
+    now = without_passwords(utf8_all({"version": FORMAT_VERSION, **config.kept_settings(), "weights": weights}))
     if not file.exists():
         save_json(file, now)
         return
-    known = load_json(read_text(file), str(file))
+    known = without_passwords(load_json(read_text(file), str(file)))
     if "weights" in known:
         known, now = without_names(known), without_names(now)
     else:

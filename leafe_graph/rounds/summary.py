@@ -9,6 +9,7 @@ from ..evaluation.compare import compare
 from ..evaluation.results import Result, powers_of_two
 from ..files import save_json
 from ..methods import Method, Policy
+from ..redaction import without_passwords
 from ..types import FORMAT_VERSION
 from .config import RunConfig
 from .folder import done, mark, round_folder
@@ -74,7 +75,7 @@ def write_summary(
         "k": config.k,
         "rounds": rounds,
     }
-    save_json(config.out / "rounds.json", told)
+    save_json(config.out / "rounds.json", without_passwords(told))
     try:
         _plot(rounds, config.out / "curve.svg")
     except MissingDependency as error:

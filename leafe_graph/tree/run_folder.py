@@ -25,6 +25,7 @@ from ..budget import add_costs, no_cost
 from ..errors import ConfigError, RunFolderError
 from ..files import lock_folder, path_of, refuse_other_settings, save_json, writing
 from ..parsing import json_line
+from ..redaction import without_passwords
 from ..settings import defaults
 from ..text import utf8_all
 from ..types import FORMAT_VERSION, Branch, Cost
@@ -113,7 +114,8 @@ class RunFolder:
         self._lock = lock_folder(self.folder)
         try:
             with writing(self.folder):
-                self._claim(utf8_all(json.loads(json.dumps({"version": FORMAT_VERSION, **config}))))
+                told = utf8_all(json.loads(json.dumps({"version": FORMAT_VERSION, **config})))
+                self._claim(without_passwords(told))
                 self._read(repair=True)
                 self._log = open(self.folder / "branches.jsonl", "ab", buffering=0)  # noqa: SIM115
         except BaseException:
@@ -174,7 +176,7 @@ class RunFolder:
         self._latest[name] = branch
 
     def _claim(self, config: dict[str, Any]) -> None:
-        known = self.config
+        known = without_passwords(self.config)  # earlier releases kept them
         if not known:
             save_json(self.folder / "config.json", config)
             return

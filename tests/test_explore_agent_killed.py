@@ -1,0 +1,59 @@
+"""`explore_agent` killed at random moments and resumed in new processes has in the end what an undisturbed run has."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import killed_whole
+from worlds import forest
+
+from leafe_graph.tree.run_folder import RunFolder
+
+KILLS = 8
+
+
+def test_killed_at_random_moments_its_trees_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
+    """Inside tools that are not safe to be called twice, replays, judges and restores of worlds: branches and costs."""
+    calm = killed_whole.run(tmp_path / "calm", 0)
+    assert {branch["decision_point"] for branch in calm.branches} == {0, 2, 3}
+    place, draw, kills = tmp_path / "killed", random.Random(0), 0
+    command = [sys.executable, str(Path(killed_whole.__file__)), str(place)]
+    logged = [0]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None and server.stdout is not None
+        while True:
+            server.stdin.write(f"{0.01 if kills < KILLS else 0}\n")
+            server.stdin.flush()
+            life = int(server.stdout.readline())
+            if kills < KILLS:
+                until = time.monotonic() + 60
+                while kills % 4 and branches(place) == logged[-1] and time.monotonic() < until:
+                    time.sleep(0.005)  # in the middle of its work, with something done
+                time.sleep(draw.uniform(0, 0.15))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(life, signal.SIGKILL)
+                kills += 1
+            ended = int(server.stdout.readline())
+            logged.append(branches(place))
+            assert ended == (-signal.SIGKILL if kills < KILLS or ended else 0), "it was done before it was killed"
+            if ended == 0:
+                break
+        server.stdin.close()
+    assert logged == sorted(logged) and len(set(logged)) > KILLS // 2
+    run = RunFolder(place / "run")
+    assert set(Counter((branch["task"]["id"], branch["id"]) for branch in run.branches).values()) == {1}
+    assert forest(run.branches) == forest(calm.branches)
+    assert {**run.cost, "seconds": 0} == {**calm.cost, "seconds": 0}
+    assert run.cost["replayed_steps"] > 0
+
+
+def branches(place: Path) -> int:
+    """How many have been logged."""
+    log = place / "run" / "branches.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
