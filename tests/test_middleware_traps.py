@@ -27,6 +27,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool, tool
 from langgraph.channels import DeltaChannel, EphemeralValue, Topic
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_config
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 from langgraph_supervisor import create_supervisor
@@ -485,36 +486,35 @@ def test_agents_side_by_side_have_no_world_in_common(saver: bool, asynchronous: 
     """With one for each, both go back; in the same, they would rewind each other's work."""
     houses: dict[str, dict[str, list[str]]] = {}
 
-    @tool
-    def search(place: str, number: int) -> str:
-        """Search a place."""
-        houses[str(number)]["searched"].append(place)
-        return f"{place}: {'key' if place == 'cellar' else 'nothing'}"
+    def house() -> dict[str, list[str]]:
+        """That of the agent one is in: of one call of the tool that it runs inside."""
+        inside = get_config()["configurable"]["checkpoint_ns"].split("|")[0]
+        return houses.setdefault(inside, {"searched": []})
 
-    def number(messages: list[Any]) -> str:
-        return next(message.text for message in messages if message.type == "human")[len("Find key ")]
+    @tool
+    def search(place: str) -> str:
+        """Search a place."""
+        house()["searched"].append(place)
+        return f"{place}: {'key' if place == 'cellar' else 'nothing'}"
 
     def reply(messages: list[Any], seed: int | None) -> str | AIMessage:
         if messages[-1].type == "tool":
             return "done"
-        place = "cellar" if TIP in messages[-1].text else "attic"
-        return calls(("search", {"place": place, "number": int(number(messages))}))
+        return calls(("search", {"place": "cellar" if TIP in messages[-1].text else "attic"}))
 
     def judge(state: Any, runtime: Any) -> bool:
-        return houses[number(state["messages"])]["searched"] == ["cellar"]
+        return house()["searched"] == ["cellar"]
 
     worker = {"name": "worker", "description": "searches", "system_prompt": "You search.", "tools": [search]}
     worker |= {"model": ScriptedModel(reply=reply)}
 
     def played(worlds: Any) -> Any:
-        houses.update({str(n): {"searched": []} for n in range(2)})
         middleware = LeafeMiddleware(judge=judge, worlds=worlds, reflector=reflector(0), restore={"files": True})
         agent = twice(worker | {"middleware": [middleware]}, InMemorySaver() if saver else None)
         return invoked(agent, ASK, asynchronous, THREAD if saver else None)
 
-    numbers = iter(range(2))
-    assert played(lambda runtime: [PyObject(houses[str(next(numbers))])])["messages"][-1].text == "all is found"
-    assert houses == {str(n): {"searched": ["cellar"]} for n in range(2)}
+    assert played(lambda runtime: [PyObject(house())])["messages"][-1].text == "all is found"
+    assert [*houses.values()] == [{"searched": ["cellar"]}] * 2
     with pytest.raises(WorldBusy, match="two episodes would rewind each other's work"):
         played([PyObject(houses)])
 

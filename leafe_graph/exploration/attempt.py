@@ -22,6 +22,7 @@ from ..models.door import policy
 from ..models.episode import KEY, Decision, Episode
 from ..text import utf8_all
 from ..types import EndReason, Reply, Task, Turn
+from .forks import Step, Steps, can_fork
 
 TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
 """What of a message spells it by numbers."""
@@ -52,18 +53,27 @@ class Attempt:
         self.replies: list[tuple[int, Reply]] = []
         """Each with the number of decisions before it."""
 
-    async def run(self, model: Model, world: World | None) -> Any:
-        """What the agent comes to."""
+    async def run(
+        self, model: Model, world: World | None, steps: Steps | None = None, start: Step | None = None
+    ) -> Any:
+        """What the agent comes to; ``steps`` keeps where it can be forked, and ``start`` is where it is."""
         build, inputs = self.agent.build, self.agent.inputs
         agent = await users(lambda: build(policy(model), world), "build=").later()
         if not isinstance(agent, Pregel):
             raise ConfigError(f"build= gave a {type(agent).__name__}; expected a compiled graph or an entrypoint")
         if not agent.checkpointer:  # what is asked by interrupt() needs one
-            agent = agent.copy({"checkpointer": InMemorySaver()})
+            agent = agent.copy({"checkpointer": steps if steps and can_fork(agent) else InMemorySaver()})
         config: Any = {"configurable": {KEY: self.episode, "thread_id": uuid.uuid4().hex}}
-        given = {"messages": [HumanMessage(self.task["instruction"])]} if inputs is None else inputs(self.task)
+        given: Any = None
+        if start is None:
+            given = {"messages": [HumanMessage(self.task["instruction"])]} if inputs is None else inputs(self.task)
+        else:
+            config["configurable"] |= {"thread_id": start.thread_id, "checkpoint_id": start.checkpoint_id}
+            if (limit := (agent.config or {}).get("recursion_limit")) is not None:
+                config["recursion_limit"] = max(1, limit - start.done)
         while True:
-            result = await agent.ainvoke(given, config)
+            result = await agent.ainvoke(given, config, durability="sync")
+            config["configurable"].pop("checkpoint_id", None)
             asked = result.get("__interrupt__") if isinstance(result, dict) else None
             if not asked or self.episode.stop is not None:
                 return result
@@ -124,6 +134,7 @@ def turns_of(attempt: Attempt, verdict: Verdict, end: EndReason) -> list[Turn]:
     for place, decision in enumerate(own):
         turn = decided_turn(decision) | {
             "answer": _kept(decision.answer),
+            "checkpoint_id": decision.step,
             "feedback": _what_came(decision, own[place + 1 :]),
         }
         if replies := [reply for number, reply in attempt.replies if number == first + place]:

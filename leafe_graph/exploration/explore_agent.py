@@ -1,7 +1,7 @@
 """Stage 1 for an agent that exists already: a whole compiled graph, or functional entrypoint, is the policy."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from langgraph.types import Interrupt
 from pydantic import Field
@@ -9,7 +9,7 @@ from pydantic import Field
 from ..agent.context import Model
 from ..env.worlds import World
 from ..errors import ConfigError
-from ..settings import Live, takes
+from ..settings import Live, Pace, takes
 from ..tree.run_folder import RunFolder
 from ..types import Task
 from .attempt import WholeAgent
@@ -43,6 +43,12 @@ class AgentArguments(Growing):
     answer: Live[Callable[[Interrupt], Any] | None] = None
     """Answers what the agent asks by ``interrupt()``, with JSON; it may be asynchronous. Its answers are recorded, and
     given back by a replay."""
+    fork: Annotated[bool, Pace] = False
+    """Begin a branch at the step of the outermost graph that its decision is in, in the state and the world of that
+    moment, in place of a replay from the start: tools and nodes before it are not run again, and need not do the same
+    again. What is neither in the graph's channels nor in its world, such as what ``build`` made beside them, is new
+    then; and the world is kept before every step. The branches are the same. Where that step is gone, as after a kill,
+    or a person was asked, or the agent has a saver, a store or untracked channels, it is a replay."""
     redact: Live[bool | Callable[[str], str]] = True
     """Take secrets out of what is logged, see `leafe_graph.redaction`; a function of a text does more. A branch that
     comes by one is not played again from the log: after a kill it ends as a divergence. False keeps all."""
@@ -99,7 +105,7 @@ async def _explore(given: AgentArguments) -> RunFolder:
         given.model_copy(update={"config": own}),
         given.model,
         given.tasks,
-        lambda context, points, strategy: lambda: Replayed(agent),
+        lambda context, points, strategy: lambda: Replayed(agent, fork=given.fork and strategy.forks),
         env=_no_env,
         checkpointer=MEMORY,
     )

@@ -36,14 +36,15 @@ from ..text import utf8
 from ..tree.branches import path
 from ..types import Branch, EndReason, Task, Turn
 from .attempt import TOKENS, Attempt, WholeAgent, decisions_of, turns_of
+from .forks import Step, Steps
 from .players import info_of
 
 
 class Replayed:
     """Plays the branches of one tree, see `leafe_graph.exploration.players.Player`."""
 
-    def __init__(self, agent: WholeAgent) -> None:
-        self._agent = agent
+    def __init__(self, agent: WholeAgent, *, fork: bool = False) -> None:
+        self._agent, self._steps = agent, Steps() if fork else None
         self._world: World | None = None
         self._start: str | None = None
         self._owner = uuid.uuid4().hex
@@ -58,17 +59,24 @@ class Replayed:
         t = info["decision_point"]
         ledger = Ledger(Budget(env_steps=context.play.horizon - t), parent=context.ledger)
         experience = request.experience and context.prompts.experience.format(experience=request.experience)
+        start, asked = self._steps.start_of(before, t) if self._steps else (None, [*range(len(before))])
         episode = Episode(
             experience=experience,
-            history=decisions_of(before),
-            at=None if request.parent is None else t,
+            history=decisions_of([before[place] for place in asked]),
+            at=None if request.parent is None else asked.index(t),
             on_divergence=context.play.on_divergence,
             ledger=ledger,
         )
         seed = context.play.seed
         model = context.policy if seed is None else seeded(context.policy, call_seed(seed, task["id"], info["id"]))
-        attempt = Attempt(self._agent, task, episode, [turn.get("replies", []) for turn in before[: t + 1]])
-        end, error, verdict = await self._attempt(attempt, model, context)
+        replies = [] if start else [turn.get("replies", []) for turn in before[: t + 1]]
+        attempt = Attempt(self._agent, task, episode, replies)
+        skipped = 0 if start is None else t - asked.index(t)
+        end, error, verdict = await self._attempt(attempt, model, context, start, skipped)
+        if self._steps and start is None:  # of these steps only some decisions are the branch's own
+            for decision in episode.decisions:
+                if decision.given_back:
+                    self._steps.known.pop(decision.step or "", None)
         turns = before[:t] + turns_of(attempt, verdict, end)
         state: Any = {
             "task": task,
@@ -104,19 +112,23 @@ class Replayed:
         if self._world is not None:
             await asyncio.to_thread(self._leave, self._world)
 
-    async def _attempt(self, attempt: Attempt, model: Model, context: Context) -> tuple[EndReason, str | None, Verdict]:
-        """How it ended, what was raised, and what the judge said."""
+    async def _attempt(
+        self, attempt: Attempt, model: Model, context: Context, start: Step | None, skipped: int
+    ) -> tuple[EndReason, str | None, Verdict]:
+        """How it ended, what was raised, and what the judge said; ``skipped`` decisions lie before its start."""
         episode, nothing = attempt.episode, Verdict(None)
         error: Exception | None = None
         try:
-            await asyncio.to_thread(self._begin, attempt.task)
-            result = await attempt.run(model, self._world)
+            for _ in range(skipped):  # a budget allows the same branches, forked or replayed
+                episode.replayed()
+            await asyncio.to_thread(self._begin, attempt.task, start)
+            result = await attempt.run(model, self._world, self._steps, start)
             if episode.stop is None and (error := episode.failed) is None:  # else the agent has swallowed it
                 attempt.refuse_other_way()
                 return await self._judged(attempt, result)
-        except GraphRecursionError as raised:
+        except GraphRecursionError:  # a fork's own words tell of the steps that were left
             if episode.stop is None and (error := episode.failed) is None:
-                return "truncated", None, Verdict(False, str(raised))
+                return "truncated", None, Verdict(False, "The agent took as many steps as it may, and came to no end.")
         except RAISED:
             raise
         except (Exception, Halted) as raised:
@@ -173,8 +185,10 @@ class Replayed:
         observation = cut(state["observation"] or shown[-1]["feedback"])
         return await driven(reflect, cast(State, {**state, "turns": shown, "observation": observation}), context, later)
 
-    def _begin(self, task: Task) -> None:
-        """A world as it was at the start."""
+    def _begin(self, task: Task, start: Step | None) -> None:
+        """A world as it was at the start, the task's or this one."""
+        if self._steps is not None:
+            self._steps.begin(start)
         if self._agent.world is None:
             return
         if self._world is None:
@@ -183,16 +197,20 @@ class Replayed:
                 raise ConfigError(f"world= gave a {type(world).__name__}; expected a World, such as PyObject(data)")
             occupy(world, self._owner)
             self._world = world
+            if self._steps is not None:
+                self._steps.world = world
         if self._start is None:
             self._start = self._world.snapshot()
         else:
-            self._world.restore(self._start)
+            self._world.restore(start.ref if start is not None and start.ref else self._start)
 
     def _leave(self, world: World) -> None:
         try:
             if self._start is not None:
                 world.restore(self._start)
-                world.forget(self._start)
+                kept = {step.ref for step in self._steps.known.values() if step.ref} if self._steps else set()
+                for ref in (*kept, self._start):
+                    world.forget(ref)
         finally:
             vacate(world, self._owner)
 

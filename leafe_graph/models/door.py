@@ -216,14 +216,15 @@ class _Call:
         tools = kwargs.get("tools") or ()
         self.request = request_of(messages, tools) if episode.keep else Request(messages=[], tools=[])
         self.config = {name: config["configurable"][name] for name in _CHECKPOINT if name in config["configurable"]}
+        self.step = (config["configurable"].get("checkpoint_map") or {}).get("")
         key = same_asked(self.node, self.request) if episode.replays else ""
         known = episode.known(key)
         self.known = None if known is None else known.answer.model_copy(update={"id": None})
         self.told = known is None and episode.tells(key, namespace)
         self.messages = with_experience(messages, episode.experience or "") if self.told else messages
         self._reserved: dict[str, int] = {}
-        if episode.ledger is not None and known is not None:
-            episode.ledger.charge(replayed_steps=1)
+        if known is not None:
+            episode.replayed()
         elif episode.ledger is not None:
             if limits_tokens(episode.ledger):
                 bound = prompt_bound(model, self.messages, kwargs.get("tools") or ())
@@ -283,5 +284,6 @@ class _Call:
                 told=self.told,
                 given_back=self.known is not None,
                 config=self.config,
+                step=self.step,
             )
         )

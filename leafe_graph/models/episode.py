@@ -51,6 +51,8 @@ class Decision:
     """Whether the answer is a recorded one."""
     config: dict[str, Any] = field(default_factory=dict)
     """Thread, namespace and id of the checkpoint at which it was decided, where there is one."""
+    step: str | None = None
+    """Id of the checkpoint of the outermost graph's step that it was made in."""
 
     @property
     def key(self) -> str:
@@ -174,6 +176,19 @@ class Episode:
         """Note what stops the episode; the first stays."""
         with self._lock:
             self.stop = self.stop or error
+
+    def replayed(self) -> None:
+        """A decision is given back, or lies before where the agent begins.
+
+        Raises:
+            BudgetExceeded: the ledger does not allow it; noted as ``stop``.
+        """
+        if self.ledger is not None:
+            try:
+                self.ledger.charge(replayed_steps=1)
+            except LeafeError as error:
+                self.stopped(error)
+                raise
 
     def refuse(self) -> None:
         """Raise what has stopped the episode, if something has."""
