@@ -66,7 +66,7 @@ class Both:
         return file.read_text().splitlines() if file.exists() else [], rows
 
 
-def run(place: Path, pause: float) -> RunFolder:
+def run(place: Path, pause: float, *, fork: bool = False) -> RunFolder:
     """Grow the trees, or go on with them."""
 
     def build(model: Any, world: Any) -> Any:
@@ -122,6 +122,7 @@ def run(place: Path, pause: float) -> RunFolder:
         budget=Budget(env_steps=18),
         concurrency=2,
         seed=1,
+        fork=fork,
     )
 
 
@@ -131,7 +132,8 @@ if __name__ == "__main__":
         if child == 0:
             code = 1
             try:
-                run(Path(sys.argv[1]), float(line))
+                pause, fork = line.split()
+                run(Path(sys.argv[1]), float(pause), fork=fork == "fork")
                 code = 0
             except BaseException:
                 traceback.print_exc()

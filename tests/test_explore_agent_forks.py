@@ -192,6 +192,15 @@ def store(model: Any, world: Any) -> Any:
     return create_agent(model, [*tools_of(world).values()], store=InMemoryStore())
 
 
+def remembering(model: Any, world: Any) -> Any:
+    """Has a part that remembers from call to call."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("agent", create_agent(model, [*tools_of(world).values()], checkpointer=True))
+    graph.add_edge(START, "agent")
+    graph.add_edge("agent", END)
+    return graph.compile()
+
+
 def untracked(model: Any, world: Any) -> Any:
     """Has a channel that no checkpoint keeps."""
 
@@ -205,7 +214,7 @@ def untracked(model: Any, world: Any) -> Any:
     return graph.compile()
 
 
-@pytest.mark.parametrize("build", [saver, store, untracked, asking])
+@pytest.mark.parametrize("build", [saver, store, untracked, remembering, asking])
 def test_an_agent_whose_state_is_not_all_in_its_checkpoints_is_replayed(build: Any, tmp_path: Path) -> None:
     """As ever; and so is a decision before which a person was asked."""
     world = Counted()

@@ -19,7 +19,7 @@ KILLS = 8
 
 
 def test_killed_at_random_moments_its_trees_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
-    """Inside tools that are not safe to be called twice, replays, judges and restores of worlds: branches and costs."""
+    """Inside tools that are not safe to be called twice, replays, forks, judges and restores of worlds."""
     calm = killed_whole.run(tmp_path / "calm", 0)
     assert {branch["decision_point"] for branch in calm.branches} == {0, 2, 3}
     place, draw, kills = tmp_path / "killed", random.Random(0), 0
@@ -28,7 +28,7 @@ def test_killed_at_random_moments_its_trees_are_those_of_an_undisturbed_run(tmp_
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None and server.stdout is not None
         while True:
-            server.stdin.write(f"{0.01 if kills < KILLS else 0}\n")
+            server.stdin.write(f"{0.01 if kills < KILLS else 0} {'fork' if kills % 2 else 'replay'}\n")
             server.stdin.flush()
             life = int(server.stdout.readline())
             if kills < KILLS:

@@ -72,7 +72,7 @@ async def aexplore_agent(given: AgentArguments) -> RunFolder:
     A decision is one call of the model, by whichever of its agents. A branch at a decision plays the agent anew: the
     recorded answers before it are given back by node, prompt and tools, tools run again in a world that was brought
     back to the start, and from the decision on the agent is told the experience. A prompt that differs from what was
-    recorded is a divergence.
+    recorded is a divergence. With ``fork`` it begins at the decision's step instead.
 
     Returns:
         The run folder, as `leafe_graph.explore` gives it, with rows that have tools.

@@ -68,9 +68,10 @@ class Steps(InMemorySaver):
 
 
 def can_fork(agent: Pregel[Any, Any, Any, Any]) -> bool:
-    """Whether a checkpoint is all of the agent's state: no saver or store of its own, no channel that is not kept."""
+    """Whether a checkpoint is all of the agent's state: no saver or store in it, and no channel that is not kept."""
     return not (
         agent.checkpointer
         or agent.store
+        or any(part.checkpointer for _, part in agent.get_subgraphs(recurse=True))
         or any(isinstance(channel, UntrackedValue) for channel in agent.channels.values())
     )

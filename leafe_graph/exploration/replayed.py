@@ -2,7 +2,8 @@
 
 A branch that leaves its parent at decision t begins anew: the world is brought back to the start, the answers that were
 recorded before t are given back by what was asked, and tools run again. So it works for any agent, with decisions
-inside subagents, parallel branches and functions; and what is asked shows whether it came to the same place.
+inside subagents, parallel branches and functions; and what is asked shows whether it came to the same place. Where it
+may fork (`forks.py`), it begins so at the step of that decision.
 """
 
 import asyncio
