@@ -434,6 +434,7 @@ def tasks(split, n, start=0):
 def world(task):
     return House()
 
+fork = True
 policy, critic = ScriptedModel(reply=says), ScriptedModel(reply=blames)
 """
 
@@ -464,6 +465,7 @@ def test_the_command_line_plays_what_a_module_has(
         ({"build": lambda model, world: "agent"}, "compiled graph"),
         ({"build": lambda model, world: entrypoint()(lambda given: 1)}, "asked no model"),
         ({"world": lambda task: {}}, "expected a World"),
+        ({"model": create_agent(ScriptedModel(reply=["x"]))}, "explore_agent"),
         ({"judge": lambda result, world, task: "good"}, "expected a Verdict"),
         ({"history": 3}, "history"),
         ({"reflect_every": 2}, "reflect_every"),

@@ -72,6 +72,6 @@ def can_fork(agent: Pregel[Any, Any, Any, Any]) -> bool:
     return not (
         agent.checkpointer
         or agent.store
-        or any(part.checkpointer for _, part in agent.get_subgraphs(recurse=True))
+        or any(getattr(part, "checkpointer", None) for _, part in agent.get_subgraphs(recurse=True))
         or any(isinstance(channel, UntrackedValue) for channel in agent.channels.values())
     )

@@ -94,6 +94,7 @@ def _play_agent(config: ExploreConfig, agent: str, limits: Limits) -> RunFolder:
     module = agent.partition(":")[0]
     tasks, judge = (attribute(f"{module}:{name}", f"the agent's {name}") for name in ("tasks", "judge"))
     more: Any = {name: getattr(sys.modules[module], name, None) for name in ("world", "inputs", "answer")}
+    more["fork"] = bool(getattr(sys.modules[module], "fork", False))
     found = tasks(config.split, config.tasks or 50, start=config.start)
     if not found:
         raise ConfigError(f"no task is left of {config.split} after the first {config.start}")
