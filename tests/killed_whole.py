@@ -25,7 +25,7 @@ from leafe_graph.env.worlds import SqliteFile, Workspace
 from leafe_graph.testing import ScriptedModel
 from leafe_graph.tree.run_folder import RunFolder
 
-TASKS, STEPS = 4, 4
+TASKS, STEPS = 6, 4
 
 
 class Both:

@@ -506,17 +506,17 @@ def test_agents_side_by_side_have_no_world_in_common(saver: bool, asynchronous: 
         return house()["searched"] == ["cellar"]
 
     worker = {"name": "worker", "description": "searches", "system_prompt": "You search.", "tools": [search]}
-    worker |= {"model": ScriptedModel(reply=reply)}
 
-    def played(worlds: Any) -> Any:
+    def played(worlds: Any, delay: float = 0) -> Any:
         middleware = LeafeMiddleware(judge=judge, worlds=worlds, reflector=reflector(0), restore={"files": True})
-        agent = twice(worker | {"middleware": [middleware]}, InMemorySaver() if saver else None)
+        model = ScriptedModel(reply=reply, delay=delay)
+        agent = twice(worker | {"model": model, "middleware": [middleware]}, InMemorySaver() if saver else None)
         return invoked(agent, ASK, asynchronous, THREAD if saver else None)
 
     assert played(lambda runtime: [PyObject(house())])["messages"][-1].text == "all is found"
     assert [*houses.values()] == [{"searched": ["cellar"]}] * 2
     with pytest.raises(WorldBusy, match="two episodes would rewind each other's work"):
-        played([PyObject(houses)])
+        played([PyObject(houses)], delay=0.2)  # both are at work, whichever was first
 
 
 # ---- a person who is asked
