@@ -120,6 +120,22 @@ def test_thread_id_with_nul_is_refused_when_it_is_put(kind: str, place: Callable
         put(saver, at(thread="a\0b"), 1, {}, {})
 
 
+def test_memory_of_what_was_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By bytes and by number, the oldest first; what is forgotten is read again, and what is queued is never lost."""
+    monkeypatch.setattr("leafe_graph.checkpoint.write_behind.MOST_THREADS", 20)
+    with TreeSaver(tmp_path / "points.sqlite", interval=600) as saver:
+        for thread in map(str, range(30)):
+            put(saver, at(thread=thread), 1, {"n": thread}, {"n": 1})
+            assert saver.get_tuple(at(thread=thread)) is not None
+        assert len(saver._log._read) == 20
+        saver.flush("0")
+        monkeypatch.setattr("leafe_graph.checkpoint.write_behind.MOST", 1)
+        for thread in map(str, range(30)):
+            found = saver.get_tuple(at(thread=thread))
+            assert found is not None and found.checkpoint["channel_values"] == {"n": thread}
+        assert len(saver._log._read) == 1
+
+
 # ---- kills
 
 KILLED = """

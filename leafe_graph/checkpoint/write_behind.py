@@ -22,6 +22,8 @@ Execute = Callable[..., Iterable[Any]]
 
 MOST = 2**26
 """Bytes that wait for others at most, and as many of threads that were read stay in memory."""
+MOST_THREADS = 1000
+"""Threads that were read and stay in memory."""
 COLUMNS = "number BIGINT NOT NULL, writer BIGINT NOT NULL, thread_id TEXT NOT NULL, body {bytes} NOT NULL"
 """Of the table ``leafe_segments``. ``number`` is above all numbers in the body; with the writer's it is unique, so that
 to put a segment again, when nobody knows whether it arrived, puts nothing twice."""
@@ -211,7 +213,7 @@ class WriteBehind:
         thread.pending += len(queued)
         self._read[thread_id] = thread
         size = sum(each.size for each in self._read.values())
-        while size > MOST and len(self._read) > 1:
+        while len(self._read) > 1 and (size > MOST or len(self._read) > MOST_THREADS):
             size -= self._read.popitem(last=False)[1].size
         return thread
 
