@@ -126,9 +126,9 @@ def support_tools(path: Path) -> list[Callable[..., str]]:
         return f"Order {order} {said}." if done else f"There is no order {order}."
 
     def find_orders(customer: str) -> str:
-        """The orders of a customer, by name."""
-        found = ask("SELECT id, colour, item FROM orders WHERE customer = ? ORDER BY id", customer)
-        return "\n".join(f"order {order}: {colour} {item}" for order, colour, item in found) or "There are none."
+        """What a customer, by name, has ordered, each with its order's number."""
+        found = ask("SELECT colour, item, id FROM orders WHERE customer = ? ORDER BY id", customer)
+        return "\n".join(f"{colour} {item}: order {order}" for colour, item, order in found) or "There are none."
 
     def look_at_order(order: int) -> str:
         """What was ordered, where it is sent, and whether it is pending, shipped or delivered."""

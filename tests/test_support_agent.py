@@ -1,6 +1,7 @@
 """The support agent of the examples: it takes back what it did wrong in a database, and no mail."""
 
 import json
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from agents import calls
 from langchain_core.messages import AIMessage, HumanMessage
 
+from benchmarks import support_clerk
 from examples import support_agent
 from leafe_graph import RunFolder, export
 from leafe_graph.cli.main import main
@@ -120,3 +122,26 @@ def test_trees_of_attempts_grow_from_the_command_line(tmp_path: Path, monkeypatc
     assert any(branch["decision_point"] == 2 and branch["end"] == "success" for branch in run.branches)
     assert main(["export", out]) == 0
     assert '"counterfactual"' in (tmp_path / "run/examples/examples.jsonl").read_text()
+
+
+def test_a_clerk_who_does_not_slip_contents_every_customer() -> None:
+    """So what the weak policy is taught would be right but for the slips."""
+    for task in support_agent.tasks("train", 5):
+        clerk = support_clerk.Clerk(task, random.Random(0), 0).serve()
+        assert support_agent.judge(None, clerk.world, task).success
+
+
+def test_the_mistake_of_a_clerk_is_the_decision_to_take_otherwise() -> None:
+    """Whoever goes back there and does what is right from then on contents the customer; behind a mail nobody can."""
+    seen = set()
+    for number, task in enumerate(support_agent.tasks("train", 12)):
+        failed = support_clerk.Clerk(task, random.Random(number), 0.8).serve()
+        if support_agent.judge(None, failed.world, task).success:
+            continue
+        at = failed.mistake()
+        seen.add(at is None)
+        again = support_clerk.Clerk(task, random.Random(number), 0)
+        for call in failed.calls[:at]:
+            again.take(call)
+        assert support_agent.judge(None, again.serve().world, task).success is (at is not None)
+    assert seen == {True, False}
