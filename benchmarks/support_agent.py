@@ -1,9 +1,10 @@
-r"""The support agent with a weak policy: success with `LeafeMiddleware` and with plain retries, at equal model calls.
+"""The support agent with a weak policy: success with `LeafeMiddleware` and with plain retries, at equal model calls.
 
-    python -m benchmarks.support_policy --out runs/support-start
-    python -m benchmarks.support_policy --out runs/support-policy --start runs/support-start --slip 0.05 \
-        --customers 1000 --steps 600 --act 8 --follow 4 --reflect 6 --seed 1
-    python -m benchmarks.support_agent --policy runs/support-policy --out runs/support-study --calls 24 --seeds 2
+    python -m benchmarks.support_policy --out runs/support-policy
+    python -m benchmarks.support_agent --policy runs/support-policy --out runs/support-study
+
+Taught as briefly as by default the policy serves next to nobody, and nothing can be compared (docs/log.md): teach it on
+with `--start` until some first attempts are right with ``--split validation``, and only then play the test customers.
 
 Each customer of a split is served until content or until so many calls of the model are spent; a reflection is a call
 as any other. Every method begins an attempt with a fresh shop, mails included, and is told by the judge when one is
