@@ -7,6 +7,7 @@ anything is raised.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +57,22 @@ def example_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     folder = path / "examples" if (path / "examples").is_dir() else path
-    if (folder / "branches.jsonl").is_file():
+    if (folder / "branches.jsonl").is_file() or (folder / "branches").is_dir():
         raise ConfigError(f"{path} is a run without example rows: leafe export {path} makes them")
     for pattern in ("*.jsonl", "*.parquet"):
         if files := sorted(folder.glob(pattern)):
+            _refuse_parts(files)
             return files
     raise ConfigError(f"no example rows at {path}: expected a .jsonl or .parquet file, or a folder that holds some")
+
+
+def _refuse_parts(files: Sequence[Path]) -> None:
+    """See that of each set of files, ``NAME-00000-of-00002`` and so on, all are there."""
+    for file in files:
+        if told := re.fullmatch(r"(.*-)\d{5}(-of-(\d{5}))", file.stem):
+            whole = [file.with_name(f"{told[1]}{n:05}{told[2]}{file.suffix}") for n in range(int(told[3]))]
+            if missing := sorted({*whole} - {*files}):
+                raise ConfigError(f"{missing[0]} is missing: an export was killed, or lost a file; export again")
 
 
 def read_examples(paths: Sequence[Path]) -> list[SourceRow]:

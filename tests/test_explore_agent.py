@@ -293,13 +293,13 @@ def test_its_run_is_a_run_folder_as_any_other(build: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize("build", [ready_made, supervised, parallel, functional])
 def test_a_run_that_was_killed_goes_on(build: Any, tmp_path: Path) -> None:
     """What was recorded of the first attempt is given back by another process, which knows the log alone."""
-    run = explored(tmp_path / "run", build)
+    whole = explored(tmp_path / "run", build).branches[1]
     log = tmp_path / "run" / "branches.jsonl"
     first, second = log.read_text().splitlines(keepends=True)
     log.write_text(first + second[:40])
     again = explored(tmp_path / "run", build)
     assert [branch["end"] for branch in again.branches] == ["failure", "success"]
-    assert again.branches[1]["cost"]["replayed_steps"] == run.branches[1]["cost"]["replayed_steps"]
+    assert again.branches[1]["cost"]["replayed_steps"] == whole["cost"]["replayed_steps"]
     assert again.branches[1]["turns"][0]["request"]["messages"][-1]["content"].startswith("There are")
 
 

@@ -20,6 +20,7 @@ from leafe_graph.dataset.export import export, write_parquet
 from leafe_graph.dataset.leaks import LEAK_RUN
 from leafe_graph.errors import ConfigError, install
 from leafe_graph.exploration.explore import explore
+from leafe_graph.finetune.rows import read_examples
 from leafe_graph.rounds import read_config
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
@@ -518,3 +519,38 @@ def test_a_parroting_policy_explored_for_real_leaves_no_trace(tmp_path: Path) ->
     assert any(secret in t["message"]["content"] for t in told), "the policy did parrot"
     assert summary.leaked > 0 and summary.counterfactual > 0
     assert "zebra" not in (tmp_path / "examples" / "examples.jsonl").read_text().lower()
+
+
+def test_large_exports_are_in_several_files(tmp_path: Path) -> None:
+    """The same rows in the same order as in one pair of files, for whatever reads the folder; no part is left over."""
+    datasets = pytest.importorskip("datasets", reason='pip install ".[train]"')
+    other: Any = {"task": {"id": "u", "instruction": "Go on."}}
+    run = run_folder(tmp_path / "run", [*lost_and_recovered(), *(each | other for each in lost_and_recovered())])
+    out = tmp_path / "run" / "examples"
+    export(run, balance="tasks")
+    (row, *_) = whole = [each.example for each in read_examples([out])]
+    several = export(run, balance="tasks", shard_bytes=2 * len(json.dumps(row)))
+    assert [name for name in several.files if "00001-of" in name] == [
+        f"examples-00001-of-0000{(len(several.files) - 1) // 2}.{kind}" for kind in ("jsonl", "parquet")
+    ]
+    assert sorted(several.files) == sorted(file.name for file in out.iterdir())
+    assert [each.example for each in read_examples([out])] == whole
+    cache = str(tmp_path / "cache")
+    table = [dict.fromkeys(Example.__annotations__) | dict(row) for row in whole]
+    assert datasets.load_dataset(str(out), split="train", cache_dir=cache).to_list() == table
+    assert list(datasets.load_dataset(str(out), split="train", streaming=True)) == table
+    (out / several.files[0]).unlink()
+    with pytest.raises(ConfigError, match=r"examples-00000-of-\d+\.jsonl is missing: an export was killed"):
+        read_examples([out])
+    assert export(run).files == ["examples.jsonl", "examples.parquet", "README.md"]
+    assert sorted(file.name for file in out.iterdir()) == ["README.md", "examples.jsonl", "examples.parquet"]
+
+
+def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    """As where its rows are refused when most of them are made."""
+    run = run_folder(tmp_path, lost_and_recovered())
+    export(run)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "examples").iterdir()}
+    with pytest.raises(ConfigError, match="no decision is 'model''s"):
+        export(run, nodes=["model"])
+    assert {file.name: file.read_bytes() for file in (tmp_path / "examples").iterdir()} == before

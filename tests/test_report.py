@@ -93,9 +93,7 @@ def test_a_report_is_one_file_with_escaped_text_and_curves(tmp_path: Path) -> No
     judged = Result(policy="<base>", n=2, tasks=[TaskResult(task_id="t", n=2, c=1), TaskResult(task_id="u", n=2, c=0)])
     judged.save(tmp_path / "eval" / "base.json")
     compare(judged, judged).save(tmp_path / "eval" / "comparison.json")
-    run = run_folder(tmp_path, [])
-    run.branches = tree
-    page = write_report(run).read_text()
+    page = write_report(run_folder(tmp_path, tree)).read_text()
     assert "<script" not in page
     assert "&lt;base&gt;" in page and "data:image/svg+xml;base64," in page
     assert 'src="http' not in page and "<link" not in page

@@ -34,7 +34,7 @@ class _Log:
 
     def begin(self, saved: dict[str, Any]) -> None:
         """Open the folder for these settings."""
-        if self._saved != saved or not (self.folder.folder / "branches.jsonl").exists():
+        if self._saved != saved or not (self.folder.folder / "config.json").exists():
             self._saved = None
             self.folder.close()
             self.folder.open(saved)
@@ -135,7 +135,7 @@ class Recorder:
                 policy = {"model": described(model), "weights": {"model": digests(model)}}
                 self._saved = RunSettings(**{**self._settings, **policy}).saved()
             self._log.begin(self._saved)
-            name, known = str(progress["rewinds"]), self._log.folder.trees.get(run, {})
+            name, known = str(progress["rewinds"]), self._log.folder.trees.outlines.get(run, {})
             parent = str(progress["rewinds"] - 1) if progress["rewinds"] else None
             if whole and begun and (parent is None or parent in known):
                 own, spent = zip(*(turns[t] for t in begun), strict=True)

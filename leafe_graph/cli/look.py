@@ -124,14 +124,14 @@ class Show(Settings):
                 return
         runs = [run for run in rounds if self.task in run.trees] or rounds[-1:] or [RunFolder(self.run)]
         for run in runs:
-            if not run.branches:
+            if not run.outlines:
                 raise ConfigError(
                     f"{run.folder} has no branches to show: give a run folder in which a branch has ended"
                 )
             if self.task is not None and self.task not in run.trees:
                 has = f"; it has {', '.join([*run.trees][:20]) or 'none'}"
                 raise ConfigError(f"{run.folder} has no task {self.task!r}{did_you_mean(self.task, run.trees)}{has}")
-            trees = ranked(run)[: self.trees] if self.task is None else [[*run.trees[self.task].values()]]
+            trees = ranked(run, self.trees) if self.task is None else [[*run.trees[self.task].values()]]
             for tree in trees:
                 console.print(transcript(tree), highlight=False, soft_wrap=True)
 

@@ -29,7 +29,7 @@ from .demo import Demo
 from .flags import Flags, model_of, spelt, told
 from .look import Compare, Envs, Report, Show
 from .phases import Demonstrate, Eval, Explore, Export, Train
-from .runs import Prune, Run
+from .runs import Compact, Prune, Run
 from .serve import Serve
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Leafe(BaseSettings):
     """Show a run's trees and curves as an HTML page."""
     prune: CliSubCommand[Prune]
     """Drop checkpoints that a run no longer needs."""
+    compact: CliSubCommand[Compact]
+    """Make Parquet of a large run's log."""
     envs: CliSubCommand[Envs]
     """List the environments and what they need."""
     run: CliSubCommand[Run]

@@ -38,6 +38,28 @@ class Prune(Settings):
         show(f"checkpoints: {self.run}", vars(prune(self.run, checkpoints=self.checkpoints)).items())
 
 
+class Compact(Settings):
+    """Make Parquet of what a large run's log has in closed files: a sixth of the size, for DuckDB and datasets too.
+
+    Example: leafe compact runs/large
+    """
+
+    run: CliPositionalArg[UserPath]
+    """A run folder."""
+
+    def cli_cmd(self) -> None:
+        """``leafe compact``."""
+        from ..phases.console import console
+
+        run = RunFolder(self.run)
+        run.require()
+        files, refused = run.compact()
+        for line in refused:
+            console.print(line)
+        rest = "the last one still grows" if files else "a log of one file has none that is closed, or all are"
+        console.print(f"{files} files of the log are Parquet now; {rest}")
+
+
 class Run(Settings):
     """Explore, export, train and judge, round after round, as a YAML file says; the same command again goes on.
 

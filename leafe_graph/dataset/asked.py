@@ -5,7 +5,7 @@ Draws go by a seed and by names, so a draw about one branch or task stays as it 
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -133,15 +133,20 @@ def at_most(rows: Sequence[Example], limit: int | None, seed: int) -> list[Examp
     return [row for row in rows if id(row) not in left_out]
 
 
-def weigh(rows: Sequence[Example], balance: str) -> None:
-    """Write the weights: a task's rows of a kind weigh as many, their square root, or 1; the mean of a kind is 1."""
+def weights(numbers: Mapping[tuple[str, str], int], balance: str) -> dict[tuple[str, str], float]:
+    """The weight of a row by its kind and task: a task's rows of a kind weigh as many, their square root, or 1.
+
+    The mean of a kind is 1; and so is what is not told, rollouts among it.
+
+    Args:
+        numbers: of rows, by kind and task.
+        balance: "rows", "root" or "tasks".
+    """
     power = {"rows": 0.0, "root": 0.5, "tasks": 1.0}[balance]
-    rows = [row for row in rows if row["kind"] != "rollout"] if power else []
-    numbers = Counter((row["kind"], row["task_id"]) for row in rows)
-    totals = Counter(row["kind"] for row in rows)
+    told = {place: number for place, number in numbers.items() if power and place[0] != "rollout"}
+    totals: dict[str, int] = defaultdict(int)
     wholes: dict[str, float] = defaultdict(float)
-    for (kind, _), number in numbers.items():
+    for (kind, _), number in told.items():
+        totals[kind] += number
         wholes[kind] += number ** (1 - power)
-    for row in rows:
-        number = numbers[row["kind"], row["task_id"]]
-        row["weight"] = totals[row["kind"]] / wholes[row["kind"]] / number**power
+    return {place: totals[place[0]] / wholes[place[0]] / number**power for place, number in told.items()}

@@ -9,8 +9,10 @@ its task's tree (leaks.py): one that leaks is dropped and counted. Only ``teache
 
 import hashlib
 import json
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import Any, Literal
 
 from pydantic import Field
@@ -20,7 +22,7 @@ from ..prompts import Prompts
 from ..settings import Live, Rows, Shown, takes
 from ..text import matches
 from ..types import FORMAT_VERSION, Branch, Example, Message, Turn
-from .asked import Asked, asked, at_most, weigh
+from .asked import Asked, asked, at_most, weights
 from .leaks import LeakCheck
 from .messages import NoRow, answered, numbered, said_text, text_of, told
 from .summary import Summary
@@ -51,53 +53,83 @@ def examples(args: Arguments) -> tuple[list[Example], Summary]:
     for branch in args.branches:
         trees.setdefault(branch["task"]["id"], {})[branch["id"]] = branch
     own = Rows.model_construct(**{name: getattr(args, name) for name in Rows.model_fields})
-    summary = Summary(asked=own, history=args.history, tasks=len(trees), branches=sum(map(len, trees.values())))
-    found: list[Example] = []
-    known = _Known()
-    prompts = args.prompts or Prompts()
-    _refuse_other_nodes(args.nodes, trees)
-    for task_id in sorted(trees):
-        tree = trees[task_id]
-        leaks = LeakCheck(tree.values(), args.played or prompts)
-        for each in asked(tree, own, summary):
-            if args.nodes is not None and not matches(each.turns[each.t].get("node"), args.nodes):
-                summary.other_nodes += 1
-                continue
-            try:
-                row = _row(each, tree, prompts, args)
-            except NoRow:
-                summary.unreadable += 1
-                continue
-            if args.skip_invalid and each.kind != "rollout" and each.turns[each.t]["valid"] is False:
-                summary.invalid += 1
-            elif not all(text_of(message) for message in (*row["completion"], *row.get("rejected", ()))):
-                summary.empty += 1
-            elif leaks(row, each.turns[: each.t + 1], each.rejected):
-                summary.leaked += 1
-            elif known.new(row):
-                found.append(row)
-            else:
-                summary.duplicates += 1
-    clean = sorted(found, key=lambda row: row["kind"])
-    rows = at_most(clean, args.counterfactual_per_task, args.seed)
-    summary.over = len(clean) - len(rows)
-    weigh(rows, args.balance)
-    numbers = Counter(row["kind"] for row in rows)
-    summary.counterfactual, summary.preference = numbers["counterfactual"], numbers["preference"]
-    summary.rehearsal, summary.rollout = numbers["rehearsal"], numbers["rollout"]
-    summary.tasks_covered = len({row["task_id"] for row in rows})
-    summary.prompt_tokens, summary.prompt_tokens_are = _count(rows, "prompt")
-    summary.completion_tokens, summary.completion_tokens_are = _count(rows, "completion")
+    summary = Summary(asked=own, history=args.history)
+    rows = sorted(clean_rows(sorted(trees.items()), args, summary), key=lambda row: row["kind"])
+    told = weights(Counter((row["kind"], row["task_id"]) for row in rows), args.balance)
+    for row in rows:
+        row["weight"] = told.get((row["kind"], row["task_id"]), 1.0)
     return rows, summary
 
 
-def _refuse_other_nodes(nodes: list[str] | None, trees: Mapping[str, Mapping[str, Branch]]) -> None:
+def clean_rows(
+    trees: Iterable[tuple[str, Mapping[str, Branch]]], args: Arguments, summary: Summary
+) -> Iterator[Example]:
+    """The rows of `examples`, tree by tree and without weights.
+
+    Args:
+        trees: branches by id, of each task; of rows that are alike the first one stays.
+        args: what `examples` is called with; its ``branches`` are not looked at.
+        summary: counts, and is whole when the last row was given.
+
+    Raises:
+        ConfigError: a pattern of ``nodes`` is that of no decision's node.
+    """
+    own, prompts = summary.asked, args.prompts or Prompts()
+    nodes: set[str] = set()
+    sizes = {part: _Size() for part in ("prompt", "completion")}
+    with closing(_Known()) as known:
+        for _, tree in trees:
+            known.begin()
+            summary.tasks += 1
+            summary.branches += len(tree)
+            if args.nodes is not None:
+                nodes |= {turn.get("node") or "" for branch in tree.values() for turn in branch["turns"]}
+            clean = [*_clean(tree, own, prompts, args, known, summary)]
+            rows = at_most(clean, args.counterfactual_per_task, args.seed)
+            summary.over += len(clean) - len(rows)
+            summary.tasks_covered += bool(rows)
+            for row in rows:
+                setattr(summary, row["kind"], getattr(summary, row["kind"]) + 1)
+                sizes["prompt"].add(row["prompt_token_ids"], known.words(row["prompt"]))
+                sizes["completion"].add(row["completion_token_ids"], known.words(row["completion"]))
+                yield row
+    _refuse_other_nodes(args.nodes, nodes)
+    summary.prompt_tokens, summary.prompt_tokens_are = sizes["prompt"].told()
+    summary.completion_tokens, summary.completion_tokens_are = sizes["completion"].told()
+
+
+def _clean(
+    tree: Mapping[str, Branch], own: Rows, prompts: Prompts, args: Arguments, known: "_Known", summary: Summary
+) -> Iterator[Example]:
+    """The rows of a tree that nothing speaks against."""
+    leaks = LeakCheck(tree.values(), args.played or prompts)
+    for each in asked(tree, own, summary):
+        if args.nodes is not None and not matches(each.turns[each.t].get("node"), args.nodes):
+            summary.other_nodes += 1
+            continue
+        try:
+            row = _row(each, tree, prompts, args)
+        except NoRow:
+            summary.unreadable += 1
+            continue
+        if args.skip_invalid and each.kind != "rollout" and each.turns[each.t]["valid"] is False:
+            summary.invalid += 1
+        elif not all(text_of(message) for message in (*row["completion"], *row.get("rejected", ()))):
+            summary.empty += 1
+        elif leaks(row, each.turns[: each.t + 1], each.rejected):
+            summary.leaked += 1
+        elif known.new(row):
+            yield row
+        else:
+            summary.duplicates += 1
+
+
+def _refuse_other_nodes(nodes: list[str] | None, known: set[str]) -> None:
     """See that each pattern is that of a node."""
-    turns = (turn for tree in trees.values() for branch in tree.values() for turn in branch["turns"])
-    known = sorted({turn.get("node") or "" for turn in turns} - {""})
     for pattern in nodes or ():
-        if not any(matches(node, [pattern]) for node in known):
-            there = f"those of these records are {', '.join(known)}" if known else "these records name none"
+        if not any(matches(node, [pattern]) for node in known - {""}):
+            names = ", ".join(sorted(known - {""}))
+            there = f"those of these records are {names}" if names else "these records name none"
             raise ConfigError(f"nodes: no decision is {pattern!r}'s: {there}")
 
 
@@ -151,45 +183,72 @@ def _said(turn: Turn, asked: Turn) -> Message:
 
 
 class _Known:
-    """The messages and rows there are already."""
+    """Which rows there are already; of as many as there are, so not in memory."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[str, str, bool], int] = {}
-        self._held: list[Any] = []
-        """Messages, and lists of tools."""
-        self._rows: set[bytes] = set()
+        self.begin()
+        self._rows = sqlite3.connect("")  # a file without a name, of which a part is in memory
+        self._rows.execute("CREATE TABLE rows (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+
+    def begin(self) -> None:
+        """Begin another task: its texts repeat each other."""
+        self._texts: dict[tuple[str, str, bool], tuple[Any, bytes]] = {}
+        """Messages and lists of tools, with a digest."""
+        self._words: dict[int, int] = {}
+        """Of these messages, by identity."""
+
+    def close(self) -> None:
+        """Forget them."""
+        self._rows.close()
 
     def new(self, row: Example) -> bool:
         """Whether no such row came before; its messages become those of earlier rows, which would fill memory.
 
         A row is another one within its kind by its texts; one of a rollout by where it was sampled, since each counts.
         """
-        key: list[list[int] | str] = [row["kind"]]
+        key: list[bytes | str] = [row["kind"]]
         for column in ("prompt", "completion", "rejected"):
             if column in row:
-                numbers = [self._number(message["role"], message) for message in row[column]]
-                row[column] = [self._held[number] for number in numbers]
-                key.append(numbers)
+                held = [self._held(message["role"], message) for message in row[column]]
+                row[column] = [message for message, _ in held]
+                key.append(b"".join(digest for _, digest in held))
         if "tools" in row:
-            key.append([number := self._number("tools", row["tools"])])
-            row["tools"] = self._held[number]
-        digest = hashlib.blake2b(repr(key).encode()).digest()  # of long prompts the numbers would fill memory, too
-        if row["kind"] != "rollout" and digest in self._rows:
-            return False
-        self._rows.add(digest)
-        return True
+            row["tools"], digest = self._held("tools", row["tools"])
+            key.append(digest)
+        if row["kind"] == "rollout":
+            return True
+        return self._rows.execute("INSERT OR IGNORE INTO rows VALUES (?)", [_digest(key)]).rowcount == 1
 
-    def _number(self, kind: str, value: Any) -> int:
+    def words(self, messages: Iterable[Message]) -> int:
+        """How many words the messages of a row have that is `new`."""
+        return sum(self._words[id(message)] for message in messages)
+
+    def _held(self, kind: str, value: Any) -> tuple[Any, bytes]:
         plain = isinstance(value, dict) and len(value) == 2  # a message of role and content: most are
         said = value["content"] if plain else json.dumps(value, sort_keys=True)
-        number = self._numbers.setdefault((kind, said, plain), len(self._held))
-        if number == len(self._held):
-            self._held.append(value)
-        return number
+        place = kind, said, plain
+        if place not in self._texts:
+            self._texts[place] = value, _digest(place)
+            if isinstance(value, dict):
+                self._words[id(value)] = len(text_of(value).split())
+        return self._texts[place]
 
 
-def _count(rows: list[Example], part: Literal["prompt", "completion"]) -> tuple[int, Literal["token ids", "words"]]:
-    ids = [row["prompt_token_ids"] if part == "prompt" else row["completion_token_ids"] for row in rows]
-    if rows and all(i is not None for i in ids):
-        return sum(len(i or ()) for i in ids), "token ids"
-    return sum(len(text_of(message).split()) for row in rows for message in row[part]), "words"
+def _digest(value: object) -> bytes:
+    return hashlib.blake2b(repr(value).encode(errors="surrogatepass"), digest_size=24).digest()
+
+
+class _Size:
+    """How long a part of the rows is: in token ids where every row has them, else in words."""
+
+    def __init__(self) -> None:
+        self._ids = self._words = self._rows = self._untold = 0
+
+    def add(self, ids: list[int] | None, words: int) -> None:
+        self._rows += 1
+        self._untold += ids is None
+        self._ids += len(ids or ())
+        self._words += words
+
+    def told(self) -> tuple[int, Literal["token ids", "words"]]:
+        return (self._ids, "token ids") if self._rows and not self._untold else (self._words, "words")

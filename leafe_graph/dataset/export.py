@@ -1,26 +1,24 @@
 """A run's rows as files: JSONL, Parquet and a dataset card."""
 
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from ..errors import ConfigError, MissingDependency
-from ..files import check_file, path_of, replace_file, save_text
-from ..parsing import json_line
+from ..errors import ConfigError
+from ..files import check_file, path_of, save_text
 from ..prompts import Prompts
 from ..settings import Live, Rows, part, takes
-from ..text import utf8, utf8_all
 from ..tree.branches import refuse_unplayed
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
-from ..types import MESSAGES, Example, Message
 from .card import card
-from .examples import examples
-from .messages import with_tools
+from .examples import Arguments as Making
+from .examples import clean_rows
+from .row_files import SHARD_BYTES, RowFiles
+from .row_files import write_jsonl as write_jsonl
+from .row_files import write_parquet as write_parquet
 from .summary import Summary
 
 
@@ -41,13 +39,16 @@ class Arguments(Rows):
     """Render the rows with ``prompts`` even if the policy was run with other texts."""
     license: str = "unknown"
     """For the dataset card; a Hugging Face licence name."""
+    shard_bytes: int = Field(default=SHARD_BYTES, ge=1)
+    """From this size on a JSONL file is followed by another, and its Parquet twin with it."""
 
 
 @takes(Arguments)
 def export(args: Arguments) -> Summary:
     """Write a run's examples as JSONL, Parquet and a dataset card; ``datasets.load_dataset(out)`` reads them.
 
-    Files are replaced whole, never half-written. Without pyarrow the JSONL is written alone and a note says so.
+    Files are replaced whole, never half-written. Without pyarrow the JSONL is written alone and a note says so. Trees
+    are read one by one and rows are put on the disk, so memory does not bound the size of a run.
 
     Raises:
         ConfigError: no run folder, one of tasks of the test split, other prompts than were played, or rows that the run
@@ -59,7 +60,7 @@ def export(args: Arguments) -> Summary:
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     target = path_of(out) if out is not None else folder.folder / "examples"
     folder.require()
-    refuse_unplayed(folder.branches, folder.folder)
+    refuse_unplayed(folder.outlines, folder.folder)
     settings = folder.settings
     if not args.test_tasks and (told := _on_test(folder)):
         raise ConfigError(
@@ -78,46 +79,41 @@ def export(args: Arguments) -> Summary:
     if prompts is not None and not args.other_texts:
         _refuse_other_texts(folder, prompts, played)
     prompts = prompts or played
-    rows, summary = examples(
-        folder.branches,
+    making = Making(
+        branches=[],
         **dict(part(args, Rows)),
         history=shown,
         prompts=prompts,
         played=played,
         prompt_ids=shown == settings.history and prompts.texts == played.texts,
     )
-    summary.notes += _notes(rows, args, settings)
-    replace_file(target / "examples.jsonl", lambda file: write_jsonl(rows, file))
-    summary.files = ["examples.jsonl", "README.md"]
-    data = "examples.parquet"
-    try:
-        if rows:
-            replace_file(target / data, lambda file: write_parquet(rows, file))
-            summary.files.insert(1, data)
-        else:
-            summary.notes.append("there are no rows: load_dataset reads no files without any, so none is in Parquet")
-    except MissingDependency as error:
-        summary.notes.append(f"no Parquet file: {error}")
-    if data not in summary.files:
-        (target / data).unlink(missing_ok=True)  # of an earlier export: its rows would contradict the new ones
-        data = "examples.jsonl"
+    summary, untold = Summary(asked=part(args, Rows), history=shown), 0
+    with RowFiles(target, shard_bytes=args.shard_bytes) as files:
+        for row in clean_rows(((task, folder.trees[task]) for task in sorted(folder.trees)), making, summary):
+            untold += row["kind"] == "counterfactual" and "teacher_prompt" not in row
+            files.add(row)
+        summary.notes += _notes(args, settings, summary, untold)
+        summary.files = files.finish(args.balance)
+        summary.notes += files.notes
+    data = [name for name in summary.files if name.endswith(".parquet")] or [*summary.files]
+    summary.files.append("README.md")
     text = card(
         summary,
         dict(folder.config.get("settings", {})),
-        data=data,
+        data=data[0] if len(data) == 1 else f"examples-*{Path(data[0]).suffix}",
         license=args.license,
-        tools=any(map(with_tools, rows)),
+        tools=files.tools,
     )
     save_text(target / "README.md", text)
     return summary
 
 
-def _notes(rows: list[Example], args: Rows, settings: RunSettings) -> list[str]:
-    """What the rows are short of, for whoever trains on them."""
+def _notes(args: Rows, settings: RunSettings, summary: Summary, untold: int) -> list[str]:
+    """What the rows are short of, for whoever trains on them; ``untold``: those without an experience."""
     notes = []
-    cf = [row for row in rows if row["kind"] == "counterfactual"]
-    if args.teacher and (untold := sum("teacher_prompt" not in row for row in cf)):
-        notes.append(f"{untold} of {len(cf)} counterfactual rows have no teacher_prompt: they were told no experience")
+    if args.teacher and untold:
+        of = f"{untold} of {summary.counterfactual}"
+        notes.append(f"{of} counterfactual rows have no teacher_prompt: they were told no experience")
     if "rollout" in args.kinds and settings.limits.stop_on_success:
         notes.append(
             "the run ended each task with its first success, so the groups of its rollouts are cut short and their "
@@ -131,7 +127,7 @@ def _on_test(run: RunFolder) -> str | None:
     split = (run.settings.model_extra or {}).get("split")
     if split is not None:
         return "setting split" if split == "test" else None
-    tasks = (branch["task"] for branch in run.branches)
+    tasks = (branch.task for branch in run.outlines)
     tells = (t for t in tasks if "test" in (*t["id"].split("-"), (t.get("options") or {}).get("split")))
     return next((f"task {task['id']!r}" for task in tells), None)
 
@@ -159,100 +155,3 @@ def _refuse_other_texts(run: RunFolder, given: Prompts, played: Prompts) -> None
             f"{run.folder} was played with other texts ({', '.join(other)}) than the prompts that were given have: "
             "leave prompts out to render the rows as they were played, or give other_texts=True if others are meant"
         )
-
-
-def write_jsonl(rows: list[Example], file: Path) -> None:
-    """Write one row a line."""
-    with open(file, "w", encoding="utf-8", errors="replace", newline="\n") as out:
-        out.writelines(json_line(row) for row in _readable(rows))
-
-
-def write_parquet(rows: list[Example], file: Path) -> None:
-    """Write rows with a fixed schema, so that an export without token ids has the same columns as one with them.
-
-    What differs from tool to tool is JSON text: Arrow has one type for a column, and would put each tool's arguments
-    into every other's as nulls. Messages have calls where any row has some: a null is one to some chat templates.
-
-    Raises:
-        MissingDependency: pyarrow is not installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingDependency(extra="train", needed_for="Writing Parquet") from error
-    fields = [("role", pa.string()), ("content", pa.string())]
-    readable = list(_readable(rows))
-    if any(map(with_tools, rows)):
-        function = pa.struct([("name", pa.string()), ("arguments", pa.string())])
-        call = pa.struct([("type", pa.string()), ("function", function), ("id", pa.string())])
-        fields += [("tool_calls", pa.list_(call)), ("name", pa.string()), ("tool_call_id", pa.string())]
-        readable = [_as_json_text(row) for row in readable]
-    message = pa.list_(pa.struct(fields))
-    types: dict[str, Any] = {
-        "version": pa.int32(),
-        "prompt": message,
-        "completion": message,
-        "decision_point": pa.int32(),
-        "weight": pa.float64(),
-        "prompt_token_ids": pa.list_(pa.int32()),
-        "completion_token_ids": pa.list_(pa.int32()),
-        "rejected": message,
-        "rejected_token_ids": pa.list_(pa.int32()),
-        "teacher_prompt": message,
-        "advantage": pa.float64(),
-        "logprobs": pa.list_(pa.float64()),
-    }
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in Example.__annotations__])
-    pq.write_table(pa.Table.from_pylist(readable, schema=schema), file)
-
-
-def _as_json_text(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with tools and arguments as JSON text."""
-
-    def message(held: dict[str, Any]) -> dict[str, Any]:
-        if not (calls := held.get("tool_calls")):
-            return held
-        functions = [call["function"] | {"arguments": _json(call["function"]["arguments"])} for call in calls]
-        return held | {
-            "tool_calls": [call | {"function": function} for call, function in zip(calls, functions, strict=True)]
-        }
-
-    told = {name: [message(each) for each in row[name]] for name in MESSAGES if row.get(name)}
-    return row | told | ({"tools": _json(row["tools"])} if row.get("tools") else {})
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _readable(rows: Iterable[Example]) -> Iterator[dict[str, Any]]:
-    """Rows as they are written: their texts are what every file can hold, also where a run's log was written by others.
-
-    Prompts repeat each other, so each text, message with calls and list of tools is looked at once.
-    """
-    known: dict[str, str] = {}
-    whole: dict[int, Any] = {}  # by identity: rows share them
-
-    def clean(text: str) -> str:
-        if text not in known:
-            known[text] = utf8(text)
-        return known[text]
-
-    def clean_all(value: Any) -> Any:
-        if id(value) not in whole:
-            whole[id(value)] = utf8_all(value)
-        return whole[id(value)]
-
-    for row in rows:
-        held: dict[str, Any] = dict(row)
-        for column in MESSAGES:
-            messages: list[Message] = held.get(column) or []
-            if any(len(message) > 2 or clean(message["content"]) != message["content"] for message in messages):
-                held[column] = [
-                    clean_all(message) if len(message) > 2 else {**message, "content": clean(message["content"])}
-                    for message in messages
-                ]
-        if held.get("tools"):
-            held["tools"] = clean_all(row["tools"])
-        yield held | {name: clean(held[name]) for name in ("task_id", "branch_id") if held[name]}

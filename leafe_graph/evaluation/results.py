@@ -24,6 +24,7 @@ from ..redaction import without_passwords
 from ..settings import Settings, mistakes
 from ..text import utf8
 from ..tree.branches import FAILED, UNFINISHED, causes, told_causes
+from ..tree.outline import Outline, outlined
 from ..tree.run_folder import RunFolder
 from ..types import FORMAT_VERSION, Branch, Cost
 from .statistics import bootstrap, dot, mean_interval
@@ -231,7 +232,7 @@ class Result(Settings):
 
 
 def result_from_branches(
-    branches: Iterable[Branch],
+    branches: Iterable[Branch | Outline],
     *,
     policy: str,
     n: int | None = None,
@@ -257,13 +258,13 @@ def result_from_branches(
         ConfigError: a branch is no independent sample, a task has more than n, or there is nothing to count.
         NothingPlayed: every sample was failed by the model or the environment: that is no score of 0.
     """
-    samples: dict[str, list[Branch]] = {task_id: [] for task_id in tasks or ()}
-    branches = list(branches)
-    for branch in branches:
-        task_id = branch["task"]["id"]
-        if branch["parent"] is not None or branch["experience"] is not None:
+    samples: dict[str, list[Outline]] = {task_id: [] for task_id in tasks or ()}
+    played = [branch if isinstance(branch, Outline) else outlined(branch) for branch in branches]
+    for branch in played:
+        task_id = branch.task["id"]
+        if branch.parent is not None or branch.told:
             raise ConfigError(
-                f"branch {branch['id']} of task {task_id} was forked or told an experience; Pass@k wants independent "
+                f"branch {branch.id} of task {task_id} was forked or told an experience; Pass@k wants independent "
                 'samples: explore(..., strategy="independent")'
             )
         if tasks is not None and task_id not in samples:
@@ -275,8 +276,8 @@ def result_from_branches(
         raise ConfigError(f"a task has {most} samples, expected up to n={n}: there is nothing to count or n is wrong")
     limits = Budget(**budget or {})
 
-    def failed(played: list[Branch]) -> int:
-        well = [sample["cost"] for sample in played if sample["end"] not in FAILED]
+    def failed(played: list[Outline]) -> int:
+        well = [sample.cost for sample in played if sample.end not in FAILED]
         spent = is_spent(Ledger(limits, spent=add_costs(*well))) if well else not (played or room)
         return len(played) - len(well) + (0 if spent else n - len(played))
 
@@ -288,17 +289,17 @@ def result_from_branches(
             TaskResult(
                 task_id=task_id,
                 n=n,
-                c=sum(sample["end"] == "success" for sample in played),
-                errors=n - len(played) + sum(sample["end"] in UNFINISHED for sample in played),
-                failed=failed(played),
-                turns=fmean(len(sample["turns"]) for sample in played) if played else 0.0,
-                seconds=sum(sample["cost"]["seconds"] for sample in played),
+                c=sum(sample.end == "success" for sample in own),
+                errors=n - len(own) + sum(sample.end in UNFINISHED for sample in own),
+                failed=failed(own),
+                turns=fmean(sample.turns for sample in own) if own else 0.0,
+                seconds=sum(sample.cost["seconds"] for sample in own),
             )
-            for task_id, played in sorted(samples.items())
+            for task_id, own in sorted(samples.items())
         ],
-        causes=causes(branch for branch in branches if branch["end"] in FAILED),
+        causes=causes(branch for branch in played if branch.end in FAILED),
         budget=budget or {},
-        cost=add_costs(*(branch["cost"] for branch in branches)),
+        cost=add_costs(*(branch.cost for branch in played)),
     )
     result.per_task(1)  # refuses where every sample failed
     return result
@@ -311,7 +312,7 @@ def result_from_run(run: RunFolder, *, policy: str, n: int) -> Result:
     """
     settings = run.settings
     result = result_from_branches(
-        run.branches,
+        run.outlines,
         policy=policy,
         n=n,
         tasks=settings.tasks,

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ..errors import ConfigError, MissingDependency
 from ..files import path_of, replace_file
 from ..text import printable
+from ..tree.outline import Outline
 from ..tree.run_folder import RunFolder
 from ..types import Branch
 
@@ -174,21 +175,22 @@ def curve(run: RunFolder, name: str) -> Curve:
     run.require()
     tasks = run.settings.tasks or sorted(run.trees)
     place = {task: number for number, task in enumerate(tasks)}
-    logged = sorted(run.logged, key=lambda branch: (*_number(branch), place[branch["task"]["id"]]))
+    logged = sorted(run.all_outlines, key=lambda branch: (*_number(branch), place[branch.task["id"]]))
     found: dict[str, Solved] = {}
     spent = dict.fromkeys((*SPENT, "reflections"), 0)
     for branch in logged:
+        cost = branch.cost
         for field in spent:
-            spent[field] += branch["cost"][field]  # type: ignore[literal-required]
-        task = branch["task"]["id"]
-        if branch["end"] == "success" and task not in found:
+            spent[field] += cost[field]  # type: ignore[literal-required]
+        task = branch.task["id"]
+        if branch.end == "success" and task not in found:
             found[task] = Solved(task=task, env_steps=spent["env_steps"], model_calls=spent["model_calls"])
     return Curve(
         name=name,
         strategy=run.settings.strategy,
         tasks=list(tasks),
         solved=list(found.values()),
-        branches=len(run.branches),
+        branches=len(run.outlines),
         **spent,
     )
 
@@ -200,11 +202,15 @@ def first_attempts(runs: Iterable[RunFolder]) -> dict[str, Branch]:
     """
     found: dict[str, Branch] = {}
     for run in runs:
-        for task, tree in run.trees.items():
-            roots = [branch for branch in tree.values() if branch["parent"] is None]
-            if roots:
-                found.setdefault(task, min(roots, key=_number))
+        for task, first in _first_attempts(run).items():
+            if task not in found:
+                found[task] = run.trees[task][first.id]
     return found
+
+
+def _first_attempts(run: RunFolder) -> dict[str, Outline]:
+    roots = {task: [b for b in tree.values() if b.parent is None] for task, tree in run.trees.outlines.items()}
+    return {task: min(tree, key=_number) for task, tree in roots.items() if tree}
 
 
 def named_mistakes(runs: Iterable[RunFolder]) -> dict[str, int | None]:
@@ -214,11 +220,9 @@ def named_mistakes(runs: Iterable[RunFolder]) -> dict[str, int | None]:
     """
     found: dict[str, int | None] = {}
     for run in runs:
-        for task, branch in first_attempts([run]).items():
-            if branch["end"] != "success" and found.get(task) is None:
-                reflection = branch["reflection"]
-                named = reflection is not None and reflection["verdict"] == "rewind"
-                found[task] = reflection["decision_point"] if reflection is not None and named else None
+        for task, branch in _first_attempts(run).items():
+            if branch.end != "success" and found.get(task) is None:
+                found[task] = branch.rewinds_to
     return found
 
 
@@ -240,9 +244,9 @@ def by_depth(curves: Sequence[Curve], depths: Mapping[str, int | None], edges: S
     ]
 
 
-def _number(branch: Branch) -> tuple[int, str]:
+def _number(branch: Outline) -> tuple[int, str]:
     """Sorts a task's branches in the order in which they were begun."""
-    return len(branch["id"]), branch["id"]
+    return len(branch.id), branch.id
 
 
 def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

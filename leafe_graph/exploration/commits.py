@@ -2,6 +2,7 @@
 
 import asyncio
 
+from ..tree.outline import Outline
 from ..tree.run_folder import RunFolder
 from ..types import Branch
 
@@ -36,13 +37,14 @@ class Commits:
             while self._waiting:
                 now, self._waiting = self._waiting, []
                 error: Exception | None = None
+                written: list[Outline] = []
                 try:
-                    await asyncio.to_thread(self._run.write, [branch for branch, _ in now])
+                    written = await asyncio.to_thread(self._run.write, [branch for branch, _ in now])
                 except Exception as raised:  # a full disk, which each of their writers is told
                     error = raised
-                for branch, done in now:
-                    if error is None:
-                        self._run.add(branch)
+                for outline in written:
+                    self._run.add(outline)
+                for _, done in now:
                     if not done.done():  # its writer was cancelled
                         done.set_exception(error) if error is not None else done.set_result(None)
         finally:

@@ -38,6 +38,7 @@ from ..settings import Limits, Live, Pace, Play, part, takes
 from ..strategies import STRATEGIES, Strategy
 from ..text import utf8_all
 from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
+from ..tree.log import SHARD_BYTES
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import Task
@@ -87,6 +88,8 @@ class Growing(Play):
     """Tasks played at once."""
     stop: Live[threading.Event | None] = None
     """Once set, the branches that are being played are finished and no other is begun."""
+    shard_bytes: Annotated[int, Pace] = Field(default=SHARD_BYTES, ge=1)
+    """From this size on a file of the run's log is closed, and another one is begun."""
     progress: bool = False
     """Show a progress bar."""
     label: str = "explore"
@@ -175,7 +178,7 @@ async def grow_trees(
     twice = sorted(task_id for task_id, n in Counter(task["id"] for task in work).items() if n > 1)
     if twice:
         raise ConfigError(f"task ids must be unique within a run; more than one task is called {', '.join(twice[:5])}")
-    run = RunFolder(given.out)
+    run = RunFolder(given.out, shard_bytes=given.shard_bytes)
     check_folder(run.folder)  # before large files are read
     strategy = STRATEGIES.of(given.strategy)
     limits, budget = given.limits or Limits(), given.budget or Budget()
@@ -212,10 +215,10 @@ async def grow_trees(
         named = None if remembered else checkpointer
         saver = None if named is None else await open_saver(named, stack, interval=INTERVAL)
         run.open(settings.saved())
-        trees, before = run.trees, len(run.logged)
+        trees, before = run.trees, len(run.all_outlines)
         _same_tasks(run, work)
         if trees:
-            have = f"{len(run.branches)} branches of {len(trees)} of {len(work)} tasks are there"
+            have = f"{len(run.outlines)} branches of {len(trees)} of {len(work)} tasks are there"
             log.info("going on with %s: %s", run.folder, have)
         file = run.folder / "checkpoints.sqlite" if strategy.forks and not remembered else None
         points = open_points(saver, stack, file=file, interval=INTERVAL)
@@ -239,7 +242,7 @@ async def grow_trees(
         worker = Worker(player=player, context=context, strategy=strategy, limits=limits, halted=halted)
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
-        bar = stack.enter_context(Progress(given.label, work, run.branches, total, shown=given.progress))
+        bar = stack.enter_context(Progress(given.label, work, run.outlines, total, shown=given.progress))
         places, admission = asyncio.Semaphore(given.concurrency), Admission(budget, total, costs)
         log_of_run = Commits(run)
         stack.push_async_callback(log_of_run.close)
@@ -304,12 +307,13 @@ def _tell_failures(run: RunFolder, before: int) -> None:
     Raises:
         NothingPlayed: no branch of the run says anything about the policy.
     """
-    refuse_unplayed(run.branches, run.folder)
-    now = run.logged[before:]
-    if now and all(branch["end"] in FAILED for branch in now):
+    known = run.outlines
+    refuse_unplayed(known, run.folder)
+    now = run.all_outlines[before:]
+    if now and all(branch.end in FAILED for branch in now):
         log.warning("all %d branches that were played now failed%s", len(now), told_causes(causes(now)))
-    if not any(branch["reflections"] for branch in run.branches):
-        unreflected = [branch for branch in run.branches if branch["error"] and branch["end"] not in FAILED]
+    if not any(branch.reflections for branch in known):
+        unreflected = [branch for branch in known if branch.error and branch.end not in FAILED]
         if unreflected:
             log.warning("no reflection was made: %d failed%s", len(unreflected), told_causes(causes(unreflected)))
 
@@ -317,8 +321,8 @@ def _tell_failures(run: RunFolder, before: int) -> None:
 def _same_tasks(run: RunFolder, work: Sequence[Task]) -> None:
     """Refuse to go on with a tree of another task of the same id."""
     now = {task["id"]: json.loads(json.dumps(task)) for task in work}
-    for branch in run.branches:
-        task = utf8_all(branch["task"])  # as `as_task` gives it
+    for known in {id(branch.task): branch.task for branch in run.outlines}.values():
+        task = utf8_all(known)  # as `as_task` gives it
         if task != now[task["id"]]:
             raise ConfigError(
                 f"{run.folder} holds a run whose task {task['id']!r} is {task}, now it is {now[task['id']]}; give the "

@@ -72,8 +72,8 @@ def wants_play(
     total = Ledger(total_budget, spent=add_costs(*costs.values()))
     room = total.refuses(**at_most(budget, total_budget)) is None
     return any(
-        next_request(strategy, [*played(trees.get(task, {})).values()], limits) is not None
-        and (room or task in costs)
+        (room or task in costs)
         and not is_spent(Ledger(budget, spent=costs.get(task), parent=total))
+        and next_request(strategy, [*played(trees.get(task, {})).values()], limits) is not None
         for task in tasks
     )

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..budget import Ledger
+from ..tree.outline import Outline
 from ..types import Branch, Task
 
 if TYPE_CHECKING:
@@ -16,12 +17,12 @@ class Progress:
     """Counts finished branches; draws only if ``shown``."""
 
     def __init__(
-        self, label: str, tasks: Sequence[Task], done: Sequence[Branch], ledger: Ledger, *, shown: bool
+        self, label: str, tasks: Sequence[Task], done: Sequence[Outline], ledger: Ledger, *, shown: bool
     ) -> None:
         self.label, self.tasks, self.ledger, self.shown = label, tasks, ledger, shown
         self.finished = 0
         self.branches = len(done)
-        self.won = {branch["task"]["id"] for branch in done if branch["end"] == "success"}
+        self.won = {branch.task["id"] for branch in done if branch.end == "success"}
         self.started = time.monotonic()
         self.before = dict(ledger.spent)
         self._bar: Bar | None = None

@@ -66,15 +66,16 @@ def prune(
         next_by, limits = STRATEGIES.of(strategy or settings.strategy), settings.limits
         spent = Ledger(settings.total_budget, spent=folder.cost)
         decisions: dict[str, set[str]] = defaultdict(set)
+        threads: set[str] = set()
         finished = 0
         for task, tree in trees.items():
+            threads |= {branch["thread_id"] for branch in tree.values() if branch["thread_id"] is not None}
             over = is_spent(Ledger(settings.budget, spent=costs.get(task), parent=spent))
             rest = played(tree)  # what failed will be played anew
             found = {} if over else wanted(next_by, rest, limits)
             finished += over or not waiting(next_by, list(rest.values()), limits)
             for thread_id, ids in found.items():
                 decisions[thread_id] |= ids
-        threads = {branch["thread_id"] for branch in folder.branches if branch["thread_id"] is not None}
         kept = sum(map(len, decisions.values()))
         if checkpoints is None and not (next_by.forks and threads):  # it keeps none, or kept them in memory
             dropped = Shrunk(threads=0, before=0, after=0)

@@ -12,6 +12,12 @@ from ..phases.learn import run_export, run_train_apart
 from ..types import ExampleKind
 from .method import Method, Policy, Round, Tasks
 
+
+def rows_of(examples: Path) -> Path:
+    """What an export left: its one file of rows, or the folder where there are several."""
+    return examples if any(examples.glob("examples-*.jsonl")) else examples / "examples.jsonl"
+
+
 KINDS = [kind for kind in get_args(ExampleKind) if kind != "demonstration"]
 """The rows that an export may make."""
 FACTS = ("backend", "steps", "rows", "loss", "eval_loss", "kept_step", "tokens", "target_tokens", "warnings")
@@ -32,7 +38,7 @@ class Distilled(Method):
             if tasks.env_steps is not None:
                 where["total_env_steps"] = tasks.env_steps
             run = run_explore(self.tools.explore.model_copy(update=where))
-            facts = {"tasks": len(run.trees), "solved": len(run.solved), "branches": len(run.branches)}
+            facts = {"tasks": len(run.trees), "solved": len(run.solved), "branches": len(run.outlines)}
             return {**facts, "cost": run.cost}
 
         self.tools.once(out, "explore", explored)
@@ -52,7 +58,7 @@ class Distilled(Method):
 
         def trained() -> dict[str, Any]:
             self.tools.access.pause()
-            rows = [each.folder / "examples" / "examples.jsonl" for each in rounds]
+            rows = [rows_of(each.folder / "examples") for each in rounds]
             where = {"data": rows, "model": policy.model, "adapter": policy.adapter, "out": trained_to}
             settings = self.tools.train.model_copy(update=where | {"optimizer": policy.state, "push_to_hub": None})
             result = run_train_apart(settings, self.tools.accelerate)

@@ -28,19 +28,19 @@ def run_explore(config: ExploreConfig, *, agent: str | None = None) -> RunFolder
         how = part(config, Play)
         kept: Any = {"reflector": config.reflector, "prune": config.prune}
         run = play(config, how, strategy=config.strategy, limits=limits, **kept)
-    ends = Counter(branch["end"] for branch in run.branches)
+    ends = Counter(branch.end for branch in run.outlines)
     show(
         f"{config.strategy}: {run.folder}",
         [
             ("tasks", len(run.settings.tasks)),
             ("solved", len(run.solved)),
-            ("branches", len(run.branches)),
+            ("branches", len(run.outlines)),
             *((f"  ended by {end}", count) for end, count in ends.most_common()),
             *told_cost(run.cost),
             ("seconds of this call, by the clock", time.monotonic() - started),
         ],
     )
-    for cause in frequent(causes(run.branches)):
+    for cause in frequent(causes(run.outlines)):
         console.print(cause)
     return run
 

@@ -21,11 +21,11 @@ from .tree_svg import tree_svg
 def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
     """Write ``report.html`` into the run folder: summary, most telling trees, and evaluations if there are any."""
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    branches = folder.branches
-    ends = Counter(branch["end"] for branch in branches)
+    branches = folder.outlines
+    ends = Counter(branch.end for branch in branches)
     facts = [
         ("tasks solved", f"{len(folder.solved)} of {len(folder.trees)}"),
-        ("branches", f"{len(branches)}, {sum(branch['parent'] is not None for branch in branches)} of them forked"),
+        ("branches", f"{len(branches)}, {sum(branch.parent is not None for branch in branches)} of them forked"),
         *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
         *(("error", cause) for cause in frequent(causes(branches))),
         *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
@@ -34,7 +34,7 @@ def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
     body = [f"<h1>{escape(folder.folder.resolve().name)}</h1>", _table(facts), _evaluations(folder.folder / "eval")]
     body += ["<h2>Experience trees</h2>"] if branches else ["<p>No branches yet.</p>"]
     body += [
-        f"<p>{escape(tree[0]['task']['instruction'])}</p><div>{tree_svg(tree)}</div>" for tree in ranked(folder)[:trees]
+        f"<p>{escape(tree[0]['task']['instruction'])}</p><div>{tree_svg(tree)}</div>" for tree in ranked(folder, trees)
     ]
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">

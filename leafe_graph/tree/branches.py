@@ -1,11 +1,12 @@
 """Paths and trees of branches, as the log has them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import ConfigError, NothingPlayed
 from ..types import Branch, Turn
+from .outline import Outline
 from .run_folder import RunFolder
 
 
@@ -34,9 +35,9 @@ UNFINISHED = ("budget", *FAILED)
 """Ends of branches that were not played to an end; no row is made of them."""
 
 
-def causes(branches: Iterable[Branch]) -> dict[str, int]:
+def causes(branches: Iterable[Outline]) -> dict[str, int]:
     """What was raised on these branches, and on how many of them: the most frequent first."""
-    return dict(Counter(branch["error"] for branch in branches if branch["error"]).most_common())
+    return dict(Counter(branch.error for branch in branches if branch.error).most_common())
 
 
 def frequent(causes: Mapping[str, int], most: int = 3) -> list[str]:
@@ -50,14 +51,13 @@ def told_causes(causes: Mapping[str, int]) -> str:
     return f": {'; '.join(shown)}" + "; …" * (len(causes) > len(shown)) if shown else ""
 
 
-def refuse_unplayed(branches: Iterable[Branch], where: str | Path) -> None:
+def refuse_unplayed(branches: Collection[Outline], where: str | Path) -> None:
     """Refuse branches that all failed; ``where`` says in the message whose they are.
 
     Raises:
         NothingPlayed: there are branches, and none says anything about the policy.
     """
-    branches = list(branches)
-    if branches and all(branch["end"] in FAILED for branch in branches):
+    if branches and all(branch.end in FAILED for branch in branches):
         why = causes(branches)
         raise NothingPlayed(
             f"all {len(branches)} branches of {where} failed{told_causes(why)}. So nothing was played, and there is "
@@ -66,20 +66,20 @@ def refuse_unplayed(branches: Iterable[Branch], where: str | Path) -> None:
         )
 
 
-def ranked(run: RunFolder | str | Path) -> list[list[Branch]]:
-    """All trees, the most telling first: failed, rewound and then solved, and small."""
+def ranked(run: RunFolder | str | Path, most: int | None = None) -> list[list[Branch]]:
+    """The run's trees, the most telling first: failed, rewound and then solved, and small; all, or so many at most."""
 
-    def dullness(tree: list[Branch]) -> tuple[float, ...]:
-        by_id = {branch["id"]: branch for branch in tree}
-        wins = [branch for branch in tree if branch["end"] == "success"]
-        recovered = [branch for branch in wins if branch["parent"] is not None and branch["experience"]]
-        rewound = [branch for branch in recovered if branch["decision_point"] > 0]
-        failed = any(by_id[b["parent"] or ""]["end"] in ("failure", "truncated", "max_turns") for b in rewound)
-        size = abs(len(tree) - 4) + max(len(b["turns"]) for b in tree) / 20
+    def dullness(task: str) -> tuple[float, ...]:
+        tree = trees.outlines[task]
+        wins = [branch for branch in tree.values() if branch.end == "success"]
+        recovered = [branch for branch in wins if branch.parent is not None and branch.told]
+        rewound = [branch for branch in recovered if branch.decision_point > 0]
+        failed = any(tree[b.parent or ""].end in ("failure", "truncated", "max_turns") for b in rewound)
+        size = abs(len(tree) - 4) + max(branch.turns for branch in tree.values()) / 20
         return -bool(recovered), -bool(rewound), -failed, -bool(wins), size
 
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return sorted((list(tree.values()) for tree in folder.trees.values()), key=dullness)
+    trees = (run if isinstance(run, RunFolder) else RunFolder(run)).trees
+    return [[*trees[task].values()] for task in sorted(trees, key=dullness)[:most]]
 
 
 def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
@@ -88,7 +88,7 @@ def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
     Raises:
         ConfigError: the run has no branches.
     """
-    trees = ranked(run)
+    trees = ranked(run, 1)
     if not trees:
         raise ConfigError("the run has no branches yet: nothing to draw")
     return trees[0]

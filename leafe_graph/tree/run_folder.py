@@ -4,31 +4,33 @@
 
     config.json         what the run was started with; the same command resumes it, another one is refused
     branches.jsonl      one finished branch a line, fsynced; a torn last line is dropped and that branch done again
+    branches/           where the log of a large run goes on: 000001.jsonl and so on, or as Parquet, see log.py
     checkpoints.sqlite  LangGraph's checkpoints, in a TreeSaver: where the next branches fork
     examples/ adapter/ eval/ report.html   made by the later commands
 
 Everything that a resumed run needs to know follows from the log, so a kill at any moment loses at most the branches
 that were being played. A branch that a model or an environment failed is played again by a resumed run: then its last
 line counts, and all lines' costs.
+
+In memory are outlines of the branches; the branches themselves are read when they are asked for, tree by tree.
 """
 
-import contextlib
 import json
 import logging
-import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 from ..budget import add_costs, no_cost
-from ..errors import ConfigError, RunFolderError
+from ..errors import ConfigError
 from ..files import lock_folder, path_of, refuse_other_settings, save_json, writing
-from ..parsing import json_line
 from ..redaction import without_passwords
 from ..settings import defaults
 from ..text import utf8_all
 from ..types import FORMAT_VERSION, Branch, Cost
+from .log import SHARD_BYTES, Log
+from .outline import Outline
 from .run_settings import RunSettings, read_config, run_settings, same_policy
 
 log = logging.getLogger(__name__)
@@ -37,20 +39,18 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """A run on disk. Opened for reading unless `lock` is used; then this process is its only writer."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, shard_bytes: int = SHARD_BYTES) -> None:
+        """``shard_bytes``: from this size on a file of the log is closed, and another one is begun."""
         self.folder = path_of(folder)
-        self.branches: list[Branch] = []
-        """In the order in which they ended."""
-        self.superseded: list[Branch] = []
-        """Tries of branches that failed and were played again. Their costs count, nothing else of them does."""
-        self.logged: list[Branch] = []
-        """All of both, in the order of the log."""
-        self._log: IO[bytes] | None = None
+        self._shard_bytes = shard_bytes
+        self._log = Log(self.folder, shard_bytes=shard_bytes)
         self._lock: IO[bytes] | None = None
+        self._logged: list[Outline] = []
+        self._trees: dict[str, dict[str, Outline]] = {}
         self._read(repair=False)
 
     def __str__(self) -> str:
-        return f"{self.folder}: {len(self.branches)} branches of {len(self.trees)} tasks, {len(self.solved)} solved"
+        return f"{self.folder}: {len(self.outlines)} branches of {len(self._trees)} tasks, {len(self.solved)} solved"
 
     def __repr__(self) -> str:
         return f"RunFolder({self})"
@@ -79,6 +79,31 @@ class RunFolder:
         return run_settings(self.config, self.folder / "config.json")
 
     @property
+    def outlines(self) -> list[Outline]:
+        """What is known of the branches without reading them, in the order in which they ended."""
+        return [outline for outline in self._logged if not outline.superseded]
+
+    @property
+    def all_outlines(self) -> Sequence[Outline]:
+        """The same of all that is in the log, in its order."""
+        return self._logged
+
+    @property
+    def branches(self) -> "Branches":
+        """In the order in which they ended."""
+        return Branches(self._log, self.outlines)
+
+    @property
+    def superseded(self) -> "Branches":
+        """Tries of branches that failed and were played again. Their costs count, nothing else of them does."""
+        return Branches(self._log, [outline for outline in self._logged if outline.superseded])
+
+    @property
+    def logged(self) -> "Branches":
+        """All of both, in the order of the log."""
+        return Branches(self._log, self._logged)
+
+    @property
     def cost(self) -> Cost:
         """What all logged branches cost together."""
         return add_costs(*self.costs.values())
@@ -87,22 +112,19 @@ class RunFolder:
     def costs(self) -> dict[str, Cost]:
         """What the logged branches of each task cost together."""
         costs: dict[str, Cost] = defaultdict(no_cost)
-        for branch in (*self.superseded, *self.branches):
-            costs[branch["task"]["id"]] = add_costs(costs[branch["task"]["id"]], branch["cost"])
+        for outline in self._logged:
+            costs[outline.task["id"]] = add_costs(costs[outline.task["id"]], outline.cost)
         return costs
 
     @property
-    def trees(self) -> dict[str, dict[str, Branch]]:
+    def trees(self) -> "Trees":
         """Branches by task id and branch id, in the order of the log."""
-        trees: dict[str, dict[str, Branch]] = defaultdict(dict)
-        for branch in self.branches:
-            trees[branch["task"]["id"]][branch["id"]] = branch
-        return dict(trees)
+        return Trees(self._log, self._trees)
 
     @property
     def solved(self) -> set[str]:
         """Ids of the tasks that some branch solved."""
-        return {branch["task"]["id"] for branch in self.branches if branch["end"] == "success"}
+        return {outline.task["id"] for outline in self.outlines if outline.end == "success"}
 
     def open(self, config: Mapping[str, Any]) -> "RunFolder":
         """Become the folder's only writer; resumes if it holds a run with the same settings.
@@ -117,7 +139,7 @@ class RunFolder:
                 told = utf8_all(json.loads(json.dumps({"version": FORMAT_VERSION, **config})))
                 self._claim(without_passwords(told))
                 self._read(repair=True)
-                self._log = open(self.folder / "branches.jsonl", "ab", buffering=0)  # noqa: SIM115
+                self._log.open()
         except BaseException:
             self.close()
             raise
@@ -129,35 +151,23 @@ class RunFolder:
         Raises:
             RunFolderError: it could not be written whole, as on a full disk; the log is as it was.
         """
-        self.write([branch])
-        self.add(branch)
+        for outline in self.write([branch]):
+            self.add(outline)
 
-    def write(self, branches: Sequence[Branch]) -> None:
+    def write(self, branches: Sequence[Branch]) -> list[Outline]:
         """The part of `append` that may take its time, for several at once: they are on disk when this returns.
 
         Raises:
             RunFolderError: they could not be written whole, as on a full disk; the log is as it was.
         """
-        if self._log is None:
-            raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
-        file, line = self._log.fileno(), "".join(map(json_line, branches)).encode(errors="replace")
-        size = os.fstat(file).st_size
-        try:
-            while line:  # a disk that becomes full takes a part first
-                line = line[os.write(file, line) :]
-            os.fsync(file)
-        except OSError:
-            with contextlib.suppress(OSError):  # else the torn line is cut off when the run is resumed
-                os.ftruncate(file, size)
-            with writing(self.folder):
-                raise
+        return self._log.append(branches)
 
     def close(self) -> None:
         """Stop writing and give the lock back."""
-        for file in (self._log, self._lock):
-            if file is not None:
-                file.close()
-        self._log = self._lock = None
+        self._log.close()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -165,15 +175,32 @@ class RunFolder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def add(self, branch: Branch) -> None:
+    def compact(self) -> tuple[int, list[str]]:
+        """Make Parquet of the log's files that grow no more; needs pyarrow, as do readers from then on.
+
+        Returns:
+            Of how many files, and why others stay as they are.
+
+        Raises:
+            MissingDependency: pyarrow is not installed.
+            RunFolderError: another process writes to the folder, or there is no room: what was there is as it was.
+        """
+        with self.open({name: value for name, value in self.config.items() if name != "version"}):
+            told = self._log.compact()
+            self._forget()
+            self._read(repair=False)
+        return told
+
+    def add(self, outline: Outline) -> None:
         """Know a branch that `write` has put on the disk."""
-        before = self._latest.get(name := (branch["task"]["id"], branch["id"]))
-        if before is not None:
-            self.branches.remove(before)
-            self.superseded.append(before)
-        self.branches.append(branch)
-        self.logged.append(branch)
-        self._latest[name] = branch
+        tree = self._trees.setdefault(outline.task["id"], {})
+        same = next((known.task for known in tree.values()), None)
+        if same == outline.task:
+            outline.task = same  # once in memory
+        if (before := tree.pop(outline.id, None)) is not None:
+            before.superseded = True
+        tree[outline.id] = outline
+        self._logged.append(outline)
 
     def _claim(self, config: dict[str, Any]) -> None:
         known = without_passwords(self.config)  # earlier releases kept them
@@ -187,29 +214,70 @@ class RunFolder:
         refuse_other_settings(self.folder, *whole, {"settings": defaults(RunSettings)})
 
     def _read(self, *, repair: bool) -> None:
-        """Load the log. A last line without its newline was torn by a kill: it is left out, and cut off on repair."""
-        file = self.folder / "branches.jsonl"
-        self.branches, self.superseded, self.logged = [], [], []
-        self._latest: dict[tuple[str, str], Branch] = {}
-        if not file.exists():
-            return
-        data = file.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                branch: Branch = json.loads(line)
-                if not isinstance(branch, dict):
-                    raise ValueError(f"it holds {line[:40]!r}")
-            except (ValueError, RecursionError) as error:
-                raise RunFolderError(
-                    f"{file}:{number} is not a branch record: {error}; only a torn last line is repaired: restore this "
-                    "line, or delete it and all lines that follow to have their branches done again"
-                ) from error
-            if branch.get("version") != FORMAT_VERSION:
-                raise RunFolderError(
-                    f"{file}:{number} has format version {branch.get('version')!r}; this release reads {FORMAT_VERSION}"
-                )
-            self.add(branch)
-        if repair and len(whole) < len(data):
-            with open(file, "r+b") as log:
-                log.truncate(len(whole))
+        """Know what was logged since the last time; all anew where what was known is not there, as in a new folder."""
+        if self._logged and not self._log.has(self._logged[-1]):
+            self._forget()
+        for outline in self._log.news(repair=repair):
+            self.add(outline)
+
+    def _forget(self) -> None:
+        self._log.close()
+        self._log = Log(self.folder, shard_bytes=self._shard_bytes)
+        self._logged, self._trees = [], {}
+
+
+class Branches(Sequence[Branch]):
+    """Branches of a run; each is read from its log when it is asked for, so keep those that are asked for often."""
+
+    def __init__(self, log: Log, outlines: Sequence[Outline]) -> None:
+        self._log, self._outlines = log, outlines
+
+    @overload
+    def __getitem__(self, at: int) -> Branch: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Branch]: ...
+
+    def __getitem__(self, at: int | slice) -> Branch | list[Branch]:
+        if isinstance(at, slice):
+            return [*self._log.read(self._outlines[at])]
+        (branch,) = self._log.read([self._outlines[at]])
+        return branch
+
+    def __iter__(self) -> Iterator[Branch]:
+        return self._log.read(self._outlines)
+
+    def __len__(self) -> int:
+        return len(self._outlines)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Branches | list | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(ours == theirs for ours, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} branches of {self._log.folder}>"
+
+
+class Trees(Mapping[str, dict[str, Branch]]):
+    """The trees of a run by task id; each is read from its log when it is asked for, as by ``items()``."""
+
+    def __init__(self, log: Log, outlines: Mapping[str, Mapping[str, Outline]]) -> None:
+        self._log, self.outlines = log, outlines
+
+    def __getitem__(self, task: str) -> dict[str, Branch]:
+        return {branch["id"]: branch for branch in self._log.read(self.outlines[task].values())}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outlines)
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self.outlines
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} trees of {self._log.folder}>"
