@@ -7,7 +7,11 @@ from pathlib import Path
 
 import postgres
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny_models import tiny_llama
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # how fast a machine is decides about no test
 
 WORDS = ["up", "down", "left", "right", *"abcdefghijklmnopqrstuvwxyz0123456789.,#_OPSX"]
 TEMPLATE = (

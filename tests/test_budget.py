@@ -67,7 +67,6 @@ def test_resumed_ledger_starts_with_what_was_spent() -> None:
     assert before["env_steps"] == 4
 
 
-@settings(deadline=None)
 @given(LIMITS, LIMITS, st.lists(st.tuples(st.booleans(), CHARGE)))
 def test_no_sequence_of_charges_exceeds_a_limit(
     total_limits: Budget, limits: Budget, charges: list[tuple[bool, dict[str, int]]]
@@ -95,7 +94,7 @@ def test_no_sequence_of_charges_exceeds_a_limit(
     assert total.spent == add_costs(*(child.spent for child in children))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(LIMITS, st.lists(st.lists(CHARGE, max_size=30), min_size=2, max_size=8))
 def test_no_limit_is_exceeded_by_threads(limits: Budget, charges: list[list[dict[str, int]]]) -> None:
     """Threads that reserve, give back and spend at once never see a limit exceeded, and nothing gets lost."""

@@ -53,7 +53,7 @@ def test_equal_rows_that_nothing_extends_stand_alone() -> None:
     batch_size=st.integers(1, 12),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_epoch_of_chains_has_every_row_once(
     episodes: list[list[tuple[list[int], list[int]]]], batch_size: int, seed: int
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from worlds import PIT, WORLDS
 
@@ -98,7 +98,6 @@ def test_lease_stands_where_it_is_wanted(world: Any) -> None:
             pool.put_back(env)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 20), st.lists(st.sampled_from(["up", "down", "left", "right", "jump"]), max_size=8), st.data())
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_place_of_any_walk_is_brought_back(world: Any, seed: int, steps: list[str], data: Any) -> None:

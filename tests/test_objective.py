@@ -201,7 +201,7 @@ def test_demonstrations_have_no_place_in_the_leafe_objective() -> None:
 
 
 @given(kinds=KINDS, batch_size=st.integers(1, 20), epoch=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_epoch_has_every_row_once_and_the_kinds_spread(kinds: list[str], batch_size: int, epoch: int) -> None:
     """Steps differ by one row in size, and hold each kind in proportion to within about one row."""
     steps = alone(kinds, batch_size, seed=1, epoch=epoch)

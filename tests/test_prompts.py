@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leafe_graph.agent.reflection import parse_reflection
@@ -352,7 +352,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.one_of(st.text(), st.lists(PIECES).map("".join), JSON.map(json.dumps)),
     st.integers(min_value=0, max_value=12),

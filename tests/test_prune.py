@@ -49,7 +49,7 @@ def size(out: Path) -> int:
 # ---- which decision points are wanted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([STRATEGIES[name] for name in sorted(STRATEGIES)]),
     st.lists(st.sampled_from([None, 0, 1, 2]), max_size=10),

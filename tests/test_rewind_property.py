@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
@@ -131,10 +131,8 @@ class Lives:
 @pytest.mark.parametrize("world", WORLDS)
 @settings(
     max_examples=12,
-    deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes here
-    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(first=MOVES, steps=STEPS)
 def test_state_is_that_of_the_branchs_own_actions(world: type[GridWorld], first: Any, steps: Any) -> None:

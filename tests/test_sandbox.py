@@ -163,7 +163,7 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_plain_values_survive_the_wire(value: Any) -> None:
     """Written and read again, a value is the same, types included."""
     again = decode(json.loads(encode(value)))

@@ -256,7 +256,7 @@ def test_rotated_and_reflected_levels_are_the_same_level() -> None:
     assert {sokoban.split_of(image) for image in states} == {sokoban.split_of(state)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     before=ACTIONS, between=ACTIONS, after=ACTIONS, seed=st.integers(0, 20), max_steps=st.sampled_from([None, 5, 50])
 )
@@ -334,7 +334,7 @@ def test_level_file_errors_name_file_and_line(tmp_path: Path, level: str, line: 
     assert f"{path}, line {line + 1}" in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text("#@+$*. -_\nPSXO√?", max_size=60))
 def test_any_text_is_a_level_or_a_config_error(text: str) -> None:
     """Reading never fails in another way, and what was read can be written and read again."""
@@ -437,7 +437,7 @@ def brute_force(start: sokoban.State) -> int | None:
     return None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     boxes=st.integers(1, 2),

@@ -72,7 +72,7 @@ def test_appending_needs_the_lock(tmp_path: Path) -> None:
         run.append(branch())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cut=st.integers(1, 400))
 def test_torn_last_line_is_dropped_and_cut_off(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A kill in the middle of a write loses that branch alone, and the next one is not glued to its remains."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leafe_graph import explore, prune, strategies
@@ -135,7 +135,6 @@ def test_tree_ends_where_the_budget_did(strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(deadline=None)
 @given(
     limits=st.builds(
         Limits,

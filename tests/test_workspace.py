@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from leafe_graph import ConfigError, Workspace, WorldBusy, WorldError, WorldLost
@@ -117,10 +117,8 @@ def without_pipes(found: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...
 
 @settings(
     max_examples=200,
-    deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes here
-    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(edits=EDITS, order=st.lists(st.integers(0, 30), max_size=5))
 def test_what_was_there_comes_back_whatever_was_done(edits: Any, order: list[int]) -> None:
