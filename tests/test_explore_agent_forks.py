@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import pytest
@@ -112,6 +113,41 @@ def test_beside_others_it_forks_their_common_step(build: Any, tmp_path: Path) ->
     assert (lost["end"], won["end"]) == ("failure", "success")
     assert won["turns"][0]["request"] == lost["turns"][won["decision_point"]]["request"]
     assert won["cost"]["replayed_steps"] >= 1
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_decision_that_is_taken_anew_is_a_branchs_first(fork: bool, tmp_path: Path) -> None:
+    """Also where an agent beside it, which was slower in the attempt before, asks first now."""
+    attempts, order = iter(range(9)), [Event(), Event()]
+
+    def build(model: Any, world: Any) -> Any:
+        first = next(attempts) == 0
+        graph = StateGraph(MessagesState)
+
+        def other(state: Any) -> Any:
+            assert not first or order[0].wait(20)
+            model.invoke("You have a cellar.")
+            order[1].set()
+            return {"messages": []}
+
+        def mine(state: Any) -> Any:
+            able, tools = model.bind_tools([*tools_of(world).values()]), tools_of(world)
+            said = [*state["messages"], able.invoke(state["messages"])]
+            said.append(tools["look"].invoke({**said[-1].tool_calls[0], "type": "tool_call"}))
+            assert first or order[1].wait(20)
+            said.append(able.invoke(said))
+            order[0].set()
+            said.append(tools["take"].invoke({**said[-1].tool_calls[0], "type": "tool_call"}))
+            return {"messages": [able.invoke(said)]}
+
+        for name, node in (("mine", mine), ("other", other)):
+            graph.add_node(name, node)
+            graph.add_edge(START, name)
+        return graph.compile()
+
+    lost, won = explored(tmp_path / "run", build, fork=fork, limits=Limits(max_branches=2)).branches
+    assert (lost["end"], won["end"], won["decision_point"]) == ("failure", "success", 1)
+    assert won["turns"][0]["request"] == lost["turns"][1]["request"]
 
 
 @pytest.mark.parametrize("fork", [False, True])

@@ -125,11 +125,14 @@ class Attempt:
 
 
 def turns_of(attempt: Attempt, verdict: Verdict, end: EndReason) -> list[Turn]:
-    """The attempt's own decisions as turns, in the order in which they were asked for."""
+    """The attempt's own decisions as turns, in the order in which they were asked for.
+
+    The one that was taken anew is the first: agents beside it may have asked before it was come to.
+    """
     episode = attempt.episode
     made = sorted(episode.decisions, key=lambda decision: decision.began)
     first = sum(decision.given_back for decision in made)
-    own = [decision for decision in made if not decision.given_back]
+    own = sorted((each for each in made if not each.given_back), key=lambda decision: not decision.anew)
     turns = []
     for place, decision in enumerate(own):
         turn = decided_turn(decision) | {

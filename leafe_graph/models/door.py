@@ -220,7 +220,8 @@ class _Call:
         key = same_asked(self.node, self.request) if episode.replays else ""
         known = episode.known(key)
         self.known = None if known is None else known.answer.model_copy(update={"id": None})
-        self.told = known is None and episode.tells(key, namespace)
+        self.anew = known is None and episode.arrives(key, namespace)
+        self.told = known is None and episode.tells(namespace)
         self.messages = with_experience(messages, episode.experience or "") if self.told else messages
         self._reserved: dict[str, int] = {}
         if known is not None:
@@ -282,6 +283,7 @@ class _Call:
                 began=self._began,
                 ended=self.episode.tick(),
                 told=self.told,
+                anew=self.anew,
                 given_back=self.known is not None,
                 config=self.config,
                 step=self.step,

@@ -47,6 +47,8 @@ class Decision:
     """Places in the order of all beginnings and ends of an episode's calls, from 0."""
     told: bool = False
     """Whether its prompt held the experience."""
+    anew: bool = False
+    """Whether it is the one that was to be taken anew."""
     given_back: bool = False
     """Whether the answer is a recorded one."""
     config: dict[str, Any] = field(default_factory=dict)
@@ -153,11 +155,17 @@ class Episode:
             self.divergence = error
             return None
 
-    def tells(self, key: str, namespace: str) -> bool:
-        """Whether this call is told the experience; ``namespace`` is that of the agent's run."""
+    def arrives(self, key: str, namespace: str) -> bool:
+        """Whether this call is the one that is to be taken anew; ``namespace`` is that of the agent's run."""
         with self._lock:
-            if self._tau == key:
-                self._tau, self._told = None, namespace
+            if self._tau != key:
+                return False
+            self._tau, self._told = None, namespace
+            return True
+
+    def tells(self, namespace: str) -> bool:
+        """Whether a call of that agent's run is told the experience."""
+        with self._lock:
             if self.experience is None or self._tau is not None:
                 return False
             return self._told in (None, namespace)
