@@ -81,8 +81,8 @@ def test_the_next_process_goes_on_with_the_decisions_of_one_that_died(torn: bool
     (file,) = (tmp_path / "run" / "open_turns").iterdir()
     assert "attic" in file.read_text()
     if torn:
-        with file.open("a") as half:
-            half.write('{"t": 1, "turn": {"observ')
+        with file.open("ab") as half:
+            half.write('{"t": 1, "turn": {"observation": "é'.encode()[:-1])
     next_one = Seeker(**settings)
     next_one.house["searched"].append("attic")
     next_one.middleware.rewinder.judge = lambda state, runtime: "cellar" in state["messages"][-1].text

@@ -98,10 +98,10 @@ class Recorder:
     def _made(self, run: str) -> dict[int, tuple[Turn, Cost]]:
         """The decisions of a turn, by their numbers."""
         file, made = self._open_turn(run), dict[int, tuple[Turn, Cost]]()
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        for line in file.read_bytes().splitlines() if file.exists() else ():
             try:
                 what = json.loads(line)
-            except ValueError:  # empty, or torn: its decision is made again
+            except ValueError:  # empty, or torn, perhaps within a character: its decision is made again
                 continue
             if (t := what.get("gone_back")) is None:
                 made[what["t"]] = what["turn"], what["cost"]
