@@ -5,6 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -134,6 +136,77 @@ def test_memory_of_what_was_read_is_bounded(tmp_path: Path, monkeypatch: pytest.
             found = saver.get_tuple(at(thread=thread))
             assert found is not None and found.checkpoint["channel_values"] == {"n": thread}
         assert len(saver._log._read) == 1
+
+
+@pytest.mark.parametrize("error", [RunFolderError("the disk is full"), MemoryError()])
+def test_commit_that_failed_is_told_and_tried_again(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing more is put, and whatever it was that failed; the next put says it."""
+    monkeypatch.setattr("leafe_graph.checkpoint.write_behind.RETRY", 0.0)
+    full, failed = threading.Event(), threading.Event()
+    full.set()
+    with TreeSaver(tmp_path / "points.sqlite", interval=0.01) as saver:
+        commit = saver._log._store.run
+
+        def may_fail(work: Any) -> Any:
+            if full.is_set():
+                failed.set()
+                raise error
+            return commit(work)
+
+        monkeypatch.setattr(saver._log._store, "run", may_fail)
+        put(saver, at(), 1, {"n": 1}, {"n": 1})
+        assert failed.wait(30)
+        with pytest.raises(type(error)):
+            for number in range(2, 1000):
+                put(saver, at(), number, {}, {})
+                time.sleep(0.01)
+        full.clear()
+        for _ in range(3000):
+            if ask(str(saver.file), "SELECT thread_id FROM leafe_segments"):
+                break
+            time.sleep(0.01)
+        assert ask(str(saver.file), "SELECT DISTINCT thread_id FROM leafe_segments") == [("1",)]
+
+
+def test_flush_waits_for_what_another_commit_gave_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flush that begins while a commit is under way, which then fails, puts its rows as well."""
+    with TreeSaver(tmp_path / "points.sqlite", interval=0.0) as saver:
+        commit, under_way, flushing = saver._log._store.run, threading.Event(), threading.Event()
+
+        def fails_once(work: Any) -> Any:
+            if not under_way.is_set():
+                under_way.set()
+                assert flushing.wait(30)
+                time.sleep(0.2)
+                raise RunFolderError("the disk is full")
+            return commit(work)
+
+        monkeypatch.setattr("leafe_graph.checkpoint.write_behind.RETRY", 60.0)
+        monkeypatch.setattr(saver._log._store, "run", fails_once)
+        put(saver, at(), 1, {"n": 1}, {"n": 1})
+        assert under_way.wait(30)
+        flushing.set()
+        saver.flush()
+        assert ask(str(saver.file), "SELECT thread_id FROM leafe_segments") == [("1",)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_thread_takes_little_memory(kind: str, place: Callable[[str], str]) -> None:
+    """A chat, whose every checkpoint has all that was said before: it is read as it was put, and can be pruned."""
+    where, said = place(kind), [f"This is sentence {number} of a long conversation. " * 4 for number in range(300)]
+    with opener(kind, where)() as saver:
+        for number in range(1, 301):
+            where_put = at(f"{number - 1:08}-0000-6000-8000-000000000000" if number > 1 else None)
+            put(saver, where_put, number, {"said": said[:number]}, {"said": number})
+        assert saver.get_tuple(THREAD).checkpoint["channel_values"] == {"said": said}
+    with opener(kind, where)() as saver:
+        found = [saver.get_tuple(each.config) for each in saver.list(THREAD)]
+        assert [each.checkpoint["channel_values"]["said"] for each in found] == [said[:n] for n in range(300, 0, -1)]
+        assert saver._log._read["1"].size < 3_000_000 < sum(len("".join(said[:number])) for number in range(300))
+        saver.keep("1", ["00000007-0000-6000-8000-000000000000"])
+        assert [each.metadata["step"] for each in saver.list(THREAD)] == list(range(7, 0, -1))
 
 
 # ---- kills
@@ -327,6 +400,14 @@ def test_what_savers_make_at_once_is_made_once(postgres_server: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
         for saver in pool.map(lambda _: PostgresTreeSaver(address), range(8)):
             saver.close()
+
+
+def test_closed_saver_connects_to_no_database(postgres_server: Server) -> None:
+    """A read after `close` says so; it opens no connection that nobody would close."""
+    saver = PostgresTreeSaver(postgres_server.new_database())
+    saver.close()
+    with pytest.raises(RunFolderError, match="the connection is closed"):
+        saver.get_tuple(THREAD)
 
 
 def test_file_that_was_never_a_tree_savers_is_refused(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class PostgresStore:
             import psycopg
         except ImportError as error:
             raise MissingDependency(extra="postgres", needed_for="checkpoints in PostgreSQL") from error
-        self._address, self._psycopg = address, psycopg
+        self._address, self._psycopg, self._let_go = address, psycopg, False
         try:
             self.connection = self._connect()
             info = self.connection.info
@@ -76,7 +76,7 @@ class PostgresStore:
             try:
                 return self._run(work)
             except self._psycopg.OperationalError:
-                if not self.connection.closed:
+                if self._let_go or not self.connection.closed:
                     raise
                 # What stood idle may have been closed by whoever is in between: once more, on a new one.
                 self.connection = self._connect()
@@ -96,5 +96,6 @@ class PostgresStore:
 
     def close(self) -> None:
         """See `Store`."""
+        self._let_go = True
         with suppress(self._psycopg.Error):
             self.connection.close()

@@ -16,6 +16,8 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 CHECKPOINT, VALUES, WRITES = range(3)
+LONG = 4096
+"""Bytes of a value that stays in memory as it is, at most; longer ones are compressed there."""
 
 
 class Row(NamedTuple):
@@ -43,8 +45,18 @@ def packed(serde: SerializerProtocol, value: Any) -> bytes:
 
 def unpacked(serde: SerializerProtocol, body: bytes) -> Any:
     """The value that was packed."""
-    kind, _, data = body.partition(b"\0")
+    kind, _, data = _whole(body).partition(b"\0")
     return serde.loads_typed((kind.decode(), data))
+
+
+def _small(body: bytes) -> bytes:
+    """What was packed as it stays in memory: a thread has many long values that say nearly the same."""
+    return b"\0" + zlib.compress(body, 1) if len(body) > LONG else body  # a serializer's name is not empty
+
+
+def _whole(body: bytes) -> bytes:
+    """What was packed."""
+    return zlib.decompress(body[1:]) if body.startswith(b"\0") else body
 
 
 def segment(rows: Iterable[Row]) -> bytes:
@@ -129,13 +141,14 @@ class Thread:
     def __init__(self) -> None:
         self.spaces: dict[str, Namespace] = defaultdict(Namespace)
         self.rows: list[Row] = []
-        """All of them, as they were put."""
+        """All of them, in the order in which they were put."""
         self.size = 0
         """Bytes, about."""
 
     def apply(self, rows: Sequence[Row]) -> None:
         """Take in what was put."""
-        for row in rows:
+        for row in [row._replace(body=_small(row.body)) for row in rows]:
+            self.rows.append(row)
             space = self.spaces[row.ns]
             if row.kind == CHECKPOINT:
                 space.checkpoints[row.id] = row
@@ -144,12 +157,11 @@ class Thread:
             else:
                 space.tasks[row.id][row.number] = row.body
             self.size += weight(row)
-        self.rows += rows
 
     def kept(self, checkpoint_ids: Collection[str]) -> list[Row]:
         """The rows of these checkpoints and of their ancestors, which they are rebuilt from."""
         keep = {(ns, each) for ns, space in self.spaces.items() for id_ in checkpoint_ids for each in space.chain(id_)}
-        return [row for row in self.rows if (row.ns, row.id) in keep]
+        return [row._replace(body=_whole(row.body)) for row in self.rows if (row.ns, row.id) in keep]
 
 
 def weight(row: Row) -> int:

@@ -24,6 +24,8 @@ MOST = 2**26
 """Bytes that wait for others at most, and as many of threads that were read stay in memory."""
 MOST_THREADS = 1000
 """Threads that were read and stay in memory."""
+RETRY = 1.0
+"""Seconds before a commit that failed is tried again, beside the interval."""
 COLUMNS = "number BIGINT NOT NULL, writer BIGINT NOT NULL, thread_id TEXT NOT NULL, body {bytes} NOT NULL"
 """Of the table ``leafe_segments``. ``number`` is above all numbers in the body; with the writer's it is unique, so that
 to put a segment again, when nobody knows whether it arrived, puts nothing twice."""
@@ -88,7 +90,7 @@ class WriteBehind:
         self._queue_lock, self._number_lock = threading.Lock(), threading.Lock()
         self._writer = secrets.randbits(63)
         self._some, self._many = threading.Event(), threading.Event()
-        self._error: RunFolderError | None = None
+        self._error: Exception | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
         self._number: int
@@ -107,7 +109,8 @@ class WriteBehind:
         """Queue rows that are committed together, after the thread's earlier ones.
 
         Raises:
-            RunFolderError: it is closed; or an earlier commit failed: its rows are still queued and tried again.
+            RunFolderError: it is closed; or an earlier commit failed: its rows are still queued and tried again. What
+                stopped that may also be another exception.
         """
         with self._queue_lock:
             if self._closed:
@@ -130,13 +133,14 @@ class WriteBehind:
         Raises:
             RunFolderError: it cannot be written; what was put stays queued.
         """
+        mine = set() if thread_id is None else {thread_id}
         with self._queue_lock:
-            mine = set(self._queue) if thread_id is None else {thread_id}
             self._asked |= mine
         with self.lock:
             with self._queue_lock:  # what others wait for goes along, in one transaction
                 asked, self._asked = self._asked | mine, set()
-            self._commit(asked)
+            # All of it as it is now: what was being committed may have come back.
+            self._commit(None if thread_id is None else asked)
 
     def close(self) -> None:
         """Commit what is queued and close the store; may be called twice."""
@@ -192,8 +196,10 @@ class WriteBehind:
             try:
                 with self.lock:
                     self._commit()
-            except RunFolderError as error:
+            except Exception as error:
                 self._error = error  # for whoever puts next
+                self._some.set()  # it is tried again, whether anybody does or not
+                self._many.wait(RETRY)
 
     # ---- reading
 
