@@ -554,3 +554,20 @@ def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no decision is 'model''s"):
         export(run, nodes=["model"])
     assert {file.name: file.read_bytes() for file in (tmp_path / "examples").iterdir()} == before
+
+
+def test_the_size_of_a_file_of_rows_is_in_bytes(tmp_path: Path) -> None:
+    """Also of texts whose letters take three each."""
+    long: Any = {"task": {"id": "t", "instruction": "雪" * 10_000}}
+    export(run_folder(tmp_path / "run", [each | long for each in lost_and_recovered()]), shard_bytes=20_000)
+    files = sorted((tmp_path / "run" / "examples").glob("*.jsonl"))
+    assert len(files) > 1 and all(len(file.read_text().splitlines()) == 1 for file in files)
+
+
+def test_a_first_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """So the run is still one that has not been exported."""
+    run = run_folder(tmp_path, lost_and_recovered())
+    with pytest.raises(ConfigError, match="no decision is 'model''s"):
+        export(run, nodes=["model"])
+    with pytest.raises(ConfigError, match="is a run without example rows: leafe export"):
+        read_examples([tmp_path])

@@ -1,5 +1,6 @@
 """The log of a large run: in files of a bounded size, with no more than an outline of each branch in memory."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from leafe_graph import explore
 from leafe_graph.errors import RunFolderError
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+from leafe_graph.tree import log as log_of_runs
 from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch
 
@@ -113,6 +115,15 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
         RunFolder(tmp_path)
 
 
+def test_a_closed_file_that_ends_within_a_line_is_refused(tmp_path: Path) -> None:
+    """No kill tears it: what was in it is lost, and is not done again unnoticed."""
+    write(tmp_path, *(branch(number=number) for number in range(3)))
+    middle = tmp_path / "branches/000001.jsonl"
+    middle.write_bytes(middle.read_bytes()[:-5])
+    with pytest.raises(RunFolderError, match=r"branches/000001.jsonl ends within a line, and the log goes on after"):
+        RunFolder(tmp_path)
+
+
 def test_a_bad_line_is_named_with_its_file(tmp_path: Path) -> None:
     """As it is in a log of one file."""
     write(tmp_path, branch(), branch(number=1))
@@ -150,13 +161,16 @@ def test_texts_are_not_kept_in_memory(tmp_path: Path) -> None:
     long = [turn("seen " * 400, "done " * 100)] * 8
     write(tmp_path, *(branch(f"t{n}", turns=long) for n in range(100)), shard_bytes=10**6)
     assert sum((tmp_path / name).stat().st_size for name in files(tmp_path)) > 2e6
-    RunFolder(tmp_path)
-    tracemalloc.start()
-    run = RunFolder(tmp_path)
-    assert sum(len(tree["0"]["turns"]) for tree in run.trees.values()) == 800
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 5e5
+
+    def peak() -> int:
+        tracemalloc.start()
+        run = RunFolder(tmp_path)
+        assert sum(len(tree["0"]["turns"]) for tree in run.trees.values()) == 800
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert min(peak() for _ in range(3)) < 5e5  # in one of them Python's own table of names may grow by megabytes
 
 
 def test_lines_grow_with_what_turns_add(tmp_path: Path) -> None:
@@ -265,6 +279,67 @@ def test_a_kill_while_files_become_parquet_loses_nothing(tmp_path: Path) -> None
     (tmp_path / "branches/000001.parquet").write_bytes(b"no table")
     with pytest.raises(RunFolderError, match=r"branches/000001.parquet is no part of a run's log"):
         RunFolder(tmp_path)
+
+
+def test_a_file_that_becomes_parquet_while_it_is_looked_for_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There were no rows yet, then there are no lines any more: its branches are not left out."""
+    pytest.importorskip("pyarrow", reason='pip install ".[train]"')
+    records = [whole(record) for record in RICH]
+    write(tmp_path, *records)
+    exists, compacted = Path.exists, []
+
+    def late(path: Path) -> bool:
+        there = exists(path)
+        if path.name == "000001.parquet" and not compacted:
+            compacted.append(path)
+            RunFolder(tmp_path).compact()
+        return there
+
+    monkeypatch.setattr(Path, "exists", late)
+    run = RunFolder(tmp_path)
+    assert compacted and len(run.logged) == 4
+    assert run.logged[1:] == records[1:]
+    with pytest.raises(RunFolderError, match=r"branches.jsonl cannot be read any more: .*; open the run again"):
+        run.logged[0]  # it was read before
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_others_wrote_to_and_made_parquet_of_is_opened_as_it_is(killed: bool, tmp_path: Path) -> None:
+    """With what its first file got since it was read, and with all branches in their places."""
+    pytest.importorskip("pyarrow", reason='pip install ".[train]"')
+    records = [whole(branch(number=number)) for number in range(5)]
+    write(tmp_path, records[0], shard_bytes=10**6)
+    early = RunFolder(tmp_path)
+    write(tmp_path, *records[1:3], shard_bytes=10**6)
+    write(tmp_path, *records[3:])
+    late, lines = RunFolder(tmp_path), (tmp_path / "branches.jsonl").read_bytes()
+    assert RunFolder(tmp_path).compact() == (2, [])
+    if killed:
+        (tmp_path / "branches.jsonl").write_bytes(lines)
+    for run in (early, late):
+        with run.open(CONFIG):
+            assert run.branches == records
+
+
+def test_a_disk_that_is_full_when_files_become_parquet_leaves_a_run_that_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are Parquet by then are found there, by the same object."""
+    pytest.importorskip("pyarrow", reason='pip install ".[train]"')
+    records, made = [whole(record) for record in RICH], []
+    run, compacted = write(tmp_path, *records), log_of_runs._compact
+
+    def once(lines: Path, new: Path) -> None:
+        if made:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        made.append(compacted(lines, new))  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(log_of_runs, "_compact", once)
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        run.compact()
+    assert run.logged == records and files(tmp_path)[0] == "branches/000001.jsonl"
 
 
 def test_what_a_table_cannot_hold_stays_in_lines(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class RowFiles:
     """Takes rows one by one, and leaves them kind by kind in files.
 
     One pair of files is ``examples.jsonl`` and ``examples.parquet``; of several the first is
-    ``examples-00000-of-00002.jsonl``. Until the last row they are in a hidden folder, which goes whatever happens.
+    ``examples-00000-of-00002.jsonl``. Until the last row they are in a hidden folder, which is left only by a kill.
 
     Args:
         folder: where the files are put; made if it is not there.
@@ -59,6 +59,8 @@ class RowFiles:
             with contextlib.suppress(OSError):  # a full disk, again
                 spool.close()
         self._scratch.cleanup()
+        with contextlib.suppress(OSError):  # rows are in it, of this export or of an earlier one
+            self.folder.rmdir()
 
     def add(self, row: Example) -> None:
         """Keep a row.
@@ -106,7 +108,7 @@ class RowFiles:
         upcoming = next(rows, None)
         while upcoming is not None or not shards:
             with contextlib.ExitStack() as stack:
-                lines = stack.enter_context(open(self._file(f"{shards}.jsonl"), "w", encoding="utf-8", newline="\n"))
+                lines = stack.enter_context(open(self._file(f"{shards}.jsonl"), "wb"))
                 table: _Table | None = None
                 if tables:
                     try:
@@ -116,7 +118,8 @@ class RowFiles:
                         tables = False
                 size = 0
                 while upcoming is not None and size < self._shard_bytes:
-                    line, row = upcoming
+                    text, row = upcoming
+                    line = text.encode(errors="replace")
                     lines.write(line)
                     size += len(line)
                     if table is not None:

@@ -41,6 +41,8 @@ class Log:
         self._rows = Rows()
         self._read = 0, 0, 0
         """How far `news` has come: file, bytes and lines of it."""
+        self._tables: set[int] = set()
+        """Files that it has read as Parquet."""
 
     def file(self, shard: int) -> Path:
         """The name of a file by its number; the first one is called as the only one of a small run."""
@@ -53,26 +55,30 @@ class Log:
     def news(self, *, repair: bool = False) -> Iterator[Outline]:
         """The outlines of the branches that were logged since the last time, at first of all.
 
-        A line without its end was torn by a kill: it is left out, and cut off on ``repair``.
+        A last line without its end was torn by a kill: it is left out, and cut off on ``repair``.
 
         Raises:
-            RunFolderError: a line is no branch record, or a file of the log is missing.
+            RunFolderError: a line is no branch record, or a file of the log is missing or ends within a line.
         """
         first, done, lines = self._read
-        for shard in range(first, self._shards()):
-            file = self.file(shard)
-            if self.table(shard).exists():  # the lines are there too where a kill came between
-                yield from self._of_rows(shard) if shard > first or not done else ()
+        shards = self._shards()
+        for shard in range(first, shards):
+            if (log := self._of_lines(shard, "r+b" if repair else "rb")) is None:
+                if self.table(shard).exists() and (shard > first or not done):
+                    yield from self._of_rows(shard)
                 done = lines = 0
                 continue
-            if not file.exists():
-                continue
-            with open(file, "r+b" if repair else "rb") as log:
+            with log:
                 if os.fstat(log.fileno()).st_size < done:
-                    raise RunFolderError(f"{file} has become shorter since it was read: open the run again")
+                    raise RunFolderError(f"{log.name} has become shorter since it was read: open the run again")
                 log.seek(done)
                 for line in log:
                     if not line.endswith(b"\n"):
+                        if shard < shards - 1:
+                            raise RunFolderError(
+                                f"{log.name} ends within a line, and the log goes on after it: restore it, or delete "
+                                "that line and the files that follow to have their branches done again"
+                            )
                         if repair:
                             log.truncate(done)
                         break
@@ -105,7 +111,9 @@ class Log:
                 yield self._branch(log.read(place.length), outline)
 
     def has(self, outline: Outline) -> bool:
-        """Whether a branch is in its place."""
+        """Whether a branch is in its place, and all that `news` has given before it in files of the same kind."""
+        if any(self.table(shard).exists() != (shard in self._tables) for shard in range(self._read[0] + 1)):
+            return False
         try:
             return any(True for _ in self.read([outline]))
         except RunFolderError:
@@ -218,6 +226,16 @@ class Log:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(f"{table} is no part of a run's log: {_said(error)}; restore it") from error
         self._read = shard, 1, 0
+        self._tables.add(shard)
+
+    def _of_lines(self, shard: int, mode: str) -> IO[bytes] | None:
+        """A file of lines, opened; None where there is none, or Parquet: where a kill came between they are both."""
+        if self.table(shard).exists():
+            return None
+        try:
+            return open(self.file(shard), mode)
+        except FileNotFoundError:  # also where another process has just made Parquet of it
+            return None
 
     def _outline(self, line: bytes, place: Place, number: int) -> Outline:
         """The outline of a line, its number counted from 1."""
@@ -238,7 +256,9 @@ class Log:
         try:
             return open(self.file(shard), "rb")
         except OSError as error:
-            raise RunFolderError(f"{self.file(shard)} cannot be read any more: {error.strerror}") from error
+            raise RunFolderError(
+                f"{self.file(shard)} cannot be read any more: {error.strerror}; open the run again"
+            ) from error
 
     def _branch(self, line: bytes | Place, outline: Outline) -> Branch:
         with contextlib.suppress(ValueError, RecursionError, OSError, LookupError):

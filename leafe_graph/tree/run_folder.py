@@ -186,10 +186,10 @@ class RunFolder:
             RunFolderError: another process writes to the folder, or there is no room: what was there is as it was.
         """
         with self.open({name: value for name, value in self.config.items() if name != "version"}):
-            told = self._log.compact()
-            self._forget()
-            self._read(repair=False)
-        return told
+            try:
+                return self._log.compact()
+            finally:
+                self._read(repair=False)
 
     def add(self, outline: Outline) -> None:
         """Know a branch that `write` has put on the disk."""
