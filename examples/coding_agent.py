@@ -78,13 +78,16 @@ class Project:
         file = (self.folder / path).resolve()
         if not file.is_relative_to(self.folder):
             return f"{path} is not in the project"
-        with self._one:
-            text = file.read_text() if file.exists() else ""
-            found = text.count(old) if old else int(not text)
-            if found != 1:
-                return f"{path} has the old text {found} times; expected once"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text.replace(old, new, 1))
+        try:
+            with self._one:
+                text = file.read_text() if file.exists() else ""
+                found = text.count(old) if old else int(not text)
+                if found != 1:
+                    return f"{path} has the old text {found} times; expected once"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text.replace(old, new, 1))
+        except (OSError, UnicodeError) as error:  # a folder, no text: the model hears of it
+            return f"{path} cannot be edited: {error}"
         return f"{path} is written"
 
     def judge(self, state: Any, runtime: Any) -> Verdict:

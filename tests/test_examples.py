@@ -216,6 +216,9 @@ def test_the_coding_agents_tools_stay_in_the_project(tmp_path: Path) -> None:
     assert project.edit("../new.py", "", "x = 1") == "../new.py is not in the project"
     assert project.edit("new.py", "", "x = x") == "new.py is written"
     assert "2 times" in project.edit("new.py", "x", "y") and "0 times" in project.edit("new.py", "", "y")
+    assert "cannot be edited" in project.edit(".", "", "x") and "cannot be edited" in project.edit(
+        "new.py/other.py", "", "x"
+    )
     assert project.shell("echo hello; exit 3") == "exit code 3\nhello\n"
     assert project.shell("sleep 1000 & echo started") == "exit code 0\nstarted\n"  # and it does not wait for it
     assert [file.name for file in tmp_path.rglob("*.py")] == ["new.py"]
