@@ -116,7 +116,8 @@ def test_thoughts_that_a_server_parts_from_the_answer_are_read_for_leaks(field: 
     assert not any("told" in message["content"] for request in server.requests for message in request["messages"][:-1])
     rows, summary = examples(run.branches)
     assert rows == [] and summary.leaked > 0
-    for branch in run.branches:
+    branches = [*run.branches]
+    for branch in branches:
         for turn in branch["turns"]:
             del turn["message"]["token_ids"]
-    assert {row["kind"] for row in examples(run.branches)[0]} == {"counterfactual", "rehearsal"}
+    assert {row["kind"] for row in examples(branches)[0]} == {"counterfactual", "rehearsal"}
