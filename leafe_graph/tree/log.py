@@ -234,7 +234,7 @@ class Log:
             return None
         try:
             return open(self.file(shard), mode)
-        except FileNotFoundError:  # also where another process has just made Parquet of it
+        except (FileNotFoundError, NotADirectoryError):  # also where another process has just made Parquet of it
             return None
 
     def _outline(self, line: bytes, place: Place, number: int) -> Outline:
