@@ -377,12 +377,12 @@ def test_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
     """A branch that was half written is played again, from the same fork, to the same end."""
-    first = wander(tmp_path, tasks=1)
+    first = [*wander(tmp_path, tasks=1).branches]  # the last one's line is another one below
     log = tmp_path / "branches.jsonl"
     log.write_bytes(log.read_bytes()[:-100])
     again = wander(tmp_path, tasks=1)
-    assert forest(again.branches) == forest(first.branches)
-    assert len(log.read_bytes().splitlines()) == len(first.branches)
+    assert forest(again.branches) == forest(first)
+    assert len(log.read_bytes().splitlines()) == len(first)
 
 
 def test_corrupt_line_is_refused_before_anything_is_played(tmp_path: Path) -> None:
