@@ -1,14 +1,12 @@
 """The agent that test_middleware_killed.py kills: ``python killed_agent.py FOLDER`` plays it on for every line.
 
-Each time in a fork of its own, whose process id it prints, and how that ended: what imports cost is paid once. Its
-tools are not safe to be called twice: they add to a file and to a database.
+A line is the seconds that each step takes (`lives.serve`). The agent's tools are not safe to be called twice: they add
+to a file and to a database.
 """
 
-import os
 import sqlite3
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from agents import calls
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
+from lives import serve
 
 from leafe_graph import LeafeMiddleware, Verdict
 from leafe_graph.env.worlds import SqliteFile, Workspace
@@ -87,15 +86,4 @@ def seen(place: Path) -> tuple[list[Any], str, list[Any]]:
 
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                play(Path(sys.argv[1]), float(line))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    serve(lambda pause: play(Path(sys.argv[1]), float(pause)))

@@ -1,14 +1,11 @@
 """The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY [DATABASE]``.
 
-With ``--serve`` as well it starts the command anew, in a process of its own, for every line that it reads: what a fresh
-start costs in imports is paid once. It prints the new process's id, and how it ended.
+With ``--serve`` as well it starts the command anew for every line that it reads (`lives.serve`).
 """
 
-import os
 import sys
-import traceback
-from typing import Any
 
+from lives import serve
 from worlds import wandering_reply
 
 from leafe_graph.budget import Budget
@@ -51,25 +48,17 @@ def run(out: str, world: str, delay: float, database: str | None = None) -> RunF
     )
 
 
-def serve(*args: Any) -> None:
-    """One life after another; each is a process that knows only what is on disk."""
-    import langgraph.checkpoint.postgres.aio
-    import langgraph.checkpoint.sqlite.aio  # noqa: F401  imported once for all lives
-
-    for _ in sys.stdin:
-        life = os.fork()
-        if life == 0:
-            try:
-                run(*args)
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        print(life, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
     given = [arg for arg in sys.argv[1:] if arg != "--serve"]
-    (serve if "--serve" in sys.argv else run)(given[0], given[1], float(given[2]), *given[3:])
+
+    def live(line: str = "") -> None:
+        """From what is on disk to the end."""
+        run(given[0], given[1], float(given[2]), *given[3:])
+
+    if "--serve" in sys.argv:
+        import langgraph.checkpoint.postgres.aio
+        import langgraph.checkpoint.sqlite.aio  # noqa: F401  imported once for all lives
+
+        serve(live)
+    else:
+        live()

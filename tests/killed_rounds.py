@@ -1,8 +1,7 @@
 """What is killed: ``leafe run`` and ``leafe bench`` with a tiny model, in a world that a random policy often wins.
 
 ``python killed_rounds.py run CONFIG LOG`` (or ``bench``) calls it anew, in a process of its own, for every line that it
-reads: OUT, the moment at which to kill it, and seconds to wait then. It prints how the call ended. What a fresh start
-costs in imports is paid once.
+reads (`lives.serve`): OUT, the moment at which to kill it, and seconds to wait then.
 """
 
 import itertools
@@ -11,10 +10,11 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import lives
 
 from leafe_graph.rounds.loop import run
 from leafe_graph.rounds.yaml_file import read_config
@@ -124,23 +124,17 @@ def serve(what: str, config: Path, phases: Path) -> None:
 
     torch.set_num_threads(1)
     sys.modules["matplotlib"] = None  # type: ignore[assignment]  pictures take time and decide nothing
-    for line in sys.stdin:
+
+    def live(line: str) -> None:
         out, moment, delay = line.split()
-        life = os.fork()
-        if life == 0:
-            try:
-                os.dup2(os.open(phases.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-                logging.getLogger("leafe_graph.rounds.folder").addHandler(logging.FileHandler(phases))
-                logging.getLogger("leafe_graph.rounds.folder").setLevel(logging.INFO)
-                moments = kill_at(int(moment), float(delay))
-                CALLS[what](config, out)
-                Path(out, "moments").write_text(str(next(moments) - 1))
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        print(os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]), flush=True)
+        os.dup2(os.open(phases.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+        logging.getLogger("leafe_graph.rounds.folder").addHandler(logging.FileHandler(phases))
+        logging.getLogger("leafe_graph.rounds.folder").setLevel(logging.INFO)
+        moments = kill_at(int(moment), float(delay))
+        CALLS[what](config, out)
+        Path(out, "moments").write_text(str(next(moments) - 1))
+
+    lives.serve(live)
 
 
 if __name__ == "__main__":

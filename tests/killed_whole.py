@@ -1,17 +1,15 @@
 """The trees that test_explore_agent_killed.py kills: ``python killed_whole.py FOLDER`` goes on for every line.
 
-Each time in a fork of its own, whose process id it prints, and how that ended: what imports cost is paid once. The
-agent's tools are not safe to be called twice: they add to a file and to a database.
+A line is the seconds that each step takes, and ``fork`` or ``replay`` (`lives.serve`). The agent's tools are not safe
+to be called twice: they add to a file and to a database.
 """
 
 import json
-import os
 import re
 import shutil
 import sqlite3
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from agents import calls
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
+from lives import serve
 
 from leafe_graph import Budget, Limits, Verdict, explore_agent
 from leafe_graph.env.worlds import SqliteFile, Workspace
@@ -127,16 +126,10 @@ def run(place: Path, pause: float, *, fork: bool = False) -> RunFolder:
 
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                pause, fork = line.split()
-                run(Path(sys.argv[1]), float(pause), fork=fork == "fork")
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+    def live(line: str) -> None:
+        """From what is on disk to the end."""
+        pause, fork = line.split()
+        run(Path(sys.argv[1]), float(pause), fork=fork == "fork")
+
+    serve(live)

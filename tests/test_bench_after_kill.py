@@ -3,13 +3,13 @@
 import json
 import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import killed_rounds
 import pytest
+from lives import Lives
 
 pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
 
@@ -33,17 +33,13 @@ def test_a_killed_bench_ends_with_the_same_table(tiny_model_path: Path, tmp_path
     config = tmp_path / "b.yaml"
     config.write_text(killed_rounds.BENCH.replace("{model}", str(tiny_model_path)))
     command = [sys.executable, killed_rounds.__file__, "bench", str(config), str(tmp_path / "phases.log")]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert server.stdin is not None and server.stdout is not None
-
-    def call(out: Path, moment: int = 0, delay: float = 0.0) -> int:
-        assert server.stdin is not None and server.stdout is not None
-        server.stdin.write(f"{out} {moment} {delay}\n")
-        server.stdin.flush()
-        return int(server.stdout.readline())
-
     whole, draw, kills, number = tmp_path / "whole", random.Random("moments"), 0, 0
-    try:
+    with Lives(command) as lives:
+
+        def call(out: Path, moment: int = 0, delay: float = 0.0) -> int:
+            lives.start(f"{out} {moment} {delay}")
+            return lives.end()
+
         assert call(whole) == 0, (tmp_path / "phases.out").read_text()[-3000:]
         moments = int((whole / "moments").read_text())
         while kills < KILLS:
@@ -54,5 +50,3 @@ def test_a_killed_bench_ends_with_the_same_table(tiny_model_path: Path, tmp_path
                 assert code in (0, -signal.SIGKILL), (tmp_path / "phases.out").read_text()[-3000:]
                 kills += code != 0
             assert came_to(out) == came_to(whole)
-    finally:
-        server.communicate(timeout=300)

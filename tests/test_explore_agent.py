@@ -5,6 +5,7 @@ import json
 import operator
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -303,23 +304,26 @@ def test_a_run_that_was_killed_goes_on(build: Any, tmp_path: Path) -> None:
     assert again.branches[1]["turns"][0]["request"]["messages"][-1]["content"].startswith("There are")
 
 
+def looking(says: Callable[[str], str]) -> Any:
+    """An agent whose tool finds in a place what this function says."""
+
+    def build(model: Any, world: Any) -> Any:
+        @tool
+        def look(place: str) -> str:
+            """Look around."""
+            return says(place)
+
+        return create_agent(model, [look, tools_of(world)["take"]])
+
+    return build
+
+
 def test_a_world_that_is_not_what_it_was_is_a_divergence(tmp_path: Path) -> None:
     """What changes beside the world that was declared shows in a prompt: the branch ends, unless that is accepted."""
 
     def clocked() -> Any:
         times = iter(range(100))
-
-        def build(model: Any, world: Any) -> Any:
-            tools = tools_of(world)
-
-            @tool
-            def look(place: str) -> str:
-                """Look around."""
-                return f"There are a vase and a lamp, at {next(times)}."
-
-            return create_agent(model, [look, tools["take"]])
-
-        return build
+        return looking(lambda place: f"There are a vase and a lamp, at {next(times)}.")
 
     one = Limits(max_branches=2)
     run = explored(tmp_path / "end", clocked(), limits=one)
@@ -349,30 +353,14 @@ SECRET = "ghp_" + "a1B2" * 10
 @pytest.mark.parametrize("redact", [True, False])
 def test_secrets_are_not_logged_and_replays_go_on_with_them(redact: bool, tmp_path: Path) -> None:
     """What a tool has shown is given back as it was; the log is without the secret, unless that is wanted."""
-
-    def build(model: Any, world: Any) -> Any:
-        @tool
-        def look(place: str) -> str:
-            """Look around."""
-            return f"There are a vase, a lamp and {SECRET}."
-
-        return create_agent(model, [look, tools_of(world)["take"]])
-
+    build = looking(lambda place: f"There are a vase, a lamp and {SECRET}.")
     run = explored(tmp_path / "run", build, redact=redact)
     assert [branch["end"] for branch in run.branches] == ["failure", "success"]
     assert (SECRET in (tmp_path / "run/branches.jsonl").read_text()) is not redact
 
 
-def asking(model: Any, world: Any) -> Any:
-    """An agent that asks before it takes something."""
-    tools = tools_of(world)
-
-    @tool
-    def look(place: str) -> str:
-        """Look around."""
-        return f"There are a vase and a lamp; {interrupt(f'May I look into the {place}?')}."
-
-    return create_agent(model, [look, tools["take"]])
+asking = looking(lambda place: f"There are a vase and a lamp; {interrupt(f'May I look into the {place}?')}.")
+"""An agent that asks before it takes something."""
 
 
 def test_what_a_person_answers_is_recorded_and_given_back(tmp_path: Path) -> None:

@@ -1,16 +1,14 @@
 """`explore_agent` killed at random moments and resumed in new processes has in the end what an undisturbed run has."""
 
-import contextlib
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import killed_whole
+from lives import Lives, kill
 from processes import runs
 from worlds import forest
 
@@ -26,26 +24,21 @@ def test_killed_at_random_moments_its_trees_are_those_of_an_undisturbed_run(tmp_
     place, draw, kills = tmp_path / "killed", random.Random(0), 0
     command = [sys.executable, str(Path(killed_whole.__file__)), str(place)]
     logged = [0]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None and server.stdout is not None
+    with Lives(command) as lives:
         while True:
-            server.stdin.write(f"{0.01 if kills < KILLS else 0} {'fork' if kills % 2 else 'replay'}\n")
-            server.stdin.flush()
-            life = int(server.stdout.readline())
+            life = lives.start(f"{0.01 if kills < KILLS else 0} {'fork' if kills % 2 else 'replay'}")
             if kills < KILLS:
                 until = time.monotonic() + 60
                 while kills % 4 and branches(place) == logged[-1] and runs(life) and time.monotonic() < until:
                     time.sleep(0.005)  # in the middle of its work, with something done
                 time.sleep(draw.uniform(0, 0.06))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(life, signal.SIGKILL)
-            ended = int(server.stdout.readline())
+                kill(life)
+            ended = lives.end()
             assert ended in (0, -signal.SIGKILL)
             if ended == 0:
                 break
             kills += 1
             logged.append(branches(place))
-        server.stdin.close()
     assert kills >= KILLS // 2 and logged == sorted(logged) and len(set(logged)) > kills // 2
     run = RunFolder(place / "run")
     assert set(Counter((branch["task"]["id"], branch["id"]) for branch in run.branches).values()) == {1}

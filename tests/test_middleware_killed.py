@@ -1,15 +1,13 @@
 """An agent that is killed again and again comes to what it comes to undisturbed: messages, files and database."""
 
-import contextlib
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import killed_agent
+from lives import Lives, kill
 
 
 def test_killed_at_random_moments_it_ends_as_undisturbed(tmp_path: Path) -> None:
@@ -19,20 +17,15 @@ def test_killed_at_random_moments_it_ends_as_undisturbed(tmp_path: Path) -> None
     assert len(calm[2]) == killed_agent.STEPS and "better" in calm[1]
     command = [sys.executable, str(Path(killed_agent.__file__)), str(tmp_path / "killed")]
     draw, kills = random.Random(0), 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None and server.stdout is not None
+    with Lives(command) as lives:
         while True:
-            server.stdin.write(f"{0.02 if kills < 20 else 0}\n")
-            server.stdin.flush()
-            child = int(server.stdout.readline())
+            life = lives.start("0.02" if kills < 20 else "0")
             if kills < 20:
                 time.sleep(draw.uniform(0.02, 0.2))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+                kill(life)
                 kills += 1
-            ended = int(server.stdout.readline())
+            ended = lives.end()
             assert ended in (0, -signal.SIGKILL)
             if ended == 0 and kills >= 20:
                 break
-        server.stdin.close()
     assert killed_agent.seen(tmp_path / "killed") == calm

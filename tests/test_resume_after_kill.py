@@ -1,7 +1,5 @@
 """`explore` killed with SIGKILL at seventy random moments has in the end exactly what an undisturbed run has."""
 
-import contextlib
-import os
 import random
 import signal
 import subprocess
@@ -14,42 +12,12 @@ from typing import Any
 
 import killed_explore
 import pytest
+from lives import Lives, kill
 from worlds import forest
 
 from leafe_graph.tree.run_folder import RunFolder
 
 COMMAND = [sys.executable, str(Path(killed_explore.__file__))]
-
-
-class Lives:
-    """Starts the command again and again, and kills it."""
-
-    def __init__(self, *args: str) -> None:
-        self.server = subprocess.Popen(
-            [*COMMAND, *args, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> "Lives":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.server.communicate(timeout=60)
-
-    def start(self) -> int:
-        """The process id of a new life."""
-        assert self.server.stdin is not None
-        self.server.stdin.write("go\n")
-        self.server.stdin.flush()
-        return int(self.hear())
-
-    def hear(self) -> str:
-        """A line from the server."""
-        assert self.server.stdout is not None
-        return self.server.stdout.readline().strip()
-
-    def end(self) -> int:
-        """How the life ended: minus the signal's number, or 0 if it came to the run's end."""
-        return int(self.hear())
 
 
 @pytest.mark.parametrize(
@@ -71,14 +39,13 @@ def test_killed_run_ends_as_the_undisturbed_one(
     if database is None:
         database = [request.getfixturevalue("postgres_server").new_database()]
     kills, logged = 0, []
-    with Lives(str(out), world, "0.012", *database) as lives:
+    with Lives([*COMMAND, str(out), world, "0.012", *database, "--serve"]) as lives:
         while kills < times:
             before, life = size(out), lives.start()
             if kills % 4:  # in the middle of its work, with something done; every fourth perhaps before it has begun
                 wait_for(lambda before=before: size(out) > before)
             time.sleep(moments.uniform(0, 0.12))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(life, signal.SIGKILL)
+            kill(life)
             assert lives.end() == -signal.SIGKILL, "the run came to its end before it was killed often enough"
             kills += 1
             logged.append(len(RunFolder(out).branches))

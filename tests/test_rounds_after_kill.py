@@ -4,13 +4,13 @@ import json
 import random
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import killed_rounds
 import pytest
+from lives import Lives
 
 pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
 
@@ -24,21 +24,19 @@ class Calls:
         self.config, self.phases = folder / "two.yaml", folder / "phases.log"
         self.config.write_text(killed_rounds.CONFIG.format(model=model))
         command = [sys.executable, killed_rounds.__file__, "run", str(self.config), str(self.phases)]
-        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.lives = Lives(command)
 
     def __enter__(self) -> "Calls":
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.server.communicate(timeout=300)
+        self.lives.__exit__(*exc)
 
     def call(self, out: Path, moment: int = 0, delay: float = 0.0) -> tuple[int, list[str]]:
         """How the call ended, and the phases that it began."""
-        assert self.server.stdin is not None and self.server.stdout is not None
         seen = len(self._lines())
-        self.server.stdin.write(f"{out} {moment} {delay}\n")
-        self.server.stdin.flush()
-        ended = int(self.server.stdout.readline())
+        self.lives.start(f"{out} {moment} {delay}")
+        ended = self.lives.end()
         return ended, [line for line in self._lines()[seen:] if re.fullmatch(r"round-\d+: \w+", line)]
 
     def _lines(self) -> list[str]:
