@@ -20,9 +20,14 @@ _PAIR = re.compile(rf"\s*({KEY})\s*=\s*")
 _NEXT = re.compile(rf"\s*(?:$|,\s*(?={KEY}\s*=|\{{))")
 
 
+def json_text(value: Any) -> str:
+    """The value as JSON, its letters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def json_line(record: Mapping[str, Any]) -> str:
     """The record as one line of a JSONL file, for whatever reads lines."""
-    return json.dumps(record, ensure_ascii=False).translate(LINE_ENDS) + "\n"
+    return json_text(record).translate(LINE_ENDS) + "\n"
 
 
 def read_text(file: Path) -> str:

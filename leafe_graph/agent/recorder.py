@@ -19,7 +19,7 @@ from ..tree import RunFolder
 from ..tree.run_settings import RunSettings
 from ..types import FORMAT_VERSION, Branch, Cost, EndReason, Reflection, Task, Turn
 from .points import Progress, shown
-from .records import decided_turn
+from .records import decided_turn, safe_turn
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Recorder:
     def decided(self, progress: Progress, decisions: list[Decision]) -> None:
         """Note a decision that was made; of several answers to one the agent went on with the last."""
         if decisions:
-            turn, cost = self._turn(decisions[-1]), _cost(decisions)
+            turn, cost = safe_turn(decided_turn(decisions[-1]), self._redacted), _cost(decisions)
             self._note(progress["run"], {"t": progress["next"] - 1, "turn": turn, "cost": cost})
 
     def gone_back(self, progress: Progress, t: int) -> None:
@@ -174,15 +174,6 @@ class Recorder:
                 )
         if over:
             self.forget(run)
-
-    def _turn(self, decision: Decision) -> Turn:
-        """A decision's turn without secrets; token ids would spell them."""
-        whole = decided_turn(decision)
-        turn: Turn = self._redacted(whole)
-        if turn != whole:
-            for ids in ("prompt_token_ids", "token_ids", "logprobs"):
-                turn["message"].pop(ids, None)  # type: ignore[misc]
-        return turn
 
 
 def _cost(decisions: list[Decision]) -> Cost:

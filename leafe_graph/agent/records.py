@@ -1,10 +1,14 @@
 """From states and messages to what is saved of them."""
 
+from collections.abc import Callable
+from typing import Any
+
 from langchain_core.messages import AIMessage
 
 from ..env.pool import Place
 from ..errors import ReplayDivergence
 from ..models.episode import Decision
+from ..models.requests import TOKEN_FIELDS
 from ..models.requests import model_message as whole_message
 from ..prompts import call_text
 from ..types import FORMAT_VERSION, Branch, Divergence, ModelMessage, Turn
@@ -77,3 +81,11 @@ def decided_turn(decision: Decision) -> Turn:
         request=request,
         node=decision.node,
     )
+
+
+def safe_turn(turn: Turn, redacted: Callable[[Any], Any]) -> Turn:
+    """The turn without secrets; where it had one, token ids would spell it."""
+    safe: Turn = redacted(turn)
+    if safe != turn:
+        safe["message"] = {name: held for name, held in safe["message"].items() if name not in TOKEN_FIELDS}  # type: ignore[typeddict-item]
+    return safe

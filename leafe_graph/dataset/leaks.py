@@ -1,11 +1,11 @@
 """The proof that a training row is clean: no text of an experience in it, however the model or the world repeats it."""
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from ..parsing import json_text
 from ..prompts import Prompts
 from ..types import Branch, Example, Turn
 from .messages import action_of, said_text, text_of
@@ -41,7 +41,7 @@ def _asked(turn: Turn) -> list[str]:
     if (request := turn.get("request")) is None:
         return []
     shown = [text_of(message) for message in request["messages"] if message["role"] != "assistant"]
-    return [*shown, json.dumps(request["tools"], ensure_ascii=False)]
+    return [*shown, json_text(request["tools"])]
 
 
 class LeakCheck:
@@ -93,7 +93,7 @@ class LeakCheck:
         messages = [*row["prompt"], *row["completion"]]
         *before, answer = [text_of(message) for message in messages if message["role"] == "assistant"]
         shown = [message["content"] for message in messages if message["role"] != "assistant"]
-        shown += [json.dumps(row["tools"], ensure_ascii=False)] if "tools" in row else []
+        shown += [json_text(row["tools"])] if "tools" in row else []
         written: list[tuple[str, Turn | None]] = [(_trained(answer, turns[-1], row["completion_token_ids"]), turns[-1])]
         if "request" in turns[-1]:
             by_text = {said_text(turn): turn for turn in turns}

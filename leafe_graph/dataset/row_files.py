@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ..errors import MissingDependency
 from ..files import make_folder, replace_file, writing
-from ..parsing import json_line
+from ..parsing import json_line, json_text
 from ..text import utf8, utf8_all
 from ..types import MESSAGES, Example, Message
 from .asked import weights
@@ -234,17 +234,13 @@ def _as_json_text(row: dict[str, Any]) -> dict[str, Any]:
     def message(held: dict[str, Any]) -> dict[str, Any]:
         if not (calls := held.get("tool_calls")):
             return held
-        functions = [call["function"] | {"arguments": _json(call["function"]["arguments"])} for call in calls]
+        functions = [call["function"] | {"arguments": json_text(call["function"]["arguments"])} for call in calls]
         return held | {
             "tool_calls": [call | {"function": function} for call, function in zip(calls, functions, strict=True)]
         }
 
     told = {name: [message(each) for each in row[name]] for name in MESSAGES if row.get(name)}
-    return row | told | ({"tools": _json(row["tools"])} if row.get("tools") else {})
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return row | told | ({"tools": json_text(row["tools"])} if row.get("tools") else {})
 
 
 class _Readable:

@@ -20,12 +20,10 @@ from ..env.worlds import World
 from ..errors import ConfigError, ReplayDivergence
 from ..models.door import policy
 from ..models.episode import KEY, Decision, Episode
+from ..models.requests import TOKEN_FIELDS
 from ..text import utf8_all
 from ..types import EndReason, Reply, Task, Turn
 from .forks import Step, Steps, can_fork
-
-TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
-"""What of a message spells it by numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ def _what_came(decision: Decision, later: Sequence[Decision]) -> str:
 
 def _kept(answer: AIMessage) -> dict[str, Any]:
     """The answer as JSON, without the token ids that its `ModelMessage` has."""
-    metadata = {name: value for name, value in answer.response_metadata.items() if name not in TOKENS}
+    metadata = {name: value for name, value in answer.response_metadata.items() if name not in TOKEN_FIELDS}
     kept = message_to_dict(answer.model_copy(update={"response_metadata": metadata}))
     whole: dict[str, Any] = utf8_all(json.loads(json.dumps(kept, default=str)))
     return whole

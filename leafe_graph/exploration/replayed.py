@@ -20,7 +20,7 @@ from ..agent.context import Context, Model
 from ..agent.effects import users
 from ..agent.model_calls import RAISED
 from ..agent.nodes import reflect
-from ..agent.records import branch_record, divergence_record
+from ..agent.records import branch_record, divergence_record, safe_turn
 from ..agent.retries import REFUSED, is_servers
 from ..agent.runnables import driven, later
 from ..agent.state import State
@@ -35,8 +35,8 @@ from ..seeds import call_seed
 from ..strategies import Request
 from ..text import utf8
 from ..tree.branches import path
-from ..types import Branch, EndReason, Task, Turn
-from .attempt import TOKENS, Attempt, WholeAgent, decisions_of, turns_of
+from ..types import Branch, EndReason, Task
+from .attempt import Attempt, WholeAgent, decisions_of, turns_of
 from .forks import Step, Steps
 from .players import info_of
 
@@ -100,11 +100,8 @@ class Replayed:
         return self._safe(branch)
 
     def _safe(self, branch: Branch) -> Branch:
-        """The branch as it is logged; where there was a secret, token ids would spell it."""
-        turns: list[Turn] = [self._redacted(turn) for turn in branch["turns"]]
-        for turn, whole in zip(turns, branch["turns"], strict=True):
-            if turn != whole:
-                turn["message"] = {name: held for name, held in turn["message"].items() if name not in TOKENS}  # type: ignore[typeddict-item]
+        """The branch as it is logged."""
+        turns = [safe_turn(turn, self._redacted) for turn in branch["turns"]]
         words = ("experience", "reflection", "reflections", "error", "divergence")
         return {**branch, **{name: self._redacted(branch.get(name)) for name in words}, "turns": turns}  # type: ignore[typeddict-item]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -16,6 +16,9 @@ _SAID_ELSEWHERE = {"text", "tool_call", "tool_use", "function_call", "thinking",
 """Blocks of a content that are its text, its calls, or thoughts."""
 _ELSEWHERE = ("server_tool", "mcp_tool")
 """How blocks of calls begin that run at the provider."""
+TokenField = Literal["prompt_token_ids", "token_ids", "logprobs"]
+TOKEN_FIELDS: tuple[TokenField, ...] = get_args(TokenField)
+"""What of an answer says it by numbers."""
 _OWN_CALLS = {"tool_call", "invalid_tool_call", "function_call", "custom_tool_call"}
 """Blocks whose names end as those of server-side tools do, and that are calls of the agent's own tools."""
 
@@ -94,7 +97,7 @@ def model_message(answer: AIMessage) -> ModelMessage:
         message["tool_calls"] = utf8_all(calls)
     if isinstance(thoughts := answer.additional_kwargs.get("reasoning_content"), str):
         message["thoughts"] = utf8(thoughts)
-    for field in ("prompt_token_ids", "token_ids", "logprobs"):
+    for field in TOKEN_FIELDS:
         if isinstance(answer.response_metadata.get(field), list):
             message[field] = answer.response_metadata[field]
     return message

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingDependency
+from ..parsing import json_text
 
 ROWS = 256
 """Branches that are read or written at once."""
@@ -92,13 +93,13 @@ def read_outlines(file: Path) -> Iterator[dict[str, Any]]:
 def _row(record: dict[str, Any]) -> dict[str, Any]:
     held = dict(record)
     row = {name: held.pop(name) for name in ("version", *_TEXTS, "depth", "decision_point", "return_", "cost")}
-    row |= {name: _json(held.pop(name)) for name in _OBJECTS}
+    row |= {name: json_text(held.pop(name)) for name in _OBJECTS}
     turns = held.pop("turns")
     return row | {
         "task_id": record["task"]["id"],
         "played": len(turns),
         "turns": [_turn(turn) for turn in turns],
-        "rest": _json(held),
+        "rest": json_text(held),
     }
 
 
@@ -109,7 +110,7 @@ def _turn(turn: dict[str, Any]) -> dict[str, Any]:
     content = message.pop("content")
     if held.pop("env_state") is not None:
         raise ValueError("a snapshot, which no line holds")
-    return row | {"content": content, "rest": _json(held | {"message": message}) if held or message else None}
+    return row | {"content": content, "rest": json_text(held | {"message": message}) if held or message else None}
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +125,6 @@ def _told(turn: dict[str, Any]) -> dict[str, Any]:
     more = json.loads(rest) if rest is not None else {"message": {}}
     more["message"] = {"content": content} | more["message"]
     return turn | {"env_state": None} | more
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _arrow() -> tuple[Any, Any]:
