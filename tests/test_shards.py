@@ -29,23 +29,25 @@ from test_store import CONFIG, branch
 
 out, moments = sys.argv[1], random.Random(0)
 
-def life():
+def life(told):
     with RunFolder(out, shard_bytes=900).open(CONFIG) as run:
         for number in range(len(run.outlines), 400):
             run.append(branch(f"task {number % 7}", number))
+            os.write(told, b".")
 
 for _ in range(25):
-    before = len(RunFolder(out).outlines)
+    logged, told = os.pipe()
     child = os.fork()
     if not child:
-        life()
+        life(told)
         os._exit(0)
-    while len(RunFolder(out).outlines) == before:
-        time.sleep(0.001)
+    os.close(told)
+    os.read(logged, 1)  # nothing, should all have been logged by now
     time.sleep(moments.uniform(0, 0.004))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-life()
+    os.close(logged)
+life(os.open(os.devnull, os.O_WRONLY))
 """
 """Lives that each log some branches and are killed, and a last one that logs what is left."""
 
