@@ -27,10 +27,11 @@ from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
 from leafe_graph import Limits, PostgresTreeSaver, TreeSaver, aexplore, create_leafe_agent
-from leafe_graph.testing import ScriptedModel
+from leafe_graph.testing import ScriptedModel, SnapshotGridWorld, grid_tasks
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres import programs, server
+from worlds import wandering_reply
 
 MODEL = ScriptedModel(reply=lambda messages, seed: "go to the next room")
 ROOM = "You are in a room with a door to the north and a door to the east. There is a table. "
@@ -75,7 +76,7 @@ class Chat(TypedDict):
     turns: int
 
 
-async def plain(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> None:
+async def plain(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> int:
     """Two nodes, a list of messages, one thread an episode, LangGraph's defaults; the model sees the last message."""
     worlds = [Instant() for _ in range(episodes)]
 
@@ -100,9 +101,10 @@ async def plain(folder: Path, episodes: int, turns: int, open_saver: Open | None
             await agent.ainvoke(start, {"configurable": {"thread_id": str(number)}, "recursion_limit": 3 * turns})
 
         await asyncio.gather(*map(play, range(episodes)))
+    return episodes * turns
 
 
-async def ours(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> None:
+async def ours(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> int:
     """The whole of `explore`, its log of branches included; one branch a task."""
     async with open_saver(folder) if open_saver else nullcontext() as saver:
         run = await aexplore(
@@ -116,7 +118,21 @@ async def ours(folder: Path, episodes: int, turns: int, open_saver: Open | None)
             concurrency=episodes,
             checkpointer=saver,
         )
-    assert sum(len(branch["turns"]) for branch in run.branches) == episodes * turns
+    return run.cost["env_steps"]
+
+
+async def trees(folder: Path, tasks: int, turns: int, saver: str | None) -> int:
+    """Short branches with reflections and forks, as ``explore`` grows them; gives the steps that were played."""
+    run = await aexplore(
+        ScriptedModel(reply=wandering_reply),
+        SnapshotGridWorld,
+        grid_tasks(tasks),
+        out=folder / "run",
+        limits=Limits(max_branches=6, max_depth=3, stop_on_success=False),
+        max_turns=turns,
+        checkpointer=saver,
+    )
+    return run.cost["env_steps"]
 
 
 def sqlite(folder: Path) -> Any:
@@ -195,14 +211,12 @@ def written(address: str | None) -> int:
     return int(row[0]) if row else 0
 
 
-def measure(
-    arm: Any, episodes: int, turns: int, open_saver: Open | None, address: str | None = None
-) -> dict[str, float]:
+def measure(arm: Any, episodes: int, turns: int, open_saver: Any, address: str | None = None) -> dict[str, float]:
     """One run: steps a second by the clock and by the processor's time, bytes a step, written and left on the disk."""
     with tempfile.TemporaryDirectory() as name:
-        folder, steps = Path(name), episodes * turns
+        folder = Path(name)
         bytes_, served, clock, cpu = written(address), database_cpu(address), time.perf_counter(), time.process_time()
-        asyncio.run(arm(folder, episodes, turns, open_saver))
+        steps = asyncio.run(arm(folder, episodes, turns, open_saver))
         clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
         served = database_cpu(address) - served
         kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -219,7 +233,7 @@ def measure(
 
 def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
     """Print the comparison as Markdown."""
-    arms: list[tuple[str, Any, Open | None, str | None]] = [
+    arms: list[tuple[str, Any, Any, str | None]] = [
         ("LangGraph, AsyncSqliteSaver", plain, sqlite, None),
         ("explore, TreeSaver", ours, None, None),
         ("LangGraph, no saver", plain, None, None),
@@ -232,14 +246,25 @@ def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
             ("explore, AsyncPostgresSaver", ours, saver, address),
             ("explore, PostgresTreeSaver", ours, postgres_tree(address), address),
         ]
+    show(arms, rounds, f"{episodes} episodes at once, {turns} turns", episodes, turns)
+
+
+def table_of_trees(tasks: int, turns: int, rounds: int) -> None:
+    """Print what growing trees of short branches costs, as Markdown."""
+    arms = [("decision points in SQLite", trees, None, None), ("in memory", trees, "memory", None)]
+    show(arms, rounds, f"trees of {tasks} tasks, at most {turns} turns a branch", tasks, turns)
+
+
+def show(arms: list[tuple[str, Any, Any, str | None]], rounds: int, what: str, episodes: int, turns: int) -> None:
+    """Run the arms in turns, and print the medians as Markdown."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in arms}
     for number in range(rounds):
-        for name, arm, open_saver, where in arms:
-            found[name].append(measure(arm, episodes, turns, open_saver, where))
+        for name, arm, saver, where in arms:
+            found[name].append(measure(arm, episodes, turns, saver, where))
             shown = ", ".join(f"{key} {value:,.0f}" for key, value in found[name][-1].items() if "ms" not in key)
             print(f"round {number + 1}: {name}: {shown}", flush=True)
     columns = ("steps/s", "steps/CPU s", "with the database's", "bytes written/step", "bytes kept/step")
-    print(f"\n{episodes} episodes at once, {turns} turns, medians of {rounds}:\n")
+    print(f"\n{what}, medians of {rounds}:\n")
     print("| |", *(f"{column} |" for column in columns))
     print("|---|" + "---:|" * len(columns))
     for name, runs in found.items():
@@ -316,6 +341,7 @@ def main() -> None:
     with server(binaries, settings="") if binaries else nullcontext() as database:
         if arguments.rounds:
             table(arguments.episodes, arguments.turns, arguments.rounds, database and database.address())
+            table_of_trees(150, 8, arguments.rounds)
     if arguments.growth:
         growth(arguments.growth, arguments.lengths)
         with tempfile.TemporaryDirectory() as folder:
