@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from typing_extensions import TypedDict
 
 from leafe_graph import Limits, PostgresTreeSaver, TreeSaver, aexplore, create_leafe_agent
 from leafe_graph.testing import ScriptedModel, SnapshotGridWorld, grid_tasks
+from leafe_graph.types import Durability
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres import programs, server
@@ -104,7 +106,9 @@ async def plain(folder: Path, episodes: int, turns: int, open_saver: Open | None
     return episodes * turns
 
 
-async def ours(folder: Path, episodes: int, turns: int, open_saver: Open | None) -> int:
+async def ours(
+    folder: Path, episodes: int, turns: int, open_saver: Open | None, durability: Durability = "async"
+) -> int:
     """The whole of `explore`, its log of branches included; one branch a task."""
     async with open_saver(folder) if open_saver else nullcontext() as saver:
         run = await aexplore(
@@ -117,11 +121,12 @@ async def ours(folder: Path, episodes: int, turns: int, open_saver: Open | None)
             history=0,
             concurrency=episodes,
             checkpointer=saver,
+            durability=durability,
         )
     return run.cost["env_steps"]
 
 
-async def trees(folder: Path, tasks: int, turns: int, saver: str | None) -> int:
+async def trees(folder: Path, tasks: int, turns: int, saver: str | None, durability: Durability = "async") -> int:
     """Short branches with reflections and forks, as ``explore`` grows them; gives the steps that were played."""
     run = await aexplore(
         ScriptedModel(reply=wandering_reply),
@@ -131,6 +136,7 @@ async def trees(folder: Path, tasks: int, turns: int, saver: str | None) -> int:
         limits=Limits(max_branches=6, max_depth=3, stop_on_success=False),
         max_turns=turns,
         checkpointer=saver,
+        durability=durability,
     )
     return run.cost["env_steps"]
 
@@ -236,6 +242,7 @@ def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
     arms: list[tuple[str, Any, Any, str | None]] = [
         ("LangGraph, AsyncSqliteSaver", plain, sqlite, None),
         ("explore, TreeSaver", ours, None, None),
+        ("explore, TreeSaver, a superstep a branch", partial(ours, durability="exit"), None, None),
         ("LangGraph, no saver", plain, None, None),
         ("explore, a saver that keeps nothing", ours, lambda folder: nullcontext(Nowhere()), None),
     ]
@@ -245,13 +252,23 @@ def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
             ("LangGraph, AsyncPostgresSaver", plain, saver, address),
             ("explore, AsyncPostgresSaver", ours, saver, address),
             ("explore, PostgresTreeSaver", ours, postgres_tree(address), address),
+            (
+                "explore, PostgresTreeSaver, a superstep a branch",
+                partial(ours, durability="exit"),
+                postgres_tree(address),
+                address,
+            ),
         ]
     show(arms, rounds, f"{episodes} episodes at once, {turns} turns", episodes, turns)
 
 
 def table_of_trees(tasks: int, turns: int, rounds: int) -> None:
     """Print what growing trees of short branches costs, as Markdown."""
-    arms = [("decision points in SQLite", trees, None, None), ("in memory", trees, "memory", None)]
+    arms = [
+        ("decision points in SQLite", trees, None, None),
+        ("in SQLite, a superstep a branch", partial(trees, durability="exit"), None, None),
+        ("in memory", trees, "memory", None),
+    ]
     show(arms, rounds, f"trees of {tasks} tasks, at most {turns} turns a branch", tasks, turns)
 
 

@@ -38,6 +38,9 @@ OnDivergence = Literal["end", "raise", "accept"]
 the branch goes on from where the environment stands now, marked by its ``divergence``.
 """
 
+Durability = Literal["async", "exit"]
+"""When a saver is given a branch's states, as LangGraph calls it: after each turn, written behind, or when it ends."""
+
 Verdict = Literal["on_track", "rewind", "unparsed", "out_of_range"]
 """How a reflection was understood; only ``rewind`` has consequences."""
 

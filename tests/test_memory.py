@@ -61,6 +61,67 @@ def test_memory_finds_the_branches_that_a_saver_finds(strategy: str, world: Any,
     assert not (tmp_path / "memory" / "checkpoints.sqlite").exists()
 
 
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("strategy", "world"), MIXED)
+def test_saver_that_is_given_the_last_state_finds_the_same(
+    strategy: str, world: Any, settings: str, tmp_path: Path
+) -> None:
+    """All fields but those ids and seconds; each branch has a thread, in it one checkpoint, and its turns name that."""
+    given = {"strategy": strategy, "tasks": 3, **SETTINGS[settings]}
+    memory = wander(tmp_path / "memory", world, checkpointer="memory", **given)
+    kept = wander(tmp_path / "kept", world, checkpointer=(saver := InMemorySaver()), durability="exit", **given)
+    assert forest(kept.branches) == forest(memory.branches)
+    ids = {each.config["configurable"]["thread_id"]: each.checkpoint["id"] for each in saver.list(None)}
+    assert len(ids) == len(list(saver.list(None))) == len(kept.branches)
+    named = [(branch["thread_id"], turn["checkpoint_id"]) for branch in kept.branches for turn in branch["turns"]]
+    assert set(named) <= set(ids.items())
+
+
+class Counted(GridWorld):
+    """Counts the steps of all its instances."""
+
+    steps = 0
+
+    def step(self, action: str) -> Any:
+        """Count."""
+        type(self).steps += 1
+        return super().step(action)
+
+
+class SnapshotCounted(Counted, SnapshotGridWorld):
+    """With snapshots."""
+
+
+@pytest.mark.parametrize("durability", ["async", "exit"])
+def test_what_is_forked_after_a_kill_is_not_played_again(durability: str, tmp_path: Path) -> None:
+    """From a saver comes the environment's state too: no step is taken that an undisturbed run does not take."""
+    steps = []
+    for name, log in (("whole", None), ("cut", tmp_path / "cut/branches.jsonl")):
+        SnapshotCounted.steps = 0
+        run = wander(tmp_path / name, SnapshotCounted, tasks=3, durability=durability)
+        if log is not None:
+            known = list(run.branches)
+            log.write_text("".join(log.read_text().splitlines(keepends=True)[:4]))
+            SnapshotCounted.steps = 0
+            run = wander(tmp_path / name, SnapshotCounted, tasks=3, durability=durability)
+            steps.append(sum(branch["cost"]["env_steps"] for branch in run.branches[4:]))
+            assert forest(run.branches) == forest(known)
+        steps.append(SnapshotCounted.steps)
+    assert steps[1] == steps[2] < steps[0]
+
+
+def test_pruning_keeps_the_last_states_that_are_still_wanted(tmp_path: Path) -> None:
+    """Of a run that is not finished; a finished one keeps nothing."""
+    run = wander(tmp_path, SnapshotGridWorld, tasks=2, durability="exit")
+    log = tmp_path / "branches.jsonl"
+    whole, lines = list(run.branches), log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:3]))
+    assert (dropped := prune(tmp_path)).threads == len(lines) - dropped.kept and dropped.kept > 0
+    again = wander(tmp_path, SnapshotGridWorld, tasks=2, durability="exit")
+    assert forest(again.branches) == forest(whole)
+    assert prune(tmp_path).kept == 0
+
+
 def test_what_never_forks_is_played_so_by_itself(tmp_path: Path) -> None:
     """A saver that is given is used all the same; what is found is the same."""
     alone = wander(tmp_path / "alone", strategy="independent", tasks=2)
@@ -158,6 +219,20 @@ def test_run_may_go_on_in_memory_but_not_out_of_it(tmp_path: Path) -> None:
     assert forest(again.branches) == forest(whole.branches)
     with pytest.raises(RunFolderError, match='go on with checkpointer="memory"'):
         wander(tmp_path / "back", SnapshotGridWorld, tasks=3)
+
+
+def test_run_may_go_on_with_a_state_a_branch_but_not_from_there_with_one_a_turn(tmp_path: Path) -> None:
+    """As with memory: what is not in the saver comes from the log; a turn's own checkpoint cannot."""
+    for first, then in (("async", "exit"), ("exit", "async")):
+        run = wander(tmp_path / first, SnapshotGridWorld, tasks=3, durability=first)
+        whole, log = forest(run.branches), run.folder / "branches.jsonl"
+        log.write_text("".join(log.read_text().splitlines(keepends=True)[:4]))
+        if first == "async":
+            again = wander(tmp_path / first, SnapshotGridWorld, tasks=3, durability=then)
+            assert forest(again.branches) == whole
+        else:
+            with pytest.raises(RunFolderError, match="started with another checkpointer or durability"):
+                wander(tmp_path / first, SnapshotGridWorld, tasks=3, durability=then)
 
 
 def test_pruning_what_was_in_memory_drops_nothing(tmp_path: Path) -> None:

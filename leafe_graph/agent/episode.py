@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Checkpointer
 from typing_extensions import TypedDict
 
 from ..env.seat import Seat
@@ -32,10 +33,10 @@ class Whole(TypedDict):
 EpisodeAgent = CompiledStateGraph[Whole, Context | PerRun, Whole, Whole]
 
 
-def build_episode(default: Context) -> EpisodeAgent:
+def build_episode(default: Context, checkpointer: Checkpointer = None) -> EpisodeAgent:
     """A graph that plays an episode to its end in its only node, for `explore`: a rewind ends the episode.
 
-    It is a graph still, so that it is traced as one, and refuses what waits for an answer.
+    It is a graph still, so that it is traced as one, refuses what waits for an answer, and hands its state to a saver.
     """
     graph = StateGraph(Whole, context_schema=PerRun)
 
@@ -48,7 +49,7 @@ def build_episode(default: Context) -> EpisodeAgent:
     graph.add_node("play", Inline(alone, play, name="play"))
     graph.add_edge(START, "play")
     graph.add_edge("play", END)
-    return cast(EpisodeAgent, graph.compile())
+    return cast(EpisodeAgent, graph.compile(checkpointer=checkpointer))
 
 
 async def episode(start: State | AgentInput, ctx: Context, make: Make) -> State:

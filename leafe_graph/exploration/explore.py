@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,7 @@ from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
 from ..tree.log import SHARD_BYTES
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
-from ..types import Task
+from ..types import Durability, Task
 from .admission import Admission
 from .commits import Commits
 from .ctrl_c import without_loop
@@ -115,6 +116,9 @@ class Arguments(Growing):
     which is several times as fast where model and environment are. The branches are the same, also after a kill, but
     their checkpoint and thread ids are None: LangGraph has no state or event of a single turn, and there is nothing to
     prune. What never forks, such as "independent", is played like that unless a saver is given."""
+    durability: Annotated[Durability, Pace] = "async"
+    """When a saver is given a branch's states: after each turn, written behind, or once, when it has ended ("exit").
+    A branch is one superstep then, nearly as fast as in memory, and what is forked after a kill is not played again."""
     prune: bool = False
     """Drop a tree's checkpoints when it is finished."""
 
@@ -155,9 +159,9 @@ async def aexplore(given: Arguments) -> RunFolder:
 
 
 async def _explore(given: Arguments) -> RunFolder:
-    return await grow_trees(
-        given, given.model, given.tasks, _player, env=given.env, checkpointer=given.checkpointer, prune=given.prune
-    )
+    kept: Any = {"checkpointer": given.checkpointer, "prune": given.prune}
+    playing = partial(_player, durability=given.durability)
+    return await grow_trees(given, given.model, given.tasks, playing, env=given.env, **kept)
 
 
 async def grow_trees(
@@ -292,10 +296,12 @@ async def grow_trees(
     return run
 
 
-def _player(context: Context, points: DecisionPoints, strategy: Strategy) -> Callable[[], Player]:
-    """What makes the player of a tree: without a place for checkpoints a branch is one superstep."""
-    if points.saver is None:
-        whole = build_episode(context)
+def _player(
+    context: Context, points: DecisionPoints, strategy: Strategy, *, durability: Durability
+) -> Callable[[], Player]:
+    """What makes the player of a tree: where no saver is to have each turn's state, a branch is one superstep."""
+    if points.saver is None or durability == "exit":
+        whole = build_episode(context, points.saver)
         return lambda: Remembered(whole, forks=strategy.forks)
     agent = build_graph(context, fused=True).compile(checkpointer=points.saver)
     return lambda: Saved(agent)

@@ -1,4 +1,4 @@
-"""How a branch is played: in supersteps whose states a saver keeps, or as a whole, with decision points in memory.
+"""How a branch is played: in supersteps whose states a saver keeps, or as a whole, whose state is kept in its end.
 
 Both play the same branches. A branch starts at the task's beginning or at a fork of a decision point.
 """
@@ -18,7 +18,7 @@ from ..agent.records import branch_record, place
 from ..agent.state import AgentInput, BranchInfo, State, append, child, forked, root
 from ..errors import ConfigError, RunFolderError
 from ..strategies import Request
-from ..tree.branches import path
+from ..tree.branches import owner, path
 from ..types import Branch, Task
 
 
@@ -52,15 +52,16 @@ class Saved:
         info = info_of(branches, request)
         start: AgentInput | None = None
         if request.parent is None:
-            start, config = AgentInput(task=task), _config(f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}")
+            start, config = AgentInput(task=task), _config(_new_thread(task, info))
         else:
             decision = path(branches, request.parent)[request.decision_point]
-            if branches[request.parent]["thread_id"] is None:
+            thread_id = owner(branches, request.parent, request.decision_point)["thread_id"]
+            if thread_id is None:
                 raise RunFolderError(
                     f"branch {request.parent} of task {task['id']!r} has no checkpoints: the run was begun with its "
                     'decision points in memory; go on with checkpointer="memory" (--checkpointer memory)'
                 )
-            config = _config(branches[request.parent]["thread_id"], decision["checkpoint_id"])
+            config = _config(thread_id, decision["checkpoint_id"])
             update = await self._fork_update(config, request, info)
             config = await self._agent.aupdate_state(config, update, as_node="rewind")
         thread_id = config["configurable"]["thread_id"]
@@ -76,11 +77,11 @@ class Saved:
     async def _fork_update(self, config: RunnableConfig, request: Request, info: BranchInfo) -> dict[str, Any]:
         """What makes the checkpoint of a decision point a branch of its own, with its own account."""
         state: Any = (await self._agent.aget_state(config)).values
-        if "turns" not in state:
+        if "task" not in state:
             raise RunFolderError(
                 f"the checkpoint of branch {request.parent}'s decision point {request.decision_point} is gone: the run "
-                "was started with another checkpointer, or its checkpoints were deleted; give that one, or choose "
-                "another folder"
+                "was started with another checkpointer or durability, or its checkpoints were deleted; give that one, "
+                "or choose another folder"
             )
         return forked(state, request.decision_point, request.experience, info)
 
@@ -88,8 +89,9 @@ class Saved:
 class Remembered:
     """A branch is one superstep, and its turns stay in memory for the branches that are forked from it.
 
-    What a kill took from memory comes back from the log: the turns themselves, and the environment by playing them
-    again, which costs nothing (`EnvPool.lease`).
+    What a kill took from memory comes back from the agent's saver, where it has one and that was given the branch's
+    last state; else from the log: the turns themselves, and the environment by playing them again, which costs nothing
+    (`EnvPool.lease`).
     """
 
     def __init__(self, agent: EpisodeAgent, *, forks: bool) -> None:
@@ -101,19 +103,38 @@ class Remembered:
         info = info_of(branches, request)
         start: State | AgentInput = AgentInput(task=task)
         if request.parent is not None:
-            parent = self._states.get(request.parent) or _logged(task, path(branches, request.parent))
+            parent = self._states.get(request.parent)
+            parent = parent or await self._kept(owner(branches, request.parent, request.decision_point))
+            parent = parent or _logged(task, path(branches, request.parent))
             update = forked(parent, request.decision_point, request.experience, info)
             for name in ("turns", "reflections", "abandoned"):
                 update[name] = append(parent[name], [update[name]] if name in update else [])
             start = cast(State, {**parent, **update})
-        final: Any = await self._agent.ainvoke({"state": start}, context=replace(context, branch=info))
+        config = _config(_new_thread(task, info)) if self._agent.checkpointer else None
+        final: Any = await self._agent.ainvoke(
+            {"state": start},
+            config,
+            context=replace(context, branch=info),
+            durability="exit" if config else None,  # it warns where there is nothing to be durable
+        )
         _refuse_questions(final, task)
         if self._forks:
             self._states[info["id"]] = final["state"]
-        return branch_record(final["state"], thread_id=None)
+        if config is None:
+            return branch_record(final["state"], thread_id=None)
+        branch = branch_record(final["state"], thread_id=config["configurable"]["thread_id"])
+        last = (await self._agent.aget_state(config)).config["configurable"]["checkpoint_id"]
+        return {**branch, "turns": [{**turn, "checkpoint_id": last} for turn in branch["turns"]]}
 
     async def close(self) -> None:
         """See `Player`."""
+
+    async def _kept(self, branch: Branch) -> State | None:
+        """Where a branch ended, if the agent's saver was told."""
+        if not (self._agent.checkpointer and branch["thread_id"]):
+            return None
+        state: State | None = (await self._agent.aget_state(_config(branch["thread_id"]))).values.get("state")
+        return state
 
 
 def info_of(branches: Mapping[str, Branch], request: Request) -> BranchInfo:
@@ -127,6 +148,10 @@ def info_of(branches: Mapping[str, Branch], request: Request) -> BranchInfo:
 def _logged(task: Task, turns: list[Any]) -> State:
     """What a fork needs of a branch's state, from the log."""
     return cast(State, {"task": task, "turns": turns, "reflections": [], "abandoned": []})
+
+
+def _new_thread(task: Task, info: BranchInfo) -> str:
+    return f"{task['id']}/{info['id']}/{uuid.uuid4().hex[:8]}"
 
 
 def _refuse_questions(state: Any, task: Task) -> None:

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..files import path_of
 from ..settings import Limits
 from ..strategies import STRATEGIES, Strategy, waiting
-from ..tree.branches import path, played
+from ..tree.branches import owner, path, played
 from ..tree.run_folder import RunFolder
 from ..types import Branch
 
@@ -98,7 +98,8 @@ def wanted(strategy: Strategy, tree: Mapping[str, Branch], limits: Limits) -> di
         if request.parent is None:
             continue
         decision = path(tree, request.parent)[request.decision_point]
-        thread_id, checkpoint_id = tree[request.parent]["thread_id"], decision["checkpoint_id"]
+        thread_id = owner(tree, request.parent, request.decision_point)["thread_id"]
+        checkpoint_id = decision["checkpoint_id"]
         if thread_id is not None and checkpoint_id is not None:
             found[thread_id].add(checkpoint_id)
     return dict(found)

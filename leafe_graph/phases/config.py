@@ -15,6 +15,7 @@ from ..files import UserFile, UserPath
 from ..parsing import key_values
 from ..settings import Acting, Limits, Pace, Play, Rows, Settings, Shown
 from ..strategies import STRATEGIES
+from ..types import Durability
 
 
 class Recorded:
@@ -128,6 +129,9 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     postgresql://USER@HOST/DATABASE (postgresql+langgraph:// for LangGraph's own tables there); or "memory", which is
     several times as fast for small models and finds the same branches, but keeps no LangGraph checkpoints. Judging
     keeps none by itself."""
+    durability: Annotated[Durability, Pace] = "async"
+    """When decision points are written there: after each turn ("async"), or when the branch ends ("exit"), which is
+    nearly as fast as "memory"; LangGraph then has no state or event of a single turn."""
 
     @property
     def budget(self) -> Budget:

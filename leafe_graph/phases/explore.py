@@ -70,6 +70,7 @@ def play(
         prompts=found.prompts,
         concurrency=config.concurrency,
         checkpointer=config.checkpointer,
+        durability=config.durability,
         prune=prune,
         progress=True,
         label=label,
@@ -78,7 +79,7 @@ def play(
     )
 
 
-_ENVIRONMENT = ("env", "env_options", "levels", "env_timeout", "checkpointer", "prune")
+_ENVIRONMENT = ("env", "env_options", "levels", "env_timeout", "checkpointer", "durability", "prune")
 """Settings that say something of an environment, or of where its decision points are kept."""
 
 

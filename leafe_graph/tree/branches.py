@@ -18,6 +18,14 @@ def path(branches: Mapping[str, Branch], branch_id: str) -> list[Turn]:
     return path(branches, branch["parent"])[: branch["decision_point"]] + branch["turns"]
 
 
+def owner(branches: Mapping[str, Branch], branch_id: str, decision_point: int) -> Branch:
+    """The branch that played the turn of a decision point on this branch's `path`: itself, or one that it is from."""
+    branch = branches[branch_id]
+    while branch["parent"] is not None and decision_point < branch["decision_point"]:
+        branch = branches[branch["parent"]]
+    return branch
+
+
 def played(tree: Mapping[str, Branch]) -> dict[str, Branch]:
     """A task's branches without those that a model or an environment failed, for a resumed run to play them anew.
 
