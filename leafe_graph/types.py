@@ -44,9 +44,11 @@ Durability = Literal["async", "exit"]
 Verdict = Literal["on_track", "rewind", "unparsed", "out_of_range"]
 """How a reflection was understood; only ``rewind`` has consequences."""
 
-ExampleKind = Literal["counterfactual", "rehearsal", "demonstration", "preference", "rollout"]
-"""What a row is to teach: a revised action, one of a success, an expert's, the better of two, or a sampled one by its
-advantage."""
+ExampleKind = Literal[
+    "counterfactual", "rehearsal", "demonstration", "preference", "rollout", "world_model", "self_reflection"
+]
+"""What a row is to teach: a revised action, one of a success, an expert's, the better of two, a sampled one by its
+advantage, what an action brings about, or an action with the thoughts that lead to it."""
 
 
 class Task(TypedDict):
@@ -161,6 +163,29 @@ class Turn(TypedDict):
     replay to give back."""
     replies: NotRequired[list[Reply]]
     """Of such an agent: what it had asked a person since the turn before."""
+
+
+class Outcome(TypedDict):
+    """What an action led to."""
+
+    action: str
+    observation: str
+    """What is seen after it."""
+    valid: bool | None
+    """As of a `Turn`."""
+
+
+class Probe(TypedDict):
+    """A decision point of a path: what the action taken there led to, and what others would have."""
+
+    branch: str
+    """Id of the branch whose path it is on."""
+    decision_point: int
+    taken: Outcome
+    others: list[Outcome]
+    """Of actions that were tried there for one step, from the same state."""
+    reflection: str | None
+    """Thoughts that lead to the action taken; None where nobody was asked for them."""
 
 
 class Divergence(TypedDict):

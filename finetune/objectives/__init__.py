@@ -20,6 +20,8 @@ OBJECTIVES = Named(
         "rejection": "leafe_graph.finetune.objectives.rejection:Rejection",
         "self_distillation": "leafe_graph.finetune.objectives.self_distillation:SelfDistillation",
         "dpo": "leafe_graph.finetune.objectives.dpo:Dpo",
+        "world_model": "leafe_graph.finetune.objectives.early_experience:WorldModel",
+        "self_reflection": "leafe_graph.finetune.objectives.early_experience:SelfReflection",
         "grpo": "leafe_graph.finetune.objectives.grpo:Grpo",
     },
 )

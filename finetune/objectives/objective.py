@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from ..said import Said
     from ..tokens import TokenRow
 
-_TAKEN_BY = {"demonstration": "demonstrations", "preference": "dpo", "rollout": "grpo"}
+_TAKEN_BY = {
+    "demonstration": "demonstrations",
+    "preference": "dpo",
+    "rollout": "grpo",
+    "world_model": "world_model",
+    "self_reflection": "self_reflection",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

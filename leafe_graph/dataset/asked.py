@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..settings import RowKind, Rows
 from ..tree.branches import UNFINISHED, path
-from ..types import Branch, Example, Turn
+from ..types import Branch, Example, Outcome, Probe, Turn
 from .groups import advantages
 from .summary import Summary
 
@@ -29,10 +29,14 @@ class Asked:
     """Of a preference: the turn that the parent took there."""
     advantage: float = 0.0
     """Of a rollout."""
+    outcome: Outcome | None = None
+    """Of a model of the world: what is to be predicted."""
+    reflection: str | None = None
+    """Of a self-reflection: the thoughts before the action."""
 
 
-def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary) -> Iterator[Asked]:
-    """Every row that the settings ask for; ``summary`` counts what is left out.
+def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary, probes: Sequence[Probe] = ()) -> Iterator[Asked]:
+    """Every row that the settings ask for; ``summary`` counts what is left out. ``probes`` are the tree's.
 
     A branching event is a branch with a parent. One that was told nothing, as by the strategy "rewind", is one only if
     its first action is another than its parent's there: else nothing was revised.
@@ -54,6 +58,13 @@ def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary) -> Iterator[
                 summary.unrehearsed += 1
         if name in better:
             yield from (Asked("rollout", branch, t, turns, advantage=better[name]) for t in range(len(turns)))
+    for probe in probes:
+        branch, turns, t = tree[probe["branch"]], path(tree, probe["branch"]), probe["decision_point"]
+        if "world_model" in rows.kinds:
+            for outcome in (probe["taken"], *probe["others"]):
+                yield Asked("world_model", branch, t, turns, outcome=outcome)
+        if "self_reflection" in rows.kinds and probe["reflection"] is not None:
+            yield Asked("self_reflection", branch, t, turns, reflection=probe["reflection"])
 
 
 def _counts(tree: Mapping[str, Branch], branch: Branch, rows: Rows) -> bool:

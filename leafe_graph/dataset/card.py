@@ -1,8 +1,9 @@
 """The dataset card."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
+from ..settings import RowKind
 from ..types import MESSAGES, Example
 from .summary import Summary
 
@@ -54,7 +55,7 @@ def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str,
 
     ``tools``: rows have tools, or messages with calls.
     """
-    rows = summary.counterfactual + summary.preference + summary.rehearsal + summary.rollout
+    rows = sum(getattr(summary, kind) for kind in get_args(RowKind))
     size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
     table = "\n".join(f"| {label} | {value} |" for label, value in summary.rows())
     counts = {
@@ -95,7 +96,9 @@ Training rows made by leafe-graph from trees of *failure, rewind, revised action
 
 - `kind`: `counterfactual`, the revised action at a decision point that was rewound to, for each branching event that
   counts ({counts}); `preference`, the same with what was done there before; `rehearsal`, every action of the
-  successful trajectories; `rollout`, every action of independent attempts.
+  successful trajectories; `rollout`, every action of independent attempts; `world_model`, what is seen after an
+  action at a state of a success, tried there or taken; `self_reflection`, the action taken there after thoughts that
+  lead to it.
 - `prompt`: chat messages: the instruction, {shown} (observation and action) and the current observation. The
   experience under which a revised action was sampled is left out, and no row holds its text outside `teacher_prompt`.
 - `completion`: one assistant message: what the model said.

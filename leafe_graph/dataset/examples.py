@@ -3,8 +3,10 @@
 A counterfactual row is (h_τ, a'_τ) of a branching event that counts: the prompt *without* the experience, the action
 that was sampled with it. A preference is (h_τ, a'_τ, a_τ): that action, and what the parent did there. Rehearsal rows
 are all (h_t, a_t) of successful trajectories, branches included. Rollouts are all of independent attempts, with their
-advantages (groups.py). Which of them are made is told in asked.py. Every row is checked against every experience of
-its task's tree (leaks.py): one that leaks is dropped and counted. Only ``teacher_prompt`` holds one, on purpose.
+advantages (groups.py). At probed states a model of the world predicts what is seen after an action, and a
+self-reflection is an action with thoughts before it. Which of them are made is told in asked.py. Every row is checked
+against every experience of its task's tree (leaks.py): one that leaks is dropped and counted. Only ``teacher_prompt``
+holds one, on purpose.
 """
 
 import hashlib
@@ -21,11 +23,15 @@ from ..errors import ConfigError
 from ..prompts import Prompts
 from ..settings import Live, Rows, Shown, takes
 from ..text import matches
-from ..types import FORMAT_VERSION, Branch, Example, Message, Turn
+from ..tree.probes import Probes
+from ..types import FORMAT_VERSION, Branch, Example, Message, ModelMessage, Turn
 from .asked import Asked, asked, at_most, weights
 from .leaks import LeakCheck
 from .messages import NoRow, answered, numbered, said_text, text_of, told
 from .summary import Summary
+
+KEEP_INVALID = ("rollout", "world_model")
+"""Kinds that ``skip_invalid`` leaves alone: they imitate no action."""
 
 
 class Arguments(Rows, Shown):
@@ -37,6 +43,8 @@ class Arguments(Rows, Shown):
     """The texts that rows are rendered with."""
     played: Live[Prompts | None] = None
     """The texts that the policy was run with, whose sentence carried the experience; ``prompts`` if None."""
+    probes: Live[Probes | None] = None
+    """What was tried at the paths' states; some kinds need it."""
     prompt_ids: bool = True
     """Keep the recorded token ids of prompts that held no experience. False where ``history`` or ``prompts`` is not
     what the policy was run with."""
@@ -103,7 +111,9 @@ def _clean(
 ) -> Iterator[Example]:
     """The rows of a tree that nothing speaks against."""
     leaks = LeakCheck(tree.values(), args.played or prompts)
-    for each in asked(tree, own, summary):
+    task = next(iter(tree.values()))["task"]["id"]
+    probes = args.probes[task] if args.probes is not None and task in args.probes else ()
+    for each in asked(tree, own, summary, probes):
         if args.nodes is not None and not matches(each.turns[each.t].get("node"), args.nodes):
             summary.other_nodes += 1
             continue
@@ -112,8 +122,10 @@ def _clean(
         except NoRow:
             summary.unreadable += 1
             continue
-        if args.skip_invalid and each.kind != "rollout" and each.turns[each.t]["valid"] is False:
+        if args.skip_invalid and each.kind not in KEEP_INVALID and each.turns[each.t]["valid"] is False:
             summary.invalid += 1
+        elif each.reflection is not None and not _fit(each, row, prompts):
+            summary.unfit += 1
         elif not all(text_of(message) for message in (*row["completion"], *row.get("rejected", ()))):
             summary.empty += 1
         elif leaks(row, each.turns[: each.t + 1], each.rejected):
@@ -160,6 +172,17 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
         prompt_token_ids=None if hidden or not (args.prompt_ids or request) else message.get("prompt_token_ids"),
         completion_token_ids=message.get("token_ids"),
     )
+    if each.outcome is not None or each.reflection is not None:
+        assert args.probes is not None
+        settings, row["completion_token_ids"] = args.probes.settings, None
+        if each.outcome is not None:
+            row["prompt_token_ids"], last = None, row["prompt"][-1]
+            question = settings.predict.format(observation=last["content"], action=each.outcome["action"])
+            row["prompt"] = [*row["prompt"][:-1], Message(role=last["role"], content=question)]
+            row["completion"] = [Message(role="assistant", content=each.outcome["observation"])]
+        else:
+            thought = settings.thought.format(reflection=each.reflection, action=turn["action"])
+            row["completion"] = [Message(role="assistant", content=thought)]
     if each.rejected is not None:
         row["rejected"] = [_said(each.rejected, turn)]
         row["rejected_token_ids"] = each.rejected["message"].get("token_ids")
@@ -173,6 +196,21 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
     if node := turn.get("node"):
         row["node"] = node
     return row
+
+
+TWICE = 100
+"""Characters of a thought that, where they come again, show that it says itself twice."""
+
+
+def _fit(each: Asked, row: Example, prompts: Prompts) -> bool:
+    """Whether a self-reflection teaches what it should: it ends in its own action, and is no talk about an expert."""
+    text, thought = row["completion"][0]["content"], each.reflection or ""
+    twice = len(thought) >= 2 * TWICE and thought[:TWICE] in thought[TWICE:]
+    return (
+        prompts.action(ModelMessage(content=text)) == each.turns[each.t]["action"]
+        and not twice
+        and "expert" not in thought.lower()
+    )
 
 
 def _said(turn: Turn, asked: Turn) -> Message:

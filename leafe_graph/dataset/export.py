@@ -11,6 +11,7 @@ from ..files import check_file, path_of, save_text
 from ..prompts import Prompts
 from ..settings import Live, Rows, part, takes
 from ..tree.branches import refuse_unplayed
+from ..tree.probes import FILE, Probes
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from .card import card
@@ -29,6 +30,8 @@ class Arguments(Rows):
     """A run folder."""
     test_tasks: bool = False
     """Also take a run of tasks of the test split, which are to judge by and not to learn from."""
+    probes: Live[str | Path | None] = None
+    """The file of probes that some kinds need; None is ``probes.jsonl`` in the run folder."""
     history: int | Literal["run"] | None = "run"
     """Earlier turns shown in a prompt, None is all; "run": as the policy was run."""
     out: Live[str | Path | None] = None
@@ -85,6 +88,7 @@ def export(args: Arguments) -> Summary:
         history=shown,
         prompts=prompts,
         played=played,
+        probes=_probes(args, folder.folder),
         prompt_ids=shown == settings.history and prompts.texts == played.texts,
     )
     summary, untold = Summary(asked=part(args, Rows), history=shown), 0
@@ -106,6 +110,19 @@ def export(args: Arguments) -> Summary:
     )
     save_text(target / "README.md", text)
     return summary
+
+
+def _probes(args: Arguments, run: Path) -> Probes | None:
+    """The probes that the rows are made of; None where none are asked for."""
+    if not (needing := sorted({"world_model", "self_reflection"} & {*args.kinds})):
+        return None
+    file = run / FILE if args.probes is None else path_of(args.probes)
+    if not file.is_file():
+        raise ConfigError(
+            f"{file} is not there, which rows of the kind {needing[0]} are made of: learn with the method "
+            "early_experience or self_reflection, or leave the kind out"
+        )
+    return Probes(file)
 
 
 def _notes(args: Rows, settings: RunSettings, summary: Summary, untold: int) -> list[str]:

@@ -1,10 +1,10 @@
 """What an export holds and what it left out."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, Field
 
-from ..settings import Rows
+from ..settings import RowKind, Rows
 
 
 class Summary(BaseModel):
@@ -27,6 +27,10 @@ class Summary(BaseModel):
     """Rows."""
     rollout: int = 0
     """Rows."""
+    world_model: int = 0
+    """Rows."""
+    self_reflection: int = 0
+    """Rows."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_are: Literal["token ids", "words"] = "words"
@@ -47,6 +51,9 @@ class Summary(BaseModel):
     same: int = 0
     """Rows left out: the revised action is the one that the parent took there. Of pairs always, of counterfactual rows
     on request and where the branch was told nothing."""
+    unfit: int = 0
+    """Self-reflections left out: another action is read from them than was taken, they say themselves twice, or they
+    speak of an expert, of whom the policy will know nothing."""
     over: int = 0
     """Counterfactual rows left out: their task has as many as it may."""
     unrehearsed: int = 0
@@ -67,13 +74,14 @@ class Summary(BaseModel):
 
     def rows(self) -> list[tuple[str, str]]:
         """The summary as label and value, for a table."""
-        kinds = ("counterfactual", "preference", "rehearsal", "rollout")
+        kinds = get_args(RowKind)
         branches = f"of {self.branches}"
         some = [
             ("rows of invalid actions removed", self.invalid, ""),
             ("rows of calls that are no JSON, or of more than text, removed", self.unreadable, ""),
             ("rows of other nodes removed", self.other_nodes, ""),
             ("rows of unrevised actions removed", self.same, ""),
+            ("unfit self-reflections removed", self.unfit, ""),
             ("counterfactual rows over a task's number removed", self.over, ""),
             ("successful branches not drawn for rehearsal", self.unrehearsed, ""),
             ("groups without variance removed", self.alike, f"of {self.groups}"),

@@ -16,6 +16,8 @@ METHODS = Named(
         "rejection": "leafe_graph.methods.rejection:Rejection",
         "rehearsal": "leafe_graph.methods.rehearsal:Rehearsal",
         "self_distillation": "leafe_graph.methods.self_distillation:SelfDistillation",
+        "early_experience": "leafe_graph.methods.early_experience:EarlyExperience",
+        "self_reflection": "leafe_graph.methods.early_experience:SelfReflection",
         "dpo": "leafe_graph.methods.dpo:Dpo",
         "grpo": "leafe_graph.methods.grpo:Grpo",
     },

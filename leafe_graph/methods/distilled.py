@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from ..errors import ConfigError
 from ..models.identity import digest_of_weights
@@ -27,7 +27,7 @@ FACTS = ("backend", "steps", "rows", "loss", "eval_loss", "kept_step", "tokens",
 class Distilled(Method):
     """Explore, export, train: what a method of this kind has of its own are the settings of these three."""
 
-    phases = ("explore", "export", "train")
+    phases: ClassVar[tuple[str, ...]] = ("explore", "export", "train")
 
     def collect(self, policy: Policy, tasks: Tasks, *, out: Path) -> Path:
         """Explore."""
@@ -46,28 +46,41 @@ class Distilled(Method):
 
     def learn(self, policy: Policy, rounds: Sequence[Round]) -> Policy | None:
         """Export the newest run's rows, and train the policy on those of all rounds."""
-        newest = rounds[-1]
-        whole = self.tools.train.tune == "full"
-        trained_to = newest.folder / ("model" if whole else "adapter")
+        rows = self.exported(rounds[-1])
+        return self.trained(policy, rounds) if any(rows.get(kind) for kind in KINDS) else None
+
+    def exported(self, of: Round, **changes: Any) -> dict[str, Any]:
+        """How many rows of each kind a round's run gives; ``changes`` are settings of the export."""
 
         def exported() -> dict[str, Any]:
-            where = {"run": newest.played, "out": newest.folder / "examples"}
-            summary = run_export(self.tools.export.model_copy(update=where))
+            where = {"run": of.played, "out": of.folder / "examples"}
+            summary = run_export(self.tools.export.model_copy(update=where | changes))
             told = {kind: getattr(summary, kind) for kind in KINDS}
             return {kind: n for kind, n in told.items() if n or kind in ("counterfactual", "rehearsal")}
+
+        return self.tools.once(of.folder, "export", exported)
+
+    def trained(self, policy: Policy, rounds: Sequence[Round], phase: str = "train", **changes: Any) -> Policy:
+        """The policy trained on the rounds' rows, once; ``changes`` are settings of the training.
+
+        Raises:
+            ConfigError: the weights that it left are there no more.
+        """
+        newest = rounds[-1]
+        whole = self.tools.train.tune == "full"
+        trained_to = newest.folder / (phase if phase != "train" else "model" if whole else "adapter")
 
         def trained() -> dict[str, Any]:
             self.tools.access.pause()
             rows = [rows_of(each.folder / "examples") for each in rounds]
             where = {"data": rows, "model": policy.model, "adapter": policy.adapter, "out": trained_to}
-            settings = self.tools.train.model_copy(update=where | {"optimizer": policy.state, "push_to_hub": None})
+            settings = self.tools.train.model_copy(
+                update=where | {"optimizer": policy.state, "push_to_hub": None} | changes
+            )
             result = run_train_apart(settings, self.tools.accelerate)
             return {name: getattr(result, name) for name in FACTS} | {"sha256": digest_of_weights(trained_to)}
 
-        rows = self.tools.once(newest.folder, "export", exported)
-        if not any(rows.get(kind) for kind in KINDS):
-            return None
-        told = self.tools.once(newest.folder, "train", trained)
+        told = self.tools.once(newest.folder, phase, trained)
         if (now := digest_of_weights(trained_to)) not in (None, told.get("sha256", now)):
             raise ConfigError(
                 f"{trained_to} has other weights than the training of this round left ({told['sha256'][:16]} then, "

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from ..finetune.config import TrainConfig
 from ..phases.config import ExploreConfig, ExportConfig
+from ..settings import Probing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ class Tools:
     export: ExportConfig
     train: TrainConfig
     access: Access
+    probe: Probing
     accelerate: Path | None
     """Train in several processes, as this file of accelerate's says."""
     once: Callable[[Path, str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -99,6 +101,11 @@ class Method(ABC):
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
+
+    @property
+    def reserved(self) -> int:
+        """Environment steps of a round that `learn` may take: not for `collect`, where all together are limited."""
+        return 0
 
     @abstractmethod
     def collect(self, policy: Policy, tasks: Tasks, *, out: Path) -> Path:

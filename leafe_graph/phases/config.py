@@ -150,6 +150,8 @@ class ExploreConfig(PlayConfig, Play, Limits):
     strategy: Annotated[str, AfterValidator(STRATEGIES.known)] = Field(
         default="leafe", description=f"{STRATEGIES.told()} Or MODULE:ATTRIBUTE of a Strategy."
     )
+    expert: bool = False
+    """Have the environment's expert play each task once, in place of the policy: demonstrations as a run."""
     reflector: str | None = None
     """Another model for the reflections; the policy itself unless given."""
     prune: bool = False
@@ -180,6 +182,9 @@ class ExportConfig(Taught, Rows):
 
     run: CliPositionalArg[UserPath]
     """A run folder."""
+    probes: UserPath | None = None
+    """File of probes that rows of the kinds world_model and self_reflection are made of; RUN/probes.jsonl unless
+    given."""
     other_prompts: str | None = None
     """Render the rows with other texts than those that were played, as MODULE:ATTRIBUTE of a Prompts object."""
     out: UserPath | None = None

@@ -5,17 +5,21 @@ import time
 from collections import Counter
 from typing import Any
 
+from ..envs.catalog import expert
 from ..errors import ConfigError
+from ..exploration.demonstrated import demonstrated
 from ..exploration.explore import explore
 from ..exploration.explore_agent import explore_agent
 from ..importing import attribute
 from ..models.load import chat_model
+from ..prompts import Prompts
 from ..settings import Limits, Play, marked, part
 from ..tree.branches import causes, frequent
 from ..tree.run_folder import RunFolder
+from ..tree.run_settings import RunSettings
 from .config import ExploreConfig, PlayConfig, Recorded
 from .console import console, show, told_cost
-from .resolve import policy_of, resolve, texts
+from .resolve import horizon, policy_of, resolve, texts, world
 
 
 def run_explore(config: ExploreConfig, *, agent: str | None = None) -> RunFolder:
@@ -24,13 +28,15 @@ def run_explore(config: ExploreConfig, *, agent: str | None = None) -> RunFolder
     limits = part(config, Limits)
     if agent is not None:
         run = _play_agent(config, agent, limits)
+    elif config.expert:
+        run = _demonstrated(config, limits)
     else:
         how = part(config, Play)
         kept: Any = {"reflector": config.reflector, "prune": config.prune}
         run = play(config, how, strategy=config.strategy, limits=limits, **kept)
     ends = Counter(branch.end for branch in run.outlines)
     show(
-        f"{config.strategy}: {run.folder}",
+        f"{'expert' if config.expert else config.strategy}: {run.folder}",
         [
             ("tasks", len(run.settings.tasks)),
             ("solved", len(run.solved)),
@@ -77,6 +83,26 @@ def play(
         config=found.recorded | {"reflector": reflector},
         **dict(how) | {"max_turns": found.horizon},
     )
+
+
+def _demonstrated(config: ExploreConfig, limits: Limits) -> RunFolder:
+    """What the environment's expert does, as a run."""
+    plays = expert(config.env, options=config.env_options)
+    make, tasks = world(config)
+    prompts = texts(config.prompts) or Prompts()
+    recorded = config.model_dump(mode="json", include=marked(type(config), Recorded) - {"model", "adapter"})
+    settings = RunSettings(
+        **dict(part(config, Play)) | {"max_turns": horizon(config)},
+        model="expert",
+        texts=prompts.texts,
+        strategy="expert",
+        limits=limits,
+        budget=config.budget,
+        total_budget=config.total_budget,
+        tasks=[task["id"] for task in tasks],
+        **recorded,
+    )
+    return demonstrated(make, tasks, plays, out=config.out, settings=settings)
 
 
 _ENVIRONMENT = ("env", "env_options", "levels", "env_timeout", "checkpointer", "durability", "prune")

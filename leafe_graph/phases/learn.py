@@ -59,6 +59,7 @@ def run_export(config: ExportConfig) -> Summary:
         **dict(part(config, Rows)),
         test_tasks=config.test_tasks,
         out=config.out,
+        probes=config.probes,
         prompts=texts(config.other_prompts) or _played(run),
         other_texts=config.other_prompts is not None,
     )

@@ -19,7 +19,7 @@ from ..models.spec import ModelSpec
 from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
 from ..serve.adapters import lora_rank
 from ..serve.config import ServeSection
-from ..settings import Output, Pace, Settings, marked
+from ..settings import Output, Pace, Probing, Settings, marked
 
 DECIDED: dict[str, dict[str, Any]] = {
     "explore": {"out": ".", "adapter": None},
@@ -82,7 +82,7 @@ class RunConfig(Played):
     rounds: Annotated[int, MayChange] = Field(default=1, ge=1)
     """Most rounds that are played."""
     method: Annotated[str, AfterValidator(METHODS.known)] = "leafe"
-    """How the policy learns: "leafe", "rejection", "rehearsal", "self_distillation", "dpo", "grpo" (docs/bench.md), or
+    """How the policy learns: a name that docs/bench.md lists, such as "leafe", "rejection" or "grpo", or
     MODULE:ATTRIBUTE of a Method."""
     env_steps: int | None = Field(default=None, ge=1)
     """Environment steps that the exploring of all rounds may take together: a round gets what those before it left, or
@@ -106,6 +106,8 @@ class RunConfig(Played):
 
     explore: ExploreConfig
     """Flags of `leafe explore`. ``tasks`` is how many each round plays."""
+    probe: Probing = Probing()
+    """What the methods early_experience and self_reflection try beside what was done."""
     export: ExportConfig
     """Flags of `leafe export`."""
     train: TrainConfig
@@ -149,6 +151,8 @@ class RunConfig(Played):
                 shared = {key: data[key] for key in Played.model_fields if key in data and key in model.model_fields}
                 own = _methods_own(data.get("method")).get(name, {})
                 whole[name] = own | shared | section | decided
+        if isinstance(probe := data.get("probe") or {}, dict):
+            whole["probe"] = _methods_own(data.get("method")).get("probe", {}) | probe
         return whole
 
     @field_validator("env")
@@ -188,6 +192,23 @@ class RunConfig(Played):
             raise ValueError(
                 f"env_steps is {self.env_steps}, but explore.env_steps is {each}, which one task may take: no task "
                 "could be begun; raise the first or lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _probing_is_paid_for(self) -> "RunConfig":
+        probes = self.method in METHODS and "probe" in METHODS.class_of(self.method).phases
+        if not probes or self.env_steps is None:
+            return self
+        if self.probe.env_steps is None:
+            raise ValueError(
+                f"env_steps is {self.env_steps} for all that {self.method} plays: say probe.env_steps, how many of "
+                "them are set aside for probing"
+            )
+        if self.env_steps - self.probe.env_steps < (self.explore.budget.env_steps or 1):
+            raise ValueError(
+                f"probe.env_steps is {self.probe.env_steps} of the {self.env_steps} env_steps, and leaves too few to "
+                "explore a task: lower it"
             )
         return self
 

@@ -22,6 +22,7 @@ def make_method(config: RunConfig) -> Method:
         explore=config.explore,
         export=config.export,
         train=config.train,
+        probe=config.probe,
         access=access,
         accelerate=config.accelerate,
         once=once,
@@ -86,10 +87,12 @@ class Learning:
         )
 
     def _left(self, number: int) -> int | None:
-        """Environment steps for this round and those after it."""
+        """Environment steps for collecting in this round and for all after it."""
         if self.config.env_steps is None:
             return None
-        phase = self.method.phases[0]
-        folders = [self.played(n) for n in range(1, number)]
-        told = [done(folder, phase) for folder in folders if mark(folder, phase).exists()]
-        return self.config.env_steps - sum(int(each.get("cost", {}).get("env_steps", 0)) for each in told)
+        playing, *phases = self.method.phases
+        marks = [(self.played(n), playing) for n in range(1, number)]
+        marks += [(round_folder(self.config, n), phase) for n in range(1, number) for phase in phases]
+        told = [done(*each) for each in marks if mark(*each).exists()]
+        spent = sum(int(each.get("cost", {}).get("env_steps", 0)) for each in told)
+        return self.config.env_steps - spent - self.method.reserved
