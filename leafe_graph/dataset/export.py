@@ -1,5 +1,7 @@
 """A run's rows as files: JSONL, Parquet and a dataset card."""
 
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from ..tree.run_settings import RunSettings
 from .card import card
 from .examples import Arguments as Making
 from .examples import clean_rows
+from .formats import RowFormat, refuse_formats, write_formats
 from .row_files import SHARD_BYTES, RowFiles
 from .row_files import write_jsonl as write_jsonl
 from .row_files import write_parquet as write_parquet
@@ -40,6 +43,9 @@ class Arguments(Rows):
     """The texts that the policy was run with; those that the run kept if None."""
     other_texts: bool = False
     """Render the rows with ``prompts`` even if the policy was run with other texts."""
+    formats: list[RowFormat] = Field(default=[])
+    """Forms that others read, written beside the rows: chats as "sharegpt" has them; the same with the
+    ``dataset_info.json`` that "llama-factory" takes; preferences for TRL's DPOTrainer, "trl-dpo"."""
     license: str = "unknown"
     """For the dataset card; a Hugging Face licence name."""
     shard_bytes: int = Field(default=SHARD_BYTES, ge=1)
@@ -70,6 +76,7 @@ def export(args: Arguments) -> Summary:
             f"{folder.folder} was played on tasks of the test split, as its {told} says: they are to judge by, and "
             "rows of them no training data. Explore the train split; test_tasks=True (--test-tasks), if that is meant"
         )
+    refuse_formats(args.formats, args.kinds)
     for name in ("examples.jsonl", "examples.parquet", "README.md"):
         check_file(target / name)
     if args.teacher and settings.experience_turns == 0:
@@ -100,7 +107,11 @@ def export(args: Arguments) -> Summary:
         summary.files = files.finish(args.balance)
         summary.notes += files.notes
     data = [name for name in summary.files if name.endswith(".parquet")] or [*summary.files]
-    summary.files.append("README.md")
+    jsonl = [target / name for name in summary.files if name.endswith(".jsonl")]
+    others = write_formats(target, lambda: _rows(jsonl), args.formats, tools=files.tools)
+    if args.formats and not others:
+        summary.notes.append(f"no file of {', '.join(args.formats)}: these rows have no such form")
+    summary.files += [*others, "README.md"]
     text = card(
         summary,
         dict(folder.config.get("settings", {})),
@@ -123,6 +134,12 @@ def _probes(args: Arguments, run: Path) -> Probes | None:
             "early_experience or self_reflection, or leave the kind out"
         )
     return Probes(file)
+
+
+def _rows(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        with open(file, encoding="utf-8", newline="\n") as lines:
+            yield from map(json.loads, lines)
 
 
 def _notes(args: Rows, settings: RunSettings, summary: Summary, untold: int) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, creat
 from pydantic_settings import CliPositionalArg, NoDecode
 
 from ..budget import Budget
+from ..dataset.formats import RowFormat
 from ..env.common import Split
 from ..files import UserFile, UserPath
 from ..parsing import key_values
@@ -189,6 +190,8 @@ class ExportConfig(Taught, Rows):
     """Render the rows with other texts than those that were played, as MODULE:ATTRIBUTE of a Prompts object."""
     out: UserPath | None = None
     """Folder to write to; RUN/examples unless given."""
+    formats: list[RowFormat] = Field(default=[], validation_alias=AliasChoices("format", "formats"))
+    """Forms that others read, beside the rows: sharegpt, llama-factory (the same and a dataset_info.json), trl-dpo."""
 
 
 class EvalConfig(PlayConfig):

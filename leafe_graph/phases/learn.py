@@ -60,6 +60,7 @@ def run_export(config: ExportConfig) -> Summary:
         test_tasks=config.test_tasks,
         out=config.out,
         probes=config.probes,
+        formats=config.formats,
         prompts=texts(config.other_prompts) or _played(run),
         other_texts=config.other_prompts is not None,
     )
