@@ -146,6 +146,11 @@ def sqlite(folder: Path) -> Any:
     return AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.sqlite"))
 
 
+def tree(folder: Path) -> Any:
+    """Ours, in the run folder."""
+    return nullcontext("sqlite")
+
+
 def postgres(address: str) -> Open:
     """LangGraph's saver on emptied tables."""
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -241,8 +246,8 @@ def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
     """Print the comparison as Markdown."""
     arms: list[tuple[str, Any, Any, str | None]] = [
         ("LangGraph, AsyncSqliteSaver", plain, sqlite, None),
-        ("explore, TreeSaver", ours, None, None),
-        ("explore, TreeSaver, a superstep a branch", partial(ours, durability="exit"), None, None),
+        ("explore, TreeSaver", ours, tree, None),
+        ("explore, TreeSaver, a superstep a branch", partial(ours, durability="exit"), tree, None),
         ("LangGraph, no saver", plain, None, None),
         ("explore, a saver that keeps nothing", ours, lambda folder: nullcontext(Nowhere()), None),
     ]
@@ -265,8 +270,8 @@ def table(episodes: int, turns: int, rounds: int, address: str | None) -> None:
 def table_of_trees(tasks: int, turns: int, rounds: int) -> None:
     """Print what growing trees of short branches costs, as Markdown."""
     arms = [
-        ("decision points in SQLite", trees, None, None),
-        ("in SQLite, a superstep a branch", partial(trees, durability="exit"), None, None),
+        ("decision points in SQLite", trees, "sqlite", None),
+        ("in SQLite, a superstep a branch", partial(trees, durability="exit"), "sqlite", None),
         ("in memory", trees, "memory", None),
     ]
     show(arms, rounds, f"trees of {tasks} tasks, at most {turns} turns a branch", tasks, turns)
@@ -322,7 +327,7 @@ def growth(file: Path, lengths: list[int]) -> None:
     import matplotlib.pyplot as plt
 
     Instant.length = 50
-    arms = {"LangGraph, AsyncSqliteSaver": (plain, sqlite), "explore, TreeSaver": (ours, None)}
+    arms = {"LangGraph, AsyncSqliteSaver": (plain, sqlite), "explore, TreeSaver": (ours, tree)}
     found = {name: [measure(arm, 1, turns, saver) for turns in lengths] for name, (arm, saver) in arms.items()}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     print("\n| one episode of | " + " | ".join(f"{turns:,} turns" for turns in lengths) + " |")

@@ -37,6 +37,7 @@ def measure(asked: dict[str, Any]) -> dict[str, float]:
     """Play what is asked for, twice; the second time's figures."""
     from leafe_graph import Limits, explore, load_model
     from leafe_graph.envs.sokoban import SokobanEnv, tasks
+    from leafe_graph.exploration import explore as exploring
     from leafe_graph.settings import Acting
     from leafe_graph.testing import ScriptedModel
 
@@ -54,6 +55,8 @@ def measure(asked: dict[str, Any]) -> dict[str, float]:
     given: dict[str, Any] = {"reflector": ScriptedModel(reply=blame)} if forks else {}
     if asked["memory"]:
         given["checkpointer"] = "memory"
+    elif forks:
+        given["checkpointer"] = getattr(exploring, "SQLITE", None)  # what a checkout that lacks it does anyway
     levels, figures = tasks("test", asked["tasks"], **LEVELS), {}
     for seed in range(2):
         with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +140,7 @@ def main() -> None:
             for what, strategy, way in (
                 ("judging", "independent", ""),
                 ("judging, counted", "independent", "counted"),
-                ("exploring", "leafe", ""),
+                ("exploring, in SQLite", "leafe", ""),
                 ("exploring, in memory", "leafe", "memory"),
             ):
                 for when, checkout in checkouts.items():

@@ -1,4 +1,4 @@
-"""The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY [DATABASE]``.
+"""The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY [CHECKPOINTER]``.
 
 With ``--serve`` as well it starts the command anew for every line that it reads (`lives.serve`).
 """
@@ -31,8 +31,8 @@ class SnapshotWorld(SnapshotGridWorld):
         super().__init__(size=6, pits=6)
 
 
-def run(out: str, world: str, delay: float, database: str | None = None) -> RunFolder:
-    """Grow the trees, each within its budget; decision points are kept in the run folder or in a database."""
+def run(out: str, world: str, delay: float, checkpointer: str | None = None) -> RunFolder:
+    """Grow the trees, each within its budget."""
     return explore(
         ScriptedModel(reply=wandering_reply, delay=delay),
         {"GridWorld": World, "SnapshotGridWorld": SnapshotWorld}[world],
@@ -44,7 +44,7 @@ def run(out: str, world: str, delay: float, database: str | None = None) -> RunF
         reflect_every=3,
         concurrency=6,
         seed=7,
-        checkpointer=database,
+        checkpointer=checkpointer,
     )
 
 

@@ -126,8 +126,10 @@ def test_interrupt_inside_an_agent_of_a_bigger_graph_is_answered() -> None:
     assert whole.invoke(Command(resume="yes"), THREAD)["end"] == "failure"
 
 
-@pytest.mark.parametrize("strategy", ["leafe", "independent"])
-def test_interrupt_while_exploring_is_refused(tmp_path: Any, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "checkpointer"), [("leafe", "memory"), ("leafe", "sqlite"), ("independent", None)]
+)
+def test_interrupt_while_exploring_is_refused(tmp_path: Any, strategy: str, checkpointer: str | None) -> None:
     """Nobody is there to answer: a ConfigError says so and what to do, for environments and for models."""
     human = RunnableLambda(lambda messages: AIMessage(interrupt("your move?")))
     for model, env, question in [
@@ -135,7 +137,7 @@ def test_interrupt_while_exploring_is_refused(tmp_path: Any, strategy: str) -> N
         (human, SnapshotGridWorld, "your move?"),
     ]:
         with pytest.raises(ConfigError, match=f"task 'pit': .* asked '{question[:-1]}.' by interrupt.*nobody"):
-            explore(model, env, [PIT], out=tmp_path / f"{strategy}-{question[:2]}", strategy=strategy)
+            explore(model, env, [PIT], out=tmp_path / question[:2], strategy=strategy, checkpointer=checkpointer)
 
 
 def test_interrupt_in_a_process_of_its_own_is_refused() -> None:

@@ -1,27 +1,29 @@
 """Decision points in memory: a branch as one superstep is the branch that a graph with checkpoints plays."""
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from test_explore import FIELDS, MIXED, wander
-from worlds import Killed, Recorder, Restless, ScriptedLimited, forest, wandering_reply
+from test_explore import FIELDS, LIMITS, MIXED, wander
+from worlds import WORLDS, Killed, Recorder, Restless, ScriptedLimited, forest, wandering_reply
 
 from leafe_graph.budget import Budget
 from leafe_graph.errors import ConfigError, ReplayDivergence, RunFolderError
-from leafe_graph.exploration.explore import aexplore
+from leafe_graph.exploration.explore import MEMORY, SQLITE, aexplore
 from leafe_graph.exploration.pruning import prune
+from leafe_graph.strategies import STRATEGIES
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "on failure": {"budget": Budget(env_steps=17, model_calls=25, reflections=3)},
     "all along": {"reflect_every": 2, "experience_turns": 1, "history": 1, "budget": Budget(replayed_steps=4)},
     "tokens": {"budget": Budget(prompt_tokens=3000), "model": ScriptedLimited(reply=wandering_reply, max_tokens=3)},
 }
+METERED = ScriptedLimited(reply=wandering_reply, max_tokens=6)
 
 
 class Failing(GridWorld):
@@ -45,6 +47,58 @@ def failing_reply(messages: Any, seed: int | None = None) -> str:
     if seed is not None and seed % 17 == 0:
         raise ValueError("no answer")
     return wandering_reply(messages, seed)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_place_of_decision_points_gives_the_same_forest(
+    strategy: str, world: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """All fields but ids and seconds, costs too; undisturbed, and killed again and again."""
+    budget = Budget(env_steps=25, model_calls=30, reflections=3)
+    how: Any = {"strategy": strategy, "tasks": 2, "concurrency": 2, "budget": budget}
+    lines = None
+    places = [(place, "async") for place in (MEMORY, SQLITE, "PostgreSQL", InMemorySaver())]
+    for number, (place, durability) in enumerate([*places, (SQLITE, "exit")]):
+        kept_in = request.getfixturevalue("postgres_server").new_database() if place == "PostgreSQL" else place
+        how |= {"checkpointer": kept_in, "durability": durability}
+        out = tmp_path / str(number)
+        whole = wander(out / "whole", world, model=Recorder(wandering_reply).model, **how)
+        lives = 0
+        for killed_at in (1, 9, 20, 10_000):
+            model = Recorder(wandering_reply, killed_at=killed_at).model
+            try:
+                killed = wander(out / "killed", world, model=model, **how)
+                break
+            except BaseExceptionGroup as group:
+                assert isinstance(group.exceptions[0], Killed)
+                lives += 1
+        assert lives >= 2
+        lines = lines or log_of(whole)
+        assert log_of(whole) == log_of(killed) == lines
+        assert {branch["thread_id"] is None for branch in whole.branches} == {place == MEMORY}
+        totals = [[run.cost[field] for field in FIELDS] for run in (killed, whole)]  # type: ignore[literal-required]
+        assert totals[0] == totals[1]
+
+
+def log_of(run: RunFolder) -> list[Any]:
+    """What the run's log says, as it is there, whatever its order."""
+    records = map(json.loads, (run.folder / "branches.jsonl").read_text().splitlines())
+    return forest([*records])
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_total_budget_is_spent_alike(limits: dict[str, int], tmp_path: Path) -> None:
+    """Each field to the same unit, by the same branches, in memory and in a saver; none is passed."""
+    how: Any = {"tasks": 5, "concurrency": 1, "reflect_every": 3, "model": METERED}
+    budget = Budget(**{field: 3 * limit for field, limit in limits.items()})
+    runs = [
+        wander(tmp_path / str(number), total_budget=budget, checkpointer=place, **how)
+        for number, place in enumerate((MEMORY, InMemorySaver()))
+    ]
+    assert forest(runs[0].branches) == forest(runs[1].branches)
+    for field, limit in limits.items():
+        assert runs[0].cost[field] == runs[1].cost[field] <= 3 * limit  # type: ignore[literal-required]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -98,12 +152,12 @@ def test_what_is_forked_after_a_kill_is_not_played_again(durability: str, tmp_pa
     steps = []
     for name, log in (("whole", None), ("cut", tmp_path / "cut/branches.jsonl")):
         SnapshotCounted.steps = 0
-        run = wander(tmp_path / name, SnapshotCounted, tasks=3, durability=durability)
+        run = wander(tmp_path / name, SnapshotCounted, tasks=3, checkpointer=SQLITE, durability=durability)
         if log is not None:
             known = list(run.branches)
             log.write_text("".join(log.read_text().splitlines(keepends=True)[:4]))
             SnapshotCounted.steps = 0
-            run = wander(tmp_path / name, SnapshotCounted, tasks=3, durability=durability)
+            run = wander(tmp_path / name, SnapshotCounted, tasks=3, checkpointer=SQLITE, durability=durability)
             steps.append(sum(branch["cost"]["env_steps"] for branch in run.branches[4:]))
             assert forest(run.branches) == forest(known)
         steps.append(SnapshotCounted.steps)
@@ -112,12 +166,12 @@ def test_what_is_forked_after_a_kill_is_not_played_again(durability: str, tmp_pa
 
 def test_pruning_keeps_the_last_states_that_are_still_wanted(tmp_path: Path) -> None:
     """Of a run that is not finished; a finished one keeps nothing."""
-    run = wander(tmp_path, SnapshotGridWorld, tasks=2, durability="exit")
+    run = wander(tmp_path, SnapshotGridWorld, tasks=2, checkpointer=SQLITE, durability="exit")
     log = tmp_path / "branches.jsonl"
     whole, lines = list(run.branches), log.read_text().splitlines(keepends=True)
     log.write_text("".join(lines[:3]))
     assert (dropped := prune(tmp_path)).threads == len(lines) - dropped.kept and dropped.kept > 0
-    again = wander(tmp_path, SnapshotGridWorld, tasks=2, durability="exit")
+    again = wander(tmp_path, SnapshotGridWorld, tasks=2, checkpointer=SQLITE, durability="exit")
     assert forest(again.branches) == forest(whole)
     assert prune(tmp_path).kept == 0
 
@@ -159,27 +213,6 @@ def test_divergence_is_met_as_in_a_graph(tmp_path: Path) -> None:
         wander(tmp_path / "raise", Restless, tasks=1, checkpointer="memory", on_divergence="raise")
 
 
-@pytest.mark.parametrize(("strategy", "world"), MIXED)
-def test_killed_run_goes_on_from_its_log_alone(strategy: str, world: Any, tmp_path: Path) -> None:
-    """What memory held comes back without being spent anew: branches and costs are an undisturbed run's."""
-    settings: Any = {"strategy": strategy, "tasks": 4, "concurrency": 3, "budget": Budget(env_steps=25)}
-    undisturbed = wander(tmp_path / "whole", world, model=Recorder(wandering_reply).model, **settings)
-    lives = 0
-    for killed_at in (1, 9, 20, 21, 10_000):
-        model = Recorder(wandering_reply, killed_at=killed_at).model
-        try:
-            wander(tmp_path / "killed", world, model=model, checkpointer="memory", **settings)
-            break
-        except BaseExceptionGroup as group:
-            assert isinstance(group.exceptions[0], Killed)
-            lives += 1
-    resumed = RunFolder(tmp_path / "killed")
-    assert lives >= 3
-    assert forest(resumed.branches) == forest(undisturbed.branches)
-    totals = [[run.cost[field] for field in FIELDS] for run in (resumed, undisturbed)]  # type: ignore[literal-required]
-    assert totals[0] == totals[1]
-
-
 def test_environment_that_a_cancelled_run_left_in_the_middle_of_a_step_is_closed(tmp_path: Path) -> None:
     """The step ends in its thread after the run has; nobody else would close the instance then."""
     stepping, go_on, closed = threading.Event(), threading.Event(), threading.Event()
@@ -206,25 +239,42 @@ def test_environment_that_a_cancelled_run_left_in_the_middle_of_a_step_is_closed
     assert closed.is_set()
 
 
-def test_run_may_go_on_in_memory_but_not_out_of_it(tmp_path: Path) -> None:
-    """From checkpoints to memory the log is enough; the other way what has to be given is said."""
+def test_run_goes_on_where_it_was_begun(tmp_path: Path) -> None:
+    """In the file that its folder has, or in memory; from the file to memory if told to, the other way it is said."""
     whole = wander(tmp_path / "whole", SnapshotGridWorld, tasks=3)
-    for name, cut in (("there", None), ("back", "memory")):
-        run = wander(tmp_path / name, SnapshotGridWorld, tasks=3, checkpointer=cut)
+
+    def begun(name: str, checkpointer: str | None) -> Path:
+        run = wander(tmp_path / name, SnapshotGridWorld, tasks=3, checkpointer=checkpointer)
         log = run.folder / "branches.jsonl"
         lines = log.read_text().splitlines(keepends=True)
         roots = [line for line, branch in zip(lines, run.branches, strict=True) if branch["parent"] is None]
         log.write_text("".join(roots[:3]))
-    again = wander(tmp_path / "there", SnapshotGridWorld, tasks=3, checkpointer="memory")
-    assert forest(again.branches) == forest(whole.branches)
-    with pytest.raises(RunFolderError, match='go on with checkpointer="memory"'):
-        wander(tmp_path / "back", SnapshotGridWorld, tasks=3)
+        return run.folder
+
+    for name, checkpointer, then, kept in (
+        ("file", "sqlite", None, True),
+        ("memory", None, None, False),
+        ("file to memory", "sqlite", "memory", False),
+    ):
+        again = wander(begun(name, checkpointer), SnapshotGridWorld, tasks=3, checkpointer=then)
+        assert forest(again.branches) == forest(whole.branches)
+        assert {branch["thread_id"] is not None for branch in again.branches[3:]} == {kept}
+    for name, begun_in, then, says in (
+        ("to a file", None, "sqlite", "checkpoints.sqlite does not exist: .*"),
+        ("to a saver", None, InMemorySaver(), "branch 0 of task '.*' has no checkpoints: .*"),
+    ):
+        folder = begun(name, begun_in)
+        with pytest.raises(RunFolderError, match=says + 'go on with checkpointer="memory"'):
+            wander(folder, SnapshotGridWorld, tasks=3, checkpointer=then)
+        assert not (folder / "checkpoints.sqlite").exists()
+        assert forest(wander(folder, SnapshotGridWorld, tasks=3).branches) == forest(whole.branches)
+    assert wander(tmp_path / "memory", SnapshotGridWorld, tasks=3, checkpointer="sqlite").branches[0]["turns"]
 
 
 def test_run_may_go_on_with_a_state_a_branch_but_not_from_there_with_one_a_turn(tmp_path: Path) -> None:
     """As with memory: what is not in the saver comes from the log; a turn's own checkpoint cannot."""
     for first, then in (("async", "exit"), ("exit", "async")):
-        run = wander(tmp_path / first, SnapshotGridWorld, tasks=3, durability=first)
+        run = wander(tmp_path / first, SnapshotGridWorld, tasks=3, checkpointer=SQLITE, durability=first)
         whole, log = forest(run.branches), run.folder / "branches.jsonl"
         log.write_text("".join(log.read_text().splitlines(keepends=True)[:4]))
         if first == "async":

@@ -34,6 +34,7 @@ def grow(out: Path, world: Any = GridWorld, *, tasks: int = 4, killed_at: int | 
     """A run of a policy that wanders about, perhaps killed at a model call."""
     model = Recorder(wandering_reply, killed_at=killed_at).model
     defaults: dict[str, Any] = {"limits": LIMITS, "max_turns": 6, "reflect_every": 3, "concurrency": 2}
+    defaults["checkpointer"] = "sqlite"
     try:
         return explore(model, world, grid_tasks(tasks), out=out, **{**defaults, **how})
     except BaseExceptionGroup as group:
@@ -193,14 +194,14 @@ def test_a_file_that_runs_share_loses_only_what_the_pruned_one_logged(tmp_path: 
     assert left == {"agent", *(branch["thread_id"] for branch in other.branches)}
 
 
-@pytest.mark.parametrize("checkpointer", [None, InMemorySaver()])
+@pytest.mark.parametrize("checkpointer", ["sqlite", InMemorySaver()])
 def test_trees_may_be_pruned_as_they_are_finished(checkpointer: Any, tmp_path: Path) -> None:
     """The same branches as without, and no checkpoints in the end; a kill in between changes nothing."""
     undisturbed = grow(tmp_path / "whole")
     grow(tmp_path / "run", killed_at=40, prune=True, checkpointer=checkpointer)
     run = grow(tmp_path / "run", prune=True, checkpointer=checkpointer)
     assert forest(run.branches) == forest(undisturbed.branches)
-    if checkpointer is not None:
+    if checkpointer != "sqlite":
         left = {branch["thread_id"] for branch in run.branches} & set(checkpointer.storage)
         assert not left
     else:
@@ -215,5 +216,5 @@ def test_what_cannot_be_pruned_says_why(tmp_path: Path) -> None:
     config = {name: value for name, value in run.config.items() if name != "version"}
     with RunFolder(run.folder).open(config), pytest.raises(RunFolderError, match="is being written by process"):
         prune(run.folder)
-    sampled = grow(tmp_path / "sampled", tasks=1, strategy="independent")
+    sampled = grow(tmp_path / "sampled", tasks=1, strategy="independent", checkpointer=None)
     assert (prune(sampled.folder).threads, prune(sampled.folder).before) == (0, 0)

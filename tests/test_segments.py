@@ -229,14 +229,14 @@ run(*sys.argv[1:])
 """
 
 
-def run(out: str, world: str, checkpointer: str | None = None) -> RunFolder:
+def run(out: str, world: str, checkpointer: str) -> RunFolder:
     """Trees of a policy that wanders about."""
     return explore(
         ScriptedModel(reply=wandering_reply),
         {"GridWorld": GridWorld, "SnapshotGridWorld": SnapshotGridWorld}[world],
         grid_tasks(4),
         out=out,
-        checkpointer=checkpointer or None,
+        checkpointer=checkpointer,
         limits=Limits(max_branches=5, max_depth=2, branches_per_reflection=2, max_roots=2),
         max_turns=6,
         reflect_every=3,
@@ -249,7 +249,7 @@ def test_kill_between_flush_and_log_changes_nothing(
     kind: str, world: str, place: Callable[[str], str], tmp_path: Path
 ) -> None:
     """SIGKILL when a branch's checkpoints are safe and its line is not: the resumed run ends as the undisturbed one."""
-    where = "" if kind == TREE else place(kind)
+    where = "sqlite" if kind == TREE else place(kind)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "run"), world, where],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
@@ -258,7 +258,7 @@ def test_kill_between_flush_and_log_changes_nothing(
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(RunFolder(tmp_path / "run").branches) == 6
-    resumed, undisturbed = run(str(tmp_path / "run"), world, where), run(str(tmp_path / "whole"), world)
+    resumed, undisturbed = run(str(tmp_path / "run"), world, where), run(str(tmp_path / "whole"), world, "memory")
     assert forest(resumed.branches) == forest(undisturbed.branches)
 
 

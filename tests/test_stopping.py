@@ -42,14 +42,25 @@ class Signals:
         return wandering_reply(messages, seed)
 
 
+def kept_in(place: str) -> Any:
+    """A new place of that name for decision points."""
+    return InMemorySaver() if place == "saver" else place
+
+
+PLACES = ["memory", "saver"]
+
+
 def interrupt() -> None:
     """What Ctrl-C does."""
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_first_ctrl_c_finishes_what_is_being_played(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_first_ctrl_c_finishes_what_is_being_played(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The two branches that are in flight end and are logged, no other is begun; the next run completes it."""
-    saver = InMemorySaver()
+    saver = kept_in(place)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         wander(tmp_path / "run", Signals(4, do=interrupt), checkpointer=saver)
@@ -64,9 +75,10 @@ def test_first_ctrl_c_finishes_what_is_being_played(tmp_path: Path, caplog: pyte
     assert forest(RunFolder(tmp_path / "run").branches) == forest(whole.branches)
 
 
-def test_second_ctrl_c_stops_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_second_ctrl_c_stops_at_once(place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What was in flight, and would have gone on for long, is not logged: the next run plays it again."""
-    calls, sent, saver = itertools.count(1), [], InMemorySaver()
+    calls, sent, saver = itertools.count(1), [], kept_in(place)
 
     def up(messages: Any, seed: int | None) -> str:
         call, heard = next(calls), "Ctrl-C again" in caplog.text
@@ -75,32 +87,34 @@ def test_second_ctrl_c_stops_at_once(tmp_path: Path, caplog: pytest.LogCaptureFi
             interrupt()
         return "up"
 
+    how: Any = {"max_turns": 100, "limits": Limits(max_branches=1)}
     with pytest.raises(KeyboardInterrupt):
-        wander(tmp_path / "run", up, checkpointer=saver, concurrency=1, max_turns=100)
+        wander(tmp_path / "run", up, checkpointer=saver, concurrency=1, **how)
     assert len(sent) == 2 and next(calls) < 100
     assert RunFolder(tmp_path / "run").branches == []
-    wander(tmp_path / "run", lambda messages, seed: "up", checkpointer=saver, max_turns=100)
-    whole = wander(tmp_path / "whole", lambda messages, seed: "up", checkpointer=InMemorySaver(), max_turns=100)
+    wander(tmp_path / "run", lambda messages, seed: "up", checkpointer=saver, **how)
+    whole = wander(tmp_path / "whole", lambda messages, seed: "up", checkpointer=InMemorySaver(), **how)
     assert forest(RunFolder(tmp_path / "run").branches) == forest(whole.branches)
 
 
-def test_run_can_be_stopped_from_outside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_run_can_be_stopped_from_outside(place: str, tmp_path: Path) -> None:
     """By the event that it was given; then it returns what it has. In another thread too, where no signal is heard."""
     stop, runs = threading.Event(), []
     policy = Signals(1, do=stop.set)
-    thread = threading.Thread(
-        target=lambda: runs.append(wander(tmp_path, policy, stop=stop, concurrency=1, checkpointer=InMemorySaver()))
-    )
+    how: Any = {"stop": stop, "concurrency": 1, "checkpointer": kept_in(place)}
+    thread = threading.Thread(target=lambda: runs.append(wander(tmp_path, policy, **how)))
     thread.start()
     thread.join()
     assert [branch["id"] for branch in runs[0].branches] == ["0"]
     assert runs[0].branches[0]["turns"]
 
 
-def test_run_that_was_moved_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checkpointer", ["memory", "sqlite"])
+def test_run_that_was_moved_goes_on(checkpointer: str, tmp_path: Path) -> None:
     """Nothing in a run's folder says where it lies: half a run, moved, ends as the undisturbed one."""
     with pytest.raises(KeyboardInterrupt):
-        wander(tmp_path / "here", Signals(4, do=interrupt))
+        wander(tmp_path / "here", Signals(4, do=interrupt), checkpointer=checkpointer)
     there = tmp_path / "over there, with blanks and ü"
     (tmp_path / "here").rename(there)
     begun = [branch["id"] for branch in RunFolder(there).branches]
@@ -140,9 +154,10 @@ def test_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytes
     assert RunFolder(tmp_path / "run").branches == run.branches[:2]
 
 
-def test_run_whose_log_outgrows_its_limit_goes_on_with_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_run_whose_log_outgrows_its_limit_goes_on_with_more(place: str, tmp_path: Path) -> None:
     """A limit of the file size, as quotas and batch systems set it."""
-    saver, (soft, hard) = InMemorySaver(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    saver, (soft, hard) = kept_in(place), resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, hard))
         with pytest.raises(RunFolderError, match="make room, then run the same command again"):
@@ -158,7 +173,7 @@ def test_run_whose_log_outgrows_its_limit_goes_on_with_more(tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 300 KB."""
+    """A file system of its own with 300 KB; a test makes it another size."""
     disk = tmp_path / "disk"
     disk.mkdir()
     done = subprocess.run(
@@ -172,10 +187,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_full_disk_stops_the_run_and_room_lets_it_go_on(small_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("checkpointer", "size"), [("memory", "24k"), ("sqlite", "300k")])
+def test_full_disk_stops_the_run_and_room_lets_it_go_on(
+    checkpointer: str, size: str, small_disk: Path, tmp_path: Path
+) -> None:
     """Whichever meets it first, the log or the checkpoints: nothing that was logged is lost, and nothing done twice."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
     with pytest.raises(RunFolderError, match="make room, then run the same command again"):
-        wander(small_disk / "run")
+        wander(small_disk / "run", checkpointer=checkpointer)
     before = RunFolder(small_disk / "run").branches
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     wander(small_disk / "run")

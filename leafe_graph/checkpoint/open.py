@@ -99,6 +99,7 @@ def _address(checkpoints: str) -> tuple[str, bool]:
     plain = scheme.removesuffix(LANGGRAPHS)
     if not separator or plain not in ("postgresql", "postgres"):  # the rest of it may hold a password
         raise ConfigError(
-            f"checkpointer is a text that begins with {scheme[:20]!r}; expected postgresql://HOST/DATABASE"
+            f"checkpointer is a text that begins with {scheme[:20]!r}; expected postgresql://HOST/DATABASE, or while "
+            'exploring "memory" or "sqlite"'
         )
     return f"{plain}{separator}{rest}", plain != scheme

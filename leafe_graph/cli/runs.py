@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Prune(Settings):
     """Drop the checkpoints that no later branch of a run can start from, and shrink their file.
 
+    A run that was explored with its decision points in memory, as by default, has none.
+
     Example: leafe prune runs/first
     """
 

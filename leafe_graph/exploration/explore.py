@@ -30,7 +30,7 @@ from ..checkpoint.points import DecisionPoints
 from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..env.tasks import as_tasks
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, RunFolderError
 from ..files import check_folder, full_disk
 from ..models.identity import described, digests
 from ..models.ready import check_model
@@ -53,8 +53,8 @@ from .pruning import wanted
 
 log = logging.getLogger(__name__)
 
-MEMORY = "memory"
-"""The ``checkpointer`` that keeps decision points in memory."""
+MEMORY, SQLITE = "memory", "sqlite"
+"""The values of ``checkpointer`` that keep decision points in memory and in the run folder's own file."""
 INTERVAL = 30.0
 """Seconds between commits of branches in play: what a kill takes from them is played again anyway."""
 
@@ -110,17 +110,18 @@ class Arguments(Growing):
     tasks: Live[Sequence[Task | str]] = Field(kw_only=False)
     """With unique ids."""
     checkpointer: Live[Checkpoints | None] = None
-    """Where decision points are kept; SQLite in the run folder unless given. A saver, an asynchronous context manager
-    that opens one, or a database's address ``postgresql://USER@HOST/DATABASE``, for a `PostgresTreeSaver` there
-    (``postgresql+langgraph://…``: LangGraph's AsyncPostgresSaver). Or "memory": a branch is one superstep,
-    which is several times as fast where model and environment are. The branches are the same, also after a kill, but
-    their checkpoint and thread ids are None: LangGraph has no state or event of a single turn, and there is nothing to
-    prune. What never forks, such as "independent", is played like that unless a saver is given."""
+    """Where decision points are kept. "memory", unless given: a branch is one superstep, and what a kill takes from
+    memory comes back from the log. LangGraph knows no single turn then: there are no events within a branch, thread and
+    checkpoint ids are None, and there is nothing to prune. With "sqlite" (a `TreeSaver` in the run folder), a saver, an
+    asynchronous context manager that opens one, or a database's address ``postgresql://USER@HOST/DATABASE`` (a
+    `PostgresTreeSaver`; ``postgresql+langgraph://…``: LangGraph's AsyncPostgresSaver) each turn is a superstep whose
+    checkpoint lasts, for a half to a third of the speed where model and environment are fast. The branches are the
+    same. A run whose folder has a ``checkpoints.sqlite`` goes on in it unless another place is given."""
     durability: Annotated[Durability, Pace] = "async"
     """When a saver is given a branch's states: after each turn, written behind, or once, when it has ended ("exit").
     A branch is one superstep then, nearly as fast as in memory, and what is forked after a kill is not played again."""
     prune: bool = False
-    """Drop a tree's checkpoints when it is finished."""
+    """Drop a tree's checkpoints when it is finished, where they are kept."""
 
 
 @takes(Arguments)
@@ -209,14 +210,22 @@ async def grow_trees(
     settings = RunSettings(**(play.model_dump() | told | own))
     bounds: Any = {"strategy": strategy, "limits": limits, "budget": budget, "total_budget": total_budget}
     # Before the folder is made; and a finished run is given back though its model is gone.
-    if wants_play([task["id"] for task in work], run.trees, run.costs, **bounds):
+    unfinished = wants_play([task["id"] for task in work], run.trees, run.costs, **bounds)
+    if unfinished:
         for each in [policy, critic][: 1 + (critic is not policy and strategy.reflects)]:
             await asyncio.to_thread(check_model, innermost(each))
     async with AsyncExitStack() as stack:
         stack.callback(run.close)
+        file = run.folder / "checkpoints.sqlite"
+        if checkpointer is None:
+            checkpointer = SQLITE if strategy.forks and file.exists() else MEMORY
+        elif checkpointer == SQLITE and unfinished and run.outlines and not file.exists():
+            raise RunFolderError(
+                f"{file} does not exist: the run was begun with its decision points in memory or elsewhere; go on with "
+                'checkpointer="memory" (--checkpointer memory), or choose another folder'
+            )
         # Also before the folder is made; the run's own file is opened in it.
-        remembered = checkpointer == MEMORY
-        named = None if remembered else checkpointer
+        named = None if checkpointer in (MEMORY, SQLITE) else checkpointer
         saver = None if named is None else await open_saver(named, stack, interval=INTERVAL)
         run.open(settings.saved())
         trees, before = run.trees, len(run.all_outlines)
@@ -224,8 +233,7 @@ async def grow_trees(
         if trees:
             have = f"{len(run.outlines)} branches of {len(trees)} of {len(work)} tasks are there"
             log.info("going on with %s: %s", run.folder, have)
-        file = run.folder / "checkpoints.sqlite" if strategy.forks and not remembered else None
-        points = open_points(saver, stack, file=file, interval=INTERVAL)
+        points = open_points(saver, stack, file=file if checkpointer == SQLITE else None, interval=INTERVAL)
         outage = Outage(given.max_failed_calls or max(20, 2 * given.concurrency))
         context = Context(
             policy=policy,

@@ -81,7 +81,7 @@ class Saved:
             raise RunFolderError(
                 f"the checkpoint of branch {request.parent}'s decision point {request.decision_point} is gone: the run "
                 "was started with another checkpointer or durability, or its checkpoints were deleted; give that one, "
-                "or choose another folder"
+                'or go on with checkpointer="memory" (--checkpointer memory)'
             )
         return forked(state, request.decision_point, request.experience, info)
 

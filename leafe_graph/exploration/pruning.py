@@ -77,7 +77,7 @@ def prune(
             for thread_id, ids in found.items():
                 decisions[thread_id] |= ids
         kept = sum(map(len, decisions.values()))
-        if checkpoints is None and not (next_by.forks and threads):  # it keeps none, or kept them in memory
+        if checkpoints is None and not threads:  # they were in memory
             dropped = Shrunk(threads=0, before=0, after=0)
         elif checkpoints is None:
             dropped = shrink_file(folder.folder / "checkpoints.sqlite", decisions)

@@ -126,10 +126,10 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     concurrency: Annotated[int, Pace] = Field(default=32, ge=1)
     """Tasks played at once."""
     checkpointer: str | None = None
-    """Where decision points are kept; SQLite in --out unless given. A PostgreSQL database,
-    postgresql://USER@HOST/DATABASE (postgresql+langgraph:// for LangGraph's own tables there); or "memory", which is
-    several times as fast for small models and finds the same branches, but keeps no LangGraph checkpoints. Judging
-    keeps none by itself."""
+    """Where decision points are kept. "memory", unless given: fastest, but LangGraph has no checkpoint or event of a
+    single turn. "sqlite" (OUT/checkpoints.sqlite) and a PostgreSQL database, postgresql://USER@HOST/DATABASE
+    (postgresql+langgraph:// for LangGraph's own tables there), keep a checkpoint of each turn. The branches are the
+    same, also after a kill. A run with an OUT/checkpoints.sqlite goes on in it."""
     durability: Annotated[Durability, Pace] = "async"
     """When decision points are written there: after each turn ("async"), or when the branch ends ("exit"), which is
     nearly as fast as "memory"; LangGraph then has no state or event of a single turn."""
@@ -156,7 +156,7 @@ class ExploreConfig(PlayConfig, Play, Limits):
     reflector: str | None = None
     """Another model for the reflections; the policy itself unless given."""
     prune: bool = False
-    """Drop a tree's checkpoints when it is finished."""
+    """Drop a tree's checkpoints when it is finished, where they are kept."""
 
 
 class Taught(Settings):

@@ -5,7 +5,7 @@
     config.json         what the run was started with; the same command resumes it, another one is refused
     branches.jsonl      one finished branch a line, fsynced; a torn last line is dropped and that branch done again
     branches/           where the log of a large run goes on: 000001.jsonl and so on, or as Parquet, see log.py
-    checkpoints.sqlite  LangGraph's checkpoints, in a TreeSaver: where the next branches fork
+    checkpoints.sqlite  LangGraph's checkpoints, in a TreeSaver, of a run that asks for them: where branches fork
     examples/ adapter/ eval/ report.html   made by the later commands
 
 Everything that a resumed run needs to know follows from the log, so a kill at any moment loses at most the branches
