@@ -122,6 +122,9 @@ class Play(Acting):
     """Turns of a branch whose prompts show its experience; all unless given, 0 is none."""
     reflect_max_tokens: int | None = Field(default=None, ge=1)
     """New tokens of a reflection, for models that take it."""
+    anchors: bool = False
+    """Note with each turn a digest of the environment's state, where that tells one, by which the method gigpo finds
+    equal states."""
     on_divergence: OnDivergence = "end"
     """When a replay shows something else than was recorded: "end" the branch, "raise" and stop the run, or "accept": go
     on and mark the branch, which export then leaves out unless asked."""
@@ -135,7 +138,9 @@ class Limits(Settings):
     max_depth: int = Field(default=4, ge=0)
     """Rewinds between a root and a leaf."""
     branches_per_reflection: int = Field(default=1, ge=1)
-    """Branches forked from one decision point for one reflection."""
+    """Branches forked from one decision point for one reflection; by the strategy "vine", for its value."""
+    fork_every: int = Field(default=1, ge=1)
+    """The strategy "vine" forks at every so many decision points of a rollout."""
     max_roots: int | None = Field(default=None, ge=1)
     """Rollouts from the start; unless given, a new one whenever no request waits."""
     stop_on_success: bool = True
@@ -215,6 +220,14 @@ class Rows(Settings):
     advantage_std: bool = False
     """Divide an advantage by the standard deviation of its group's returns, as GRPO was published; else not, as Dr.
     GRPO does."""
+    credit: Literal["episode", "steps", "values"] = "episode"
+    """What a rollout's advantages are: its "episode"'s return over that of others at the task, as in GRPO; in "steps"
+    (GiGPO) also an action's discounted return over that of others in the same state; or the difference that an action
+    made to the state's "values" (VinePPO), as branches of the strategy "vine" tell them."""
+    step_weight: float = Field(default=1.0, ge=0)
+    """Weight of the state's part in "steps". 1 is GiGPO's."""
+    discount: float = Field(default=0.95, gt=0, le=1)
+    """Of later rewards in "steps". 0.95 is GiGPO's."""
     seed: int = 0
     """Decides what is drawn."""
 

@@ -154,6 +154,8 @@ class Turn(TypedDict):
     """The checkpoint of this turn's decision point: where a fork starts. None without a checkpointer."""
     env_state: bytes | None
     """The environment's snapshot at this decision point; None where it has no snapshots. Not written to run folders."""
+    anchor: NotRequired[str]
+    """On request, a digest of the state at this decision point, see `leafe_graph.env.protocol.anchor`."""
     request: NotRequired[Request]
     """Of an agent that makes its own prompts: this decision's. Without it the prompt is the history of turns."""
     node: NotRequired[str]

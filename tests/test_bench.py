@@ -300,3 +300,13 @@ def test_a_mistake_is_told_where_it_stands(change: dict[str, Any], says: str, st
     with pytest.raises(ConfigError, match=says):
         config(**change)
     assert stand.phases.told == []
+
+
+def test_folders_of_what_was_played_keep_their_names(stand: Stand) -> None:
+    """Also where settings have come since: what a bench has played is found by the next release."""
+    settings = config()
+    cell = Cell("rejection", 0, 0)
+    played = cells.learning(settings, cell).played(1)
+    assert played.name == "f1cf014ae06d", "give a new setting of exploring a place in SINCE, so that benches go on"
+    anchored = config(**{"explore.anchors": True})
+    assert cells.learning(anchored, cell).played(1) != played

@@ -175,5 +175,7 @@ def test_a_strategy_of_ones_own(strategy: Any, tmp_path: Path) -> None:
     assert run.settings.strategy == (strategy if isinstance(strategy, str) else "twice")
     assert prune(tmp_path, strategy=strategy).finished == 1
     assert not (tmp_path / "checkpoints.sqlite").exists()
-    with pytest.raises(ConfigError, match=r"strategy 'no'; expected one of leafe, .*, restart, rewind, or MODULE:"):
+    with pytest.raises(
+        ConfigError, match=r"strategy 'no'; expected one of leafe, .*, restart, rewind, vine, or MODULE:"
+    ):
         explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy="no")

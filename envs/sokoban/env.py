@@ -190,6 +190,10 @@ class SokobanEnv:
         head = f"sokoban1 {self._steps} {self._max_steps or 0} {int(self._end_on_deadlock)} {self._end}"
         return f"{head}\n{to_text(self.state)}".encode()
 
+    def anchor(self) -> str:
+        """The level as it stands."""
+        return to_text(self.state)
+
     def restore(self, state: bytes) -> None:
         """Bring back what `snapshot` saved, in any instance.
 

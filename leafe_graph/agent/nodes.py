@@ -14,7 +14,7 @@ from langgraph.runtime import get_runtime
 
 from ..budget import add_costs
 from ..env.answers import step_of
-from ..env.protocol import TextEnv, snapshot
+from ..env.protocol import TextEnv, anchor, snapshot
 from ..env.questions import asked_in_vain
 from ..env.tasks import as_task
 from ..errors import BudgetExceeded, ConfigError, ReplayDivergence
@@ -108,6 +108,7 @@ def step(state: State, ctx: Context) -> Update:
             diverged=accepted.append if ctx.play.on_divergence == "accept" else None,
         )
         account.charge(env_steps=1)
+        stands_at = anchor(env) if ctx.play.anchors else None
         answer = step_of(env.step(action))
         env_state = snapshot(env)
         turn = answer.turn(
@@ -117,6 +118,8 @@ def step(state: State, ctx: Context) -> Update:
             checkpoint_id=state["decision_checkpoint"],
             env_state=state["env_state"],
         )
+        if stands_at is not None:
+            turn["anchor"] = stands_at
     except BudgetExceeded:
         if env is not None:
             ctx.envs.put_back(env, here)

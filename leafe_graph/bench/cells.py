@@ -144,10 +144,17 @@ def spent(bench: BenchConfig, cell: Cell) -> tuple[Cost, int]:
     return cost, targets
 
 
+SINCE = ("expert", "anchors", "fork_every")
+"""Settings that are newer than the names of the folders of what was played: at their defaults they change no name."""
+
+
 def _key(config: RunConfig, policy: Policy, tasks: Tasks) -> str:
     """Of what is played: the same whatever is made of it afterwards."""
     leave_out = {*marked(ExploreConfig, Pace), *DECIDED["explore"], "model", "start", "tasks", "seed"}
     said = config.explore.model_dump(mode="json", exclude=leave_out)
+    for name in SINCE:
+        if said[name] == ExploreConfig.model_fields[name].default:
+            del said[name]
     held = json.dumps([said, vars(tasks), _weights(policy, config.explore.reflector)], sort_keys=True)
     return hashlib.sha256(held.encode()).hexdigest()[:12]
 

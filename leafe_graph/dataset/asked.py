@@ -57,7 +57,7 @@ def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary, probes: Sequ
             else:
                 summary.unrehearsed += 1
         if name in better:
-            yield from (Asked("rollout", branch, t, turns, advantage=better[name]) for t in range(len(turns)))
+            yield from (Asked("rollout", branch, t, turns, advantage=own) for t, own in enumerate(better[name]))
     for probe in probes:
         branch, turns, t = tree[probe["branch"]], path(tree, probe["branch"]), probe["decision_point"]
         if "world_model" in rows.kinds:
@@ -96,10 +96,10 @@ def _revised(
             yield Asked("preference", branch, t, turns, rejected=before[0])
 
 
-def _group(tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]) -> dict[str, float]:
-    """The advantages of a task's attempts; none where all are alike."""
-    found = advantages({name: branch for name, branch in tree.items() if name not in left_out}, std=rows.advantage_std)
-    alike = not any(found.values())
+def _group(tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]) -> dict[str, list[float]]:
+    """The advantages of a task's attempts, a turn each; none where all are alike."""
+    found = advantages({name: branch for name, branch in tree.items() if name not in left_out}, rows)
+    alike = not any(any(each) for each in found.values())
     summary.groups += bool(found)
     summary.alike += bool(found) and alike
     return {} if alike else found

@@ -1,5 +1,6 @@
 """The environment's door: Gymnasium's words on text, and snapshots where an environment can give them."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -43,6 +44,15 @@ class SnapshotEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class AnchoredEnv(Protocol):
+    """An environment that can say where it stands, however and whenever that was come to."""
+
+    def anchor(self) -> str:
+        """The same for states in which the same actions do the same, but for how many steps are left."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Guide:
     """What a policy is told about an environment, in pieces; ``str(guide)`` is the whole text."""
@@ -61,6 +71,12 @@ class Guide:
 def snapshot(env: TextEnv) -> bytes | None:
     """The environment's snapshot, or None where it cannot give one."""
     return env.snapshot() if has_snapshots(env) else None
+
+
+def anchor(env: TextEnv) -> str | None:
+    """A digest of where the environment stands, by its `AnchoredEnv.anchor`; None where it has none."""
+    own = getattr(env, "anchor", None)
+    return hashlib.blake2b(own().encode(), digest_size=8).hexdigest() if callable(own) else None
 
 
 def has_snapshots(env: TextEnv) -> TypeGuard[SnapshotEnv]:

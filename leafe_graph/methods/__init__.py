@@ -20,6 +20,8 @@ METHODS = Named(
         "self_reflection": "leafe_graph.methods.early_experience:SelfReflection",
         "dpo": "leafe_graph.methods.dpo:Dpo",
         "grpo": "leafe_graph.methods.grpo:Grpo",
+        "gigpo": "leafe_graph.methods.grpo:Gigpo",
+        "vineppo": "leafe_graph.methods.grpo:Vineppo",
     },
 )
 

@@ -15,7 +15,7 @@ class Grpo(Distilled):
     ``train.clip_high`` clips higher (DAPO). Groups whose episodes all end alike are dropped, and paid for. A row is one
     turn; a group's mean counts each episode once.
 
-    Left out: a value network, a reward for format, and advantages of single steps.
+    Left out: a value network, a reward for format; advantages of single steps are `Gigpo`'s and `Vineppo`'s.
     """
 
     settings: ClassVar[Mapping[str, Any]] = {
@@ -32,3 +32,44 @@ class Grpo(Distilled):
         """One update, which the next one goes on from with the same optimiser; none where all groups ended alike."""
         learned = super().learn(policy, rounds)
         return policy if learned is None else replace(learned, state=learned.trained)
+
+
+class Gigpo(Grpo):
+    """GiGPO (arXiv 2505.10978): each action's advantage is also its return above that of others in the same state.
+
+    States are the same by a digest of the environment's state (``explore.anchors``), in a world that tells none by
+    what is seen; the published code goes by what is seen. The file's ``export.discount`` and ``export.step_weight``
+    are the published ones unless said otherwise, and so is that no deviation is divided by.
+
+    Left out: states that are merely similar.
+    """
+
+    settings: ClassVar[Mapping[str, Any]] = {
+        **Grpo.settings,
+        "explore": {**Grpo.settings["explore"], "anchors": True},
+        "export": {"kinds": ["rollout"], "credit": "steps"},
+    }
+
+
+class Vineppo(Grpo):
+    """VinePPO (arXiv 2410.01679): what an action gained in value, by branches that go on from the states around it.
+
+    Branches start at stored decision points (strategy "vine") and are paid for like rollouts; only rollouts are trained
+    on. With ``explore.fork_every`` above 1, the actions between two such points share what they gained together.
+
+    Left out: several passes over a batch unless ``train.epochs`` says so, and the KL term (``train.kl_coef``).
+    """
+
+    settings: ClassVar[Mapping[str, Any]] = {
+        **Grpo.settings,
+        "explore": {
+            "strategy": "vine",
+            "stop_on_success": False,
+            "max_branches": 64,
+            "max_roots": 4,
+            "fork_every": 4,
+            "branches_per_reflection": 2,
+            "logprobs": True,
+        },
+        "export": {"kinds": ["rollout"], "credit": "values"},
+    }

@@ -17,6 +17,7 @@ STRATEGIES = Named(
         "refine": "leafe_graph.strategies.refine:Refine",
         "restart": "leafe_graph.strategies.restart:Restart",
         "rewind": "leafe_graph.strategies.rewind:Rewind",
+        "vine": "leafe_graph.strategies.vine:Vine",
     },
 )
 

@@ -69,6 +69,7 @@ def waiting(strategy: Strategy, branches: Sequence[Branch], limits: Limits) -> l
         # As if it had been played, and nothing had been learned from it.
         parent = next(branch for branch in so_far if branch["id"] == request.parent)
         child = {"id": f"next {len(so_far)}", "parent": request.parent, "depth": parent["depth"] + 1}
+        child["decision_point"] = request.decision_point
         so_far.append(cast(Branch, {**parent, **child, "reflection": None, "end": "failure"}))
     return found
 

@@ -97,6 +97,10 @@ class GridWorld:
             info["success"] = self._end == "success"
         return f"{feedback}; {self._look()}", reward, terminated, self._end == "truncated", info
 
+    def anchor(self) -> str:
+        """Where the walker and all else are."""
+        return repr((self._size, self._at, self._goal, sorted(self._pits)))
+
     def close(self) -> None:
         """Nothing is held."""
 
