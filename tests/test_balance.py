@@ -1,6 +1,8 @@
 """One model over several servers: who is asked, who is left out, and that nothing is lost when one is restarted."""
 
 import asyncio
+import random
+import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +77,81 @@ def test_with_all_servers_down_the_one_that_failed_first_is_asked(clock: SimpleN
         servers.give_back(url, well=False)
         clock.now += 1
     assert servers.take("task") == "b"
+
+
+def test_a_server_that_is_gone_moves_its_own_tasks_alone(clock: SimpleNamespace) -> None:
+    """Where it fails for a while, after which they come back, and where it is not named; the order of names is none."""
+    urls = [f"http://10.0.0.{number}/v1" for number in range(20)]
+
+    def homes(servers: Servers) -> dict[str, str]:
+        found = {}
+        for task in map(str, range(500)):
+            found[task] = servers.take(task)
+            servers.give_back(found[task], well=True)
+        return found
+
+    servers = Servers(urls)
+    before, gone = homes(servers), urls[3]
+    theirs = {task for task, url in before.items() if url == gone}
+    for other in (Servers(urls[::-1]), Servers([url for url in urls if url != gone])):
+        moved = {task for task, url in homes(other).items() if url != before[task]}
+        assert moved == theirs.intersection(moved) and (moved == theirs) == (gone not in other._in_flight)
+    servers._in_flight[gone] += 1
+    servers.give_back(gone, well=False)
+    without = homes(servers)
+    assert {task for task in before if without[task] != before[task]} == theirs
+    assert len({without[task] for task in theirs}) > 5  # no single neighbour gets them all
+    clock.now += 2 * LEFT_OUT
+    assert homes(servers) == before
+
+
+def _busiest(servers: list[Servers], tasks: int) -> int:
+    """Requests of the busiest of so many servers, where each of these has so many tasks, at their second turns."""
+    total: Counter[str] = Counter()
+    for process, chosen in enumerate(servers):
+        chosen._random.seed(process)
+        at: dict[str, str] = {}
+        for turn in range(2):
+            for task in (f"{process}/{task}" for task in range(tasks)):
+                if turn:
+                    chosen.give_back(at[task], well=True)
+                at[task] = chosen.take(task)
+        total.update(at.values())
+    return max(total.values())
+
+
+def test_load_is_even_also_where_many_know_of_their_own_requests_only() -> None:
+    """The busiest has less than by a hash of the task alone; where one sees all, hardly more than the mean."""
+    urls = [f"http://10.0.{number}.1/v1" for number in range(400)]
+    number = 32 * len(urls)
+
+    def hashed(seed: int) -> int:
+        return max(Counter(random.Random(seed).choices(urls, k=number)).values())
+
+    assert _busiest([Servers(urls)], number) <= 1.15 * 32
+    assert _busiest([Servers(urls) for _ in range(64)], number // 64) < statistics.median(map(hashed, range(15)))
+
+
+def test_a_choice_looks_at_few_servers_however_many_there_are() -> None:
+    """Ten thousand requests of one task, so that its home is too busy: the same for 4 servers and for 1,000."""
+    looks: list[int] = []
+    for number in (4, 1000):
+        servers = Servers([f"http://10.0.{at}.1/v1" for at in range(number)])
+        seen = [0]
+
+        class Counted(list[str]):
+            """Whose points these are; each look at one is counted."""
+
+            def __getitem__(self, at: Any, seen: list[int] = seen) -> Any:
+                seen[0] += 1
+                return super().__getitem__(at)
+
+        servers._owners = Counted(servers._owners)
+        for _ in range(10_000):
+            servers.take("task")
+        looks.append(seen[0])
+        assert max(servers._in_flight.values()) <= 10_000 / number + 3 * SLACK
+    assert looks[1] <= looks[0]
 
 
 @pytest.fixture
