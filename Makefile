@@ -9,6 +9,11 @@ TORCH ?= torch==2.13.0
 
 EXTRAS ?= hf,train,sqlite,postgres,openai
 
+# Extras of the core tests, which need no torch.
+CORE := sqlite postgres openai langchain gymnasium
+comma := ,
+space := $(subst ,, )
+
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -20,8 +25,9 @@ export TOKENIZERS_PARALLELISM ?= false
 # vLLM has pins of its own, so an environment of its own. Unsloth's lies on top of the main one.
 VLLM ?= $(VENV)-vllm
 UNSLOTH ?= $(VENV)-unsloth
+OLDEST ?= $(VENV)-oldest
 
-.PHONY: help demo test serve-test unsloth-test lint format type bench clean
+.PHONY: help demo test serve-test unsloth-test oldest-test lint format type bench clean
 
 help:  ## What there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +60,16 @@ $(UNSLOTH)/.ready: scripts/install_unsloth_cpu.sh $(READY)
 unsloth-test: $(READY) $(if $(LEAFE_UNSLOTH_PYTHON),,$(UNSLOTH)/.ready)  ## Real Unsloth against PEFT; LEAFE_UNSLOTH_PYTHON names one.
 	LEAFE_NO_SKIPS=1 LEAFE_UNSLOTH_PYTHON=$${LEAFE_UNSLOTH_PYTHON:-$(UNSLOTH)/bin/python} $(BIN)/python -m pytest tests/test_unsloth.py $(ARGS)
 
+# The versions that pyproject.toml names as the oldest, under the tests of what stands on LangGraph, LangChain and the databases.
+$(OLDEST)/.ready: pyproject.toml scripts/oldest.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python scripts/oldest.py $(CORE) >$(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -qq --constraint $(OLDEST)/constraints.txt --editable ".[$(subst $(space),$(comma),$(CORE))]" "pytest>=9" "hypothesis>=6.120"
+	touch $@
+
+oldest-test: $(OLDEST)/.ready  ## The core tests with the oldest dependencies that are allowed.
+	$(OLDEST)/bin/python -m pytest $(addprefix tests/test_,$(addsuffix .py,graph memory savers segments explore_savers middleware strategies gymnasium)) $(ARGS)
+
 lint: $(READY)  ## Rules and formatting, checked.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,4 +88,4 @@ bench: $(READY)  ## The benchmarks that need no server of yours, with their defa
 	@for file in benchmarks/strategies.py benchmarks/graph.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 clean:  ## Remove what was built, not what was run.
-	rm -rf $(VENV) $(VLLM) $(UNSLOTH) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(UNSLOTH) $(OLDEST) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
