@@ -147,40 +147,6 @@ class Limits(Settings):
     """End a task's tree with its first success."""
 
 
-class Probing(Settings):
-    """What is tried at the states of successful paths (Early Experience, arXiv 2510.08558)."""
-
-    alternatives: int = Field(default=8, ge=1)
-    """K: other actions tried at each state, for one step each. The paper's are 8 for ALFWorld's world model, 3 for
-    ScienceWorld's, and 2 to 4 for reflections."""
-    propose: Literal["admissible", "policy"] = "admissible"
-    """Where they come from: drawn evenly from the "admissible" ones, as in the paper's ALFWorld, or what the "policy"
-    says there, an inadmissible one replaced by a draw. Each stands in for the other where that has nothing to give."""
-    reflect: bool = False
-    """Ask the policy for the thoughts that lead to the action taken, knowing what each action led to."""
-    reflect_max_tokens: int | None = Field(default=None, ge=1)
-    """New tokens of these thoughts, for models that take it."""
-    env_steps: int | None = Field(default=None, ge=0)
-    """Environment steps for all of a round: paths are begun in order while all that they may take fits. With an
-    ``env_steps`` of all rounds together they are a part of that, set aside from exploring."""
-    seed: int = 0
-    """Decides what is drawn."""
-    predict: str = "{observation}\n\nAction: {action}\n\nWhat is seen next?"
-    """How a model of the world is asked. Fields: observation, action."""
-    compare: str = (
-        "{observation}\n\nThe choice here: {action}\nIt led to: {outcome}\n\nOther possibilities, and what they led "
-        "to:\n{others}\n\nWrite the thoughts, in the first person, by which someone who stands here and has done none "
-        "of this arrives at that choice: what the situation asks for, what else could be done, and why this is better. "
-        "What each led to is for your judgement alone: speak of it as expected, never as seen. Give the possibilities "
-        "no numbers, and call none of them given, right or an expert's. Do not write the line of the action itself."
-    )
-    """How the thoughts are asked for. Fields: observation, action, outcome, others."""
-    other: str = "- {action}: {outcome}"
-    """A line of ``others``."""
-    thought: str = "{reflection}\n\nAction: {action}"
-    """What is learned from them. Fields: reflection, action. The prompts must read the action from it."""
-
-
 RowKind = Literal["counterfactual", "preference", "rehearsal", "rollout", "world_model", "self_reflection"]
 """What can be made of trees. Demonstrations are an expert's."""
 

@@ -19,12 +19,13 @@ from leafe_graph.env.pool import EnvPool
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.exploration.probing import Probed, probe
 from leafe_graph.finetune import TrainConfig
+from leafe_graph.method_settings import Probing
 from leafe_graph.methods import distilled, early_experience
 from leafe_graph.phases.config import ExploreConfig, ExportConfig
 from leafe_graph.phases.explore import run_explore
 from leafe_graph.prompts import Prompts
 from leafe_graph.rounds import run
-from leafe_graph.settings import Play, Probing
+from leafe_graph.settings import Play
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld
 from leafe_graph.tree.probes import Probes
 from leafe_graph.tree.run_folder import RunFolder

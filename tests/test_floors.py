@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     "types errors text seeds",
     "settings terminal redaction",
-    "budget prompts files parsing importing processes",
+    "budget prompts files parsing importing processes method_settings",
     "env models checkpoint tree strategies",
     "agent dataset evaluation serve envs",
     "exploration report testing finetune",

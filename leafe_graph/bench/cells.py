@@ -71,7 +71,8 @@ def learned(bench: BenchConfig, cell: Cell) -> Policy:
         raise ConfigError(f"{cell} has not been learned")
     told = done(bench.folder(cell), "learn")
     folder = None if told["trained"] is None else Path(told["trained"])
-    return Policy(model=told["model"], adapter=told["adapter"] and Path(told["adapter"]), trained=folder)
+    adapter, playbook = (told.get(name) and Path(told[name]) for name in ("adapter", "playbook"))
+    return Policy(model=told["model"], adapter=adapter, playbook=playbook, trained=folder)
 
 
 def play_cell(bench: BenchConfig, cell: Cell) -> None:
@@ -103,6 +104,7 @@ def learn_cell(bench: BenchConfig, cell: Cell) -> None:
         "model": policy.model,
         "adapter": policy.adapter and str(policy.adapter),
         "trained": policy.trained and str(policy.trained),
+        "playbook": policy.playbook and str(policy.playbook),
         "stopped": stopped,
         "rounds": len(rounds.policies) - 1,
         "cost": add_costs(*(each.get("cost", no_cost()) for each in phases_done)),
@@ -120,7 +122,7 @@ def judge_cell(bench: BenchConfig, cell: Cell, panel: str) -> None:
     out = folder / panel
     try:
         if bench.entries[cell.entry].method == RANDOM:
-            reached = Reached(model=RANDOM, adapter=None)
+            reached = Reached(model=RANDOM, adapter=None, playbook=None)
         else:
             reached = method.tools.access.reach(policy)
         where = {"out": out, "name": cell.entry}
@@ -155,7 +157,8 @@ def _key(config: RunConfig, policy: Policy, tasks: Tasks) -> str:
     for name in SINCE:
         if said[name] == ExploreConfig.model_fields[name].default:
             del said[name]
-    held = json.dumps([said, vars(tasks), _weights(policy, config.explore.reflector)], sort_keys=True)
+    told = [] if policy.playbook is None else [read_text(policy.playbook)]
+    held = json.dumps([said, vars(tasks), _weights(policy, config.explore.reflector), *told], sort_keys=True)
     return hashlib.sha256(held.encode()).hexdigest()[:12]
 
 

@@ -10,27 +10,21 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from langchain_core.messages import AIMessage
-
-from ..agent.account import Account
+from ..agent.asking import ask
 from ..agent.context import Context
-from ..agent.model_calls import Call, CallFailed, spend
-from ..agent.records import model_message
-from ..agent.runnables import driven, later
-from ..agent.state import State
 from ..budget import add_costs, no_cost
 from ..env.answers import Answer, start_of, step_of
 from ..env.protocol import TextEnv, has_snapshots, snapshot
 from ..errors import ConfigError, MissingDependency
+from ..method_settings import Probing
 from ..parsing import json_text
 from ..seeds import call_seed
-from ..settings import Probing
 from ..text import utf8, without_thoughts
 from ..tree.branches import path
 from ..tree.probes import Probes
@@ -289,19 +283,10 @@ class Walk:
         root = self._context.play.seed
         seed = None if root is None else call_seed(root, branch["task"]["id"], branch["id"], t, "probe", what)
         model = self._context.reflector if reflections else self._context.policy
-        call = Call(model=model, messages=messages, max_tokens=max_tokens, seed=seed, reflections=reflections)
-
-        def node(state: State, ctx: Context) -> Generator[Call, AIMessage, dict[str, Any]]:
-            account, answer = Account(state, ctx), None
-            try:
-                answer = yield from spend(call, account, ctx)
-            except CallFailed as failed:
-                log.warning("a call failed: %s", failed)
-            return {"answer": answer, "cost": account.cost}
-
-        told = await driven(node, cast(State, {"cost": self.cost}), self._context, later)
-        self.cost = told["cost"]
-        return None if told["answer"] is None else model_message(told["answer"])
+        how: Any = {"max_tokens": max_tokens, "seed": seed, "reflections": reflections}
+        message, cost = await ask(model, messages, self._context, **how)
+        self.cost = add_costs(self.cost, cost)
+        return message
 
     async def _do(self, call: Callable[[], R]) -> R:
         """Call something of an environment: in a thread, unless it says that it never waits."""

@@ -18,6 +18,7 @@ METHODS = Named(
         "self_distillation": "leafe_graph.methods.self_distillation:SelfDistillation",
         "early_experience": "leafe_graph.methods.early_experience:EarlyExperience",
         "self_reflection": "leafe_graph.methods.early_experience:SelfReflection",
+        "ace": "leafe_graph.methods.ace:Ace",
         "dpo": "leafe_graph.methods.dpo:Dpo",
         "grpo": "leafe_graph.methods.grpo:Grpo",
         "gigpo": "leafe_graph.methods.grpo:Gigpo",

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol
 from typing_extensions import TypedDict
 
 from ..finetune.config import TrainConfig
+from ..method_settings import Curating, Probing
 from ..phases.config import ExploreConfig, ExportConfig
-from ..settings import Probing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class Reached(TypedDict):
 
     model: str
     adapter: Path | None
+    playbook: Path | None
 
 
 class Access(Protocol):
@@ -85,6 +86,7 @@ class Tools:
     train: TrainConfig
     access: Access
     probe: Probing
+    playbook: Curating
     accelerate: Path | None
     """Train in several processes, as this file of accelerate's says."""
     once: Callable[[Path, str, Callable[[], dict[str, Any]]], dict[str, Any]]

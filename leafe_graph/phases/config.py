@@ -115,6 +115,8 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     """The run folder. Giving the same command again resumes it."""
     adapter: Annotated[UserPath | None, Recorded] = None
     """LoRA adapter on a local model."""
+    playbook: UserFile | None = None
+    """A text that follows each task's instruction, such as the method ace writes; its tokens are in every prompt."""
     temperature: Annotated[float | None, Recorded] = None
     """Sampling temperature of the policy; the model's own default unless given."""
     top_p: Annotated[float | None, Recorded] = None

@@ -7,15 +7,20 @@ from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 
+from ..agent.context import Context
+from ..agent.retries import RETRY, retries
+from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..env.subprocess_env import SubprocessEnv
 from ..envs.catalog import environment, find
+from ..exploration.playbook import with_playbook
 from ..importing import attribute
 from ..models.load import chat_model
+from ..parsing import read_text
 from ..prompts import Prompts
-from ..settings import marked
+from ..settings import Play, marked, part
 from ..types import Task
-from .config import Choosing, PlayConfig, Recorded
+from .config import Choosing, ExploreConfig, PlayConfig, Recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ def resolve(config: PlayConfig) -> Resolved:
         MissingDependency: what it needs is not installed.
     """
     make, tasks = world(config)
+    if config.playbook is not None:
+        tasks = [with_playbook(task, read_text(config.playbook)) for task in tasks]
     return Resolved(
         policy=policy_of(config),
         make=make,
@@ -46,6 +53,22 @@ def resolve(config: PlayConfig) -> Resolved:
         prompts=texts(config.prompts),
         horizon=horizon(config),
         recorded=config.model_dump(mode="json", include=marked(type(config), Recorded)),
+    )
+
+
+def asking(config: ExploreConfig) -> Context:
+    """What models are asked with outside of any branch: the policy and the reflector of exploring, its texts and ways.
+
+    Its environments are none of the run's tasks.
+    """
+    policy = policy_of(config)
+    return Context(
+        policy=policy,
+        reflector=policy if config.reflector is None else chat_model(config.reflector),
+        envs=EnvPool(world(config.model_copy(update={"tasks": 1}))[0]),
+        prompts=texts(config.prompts) or Prompts(),
+        play=part(config, Play).model_copy(update={"max_turns": horizon(config)}),
+        retry=retries(RETRY, config.tries),
     )
 
 

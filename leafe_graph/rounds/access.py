@@ -13,7 +13,7 @@ class LocalAccess:
 
     def reach(self, policy: Policy) -> Reached:
         """As it is: `leafe_graph.models.local` loads it at the first call."""
-        return {"model": policy.model, "adapter": policy.adapter}
+        return {"model": policy.model, "adapter": policy.adapter, "playbook": policy.playbook}
 
     def pause(self) -> None:
         """Nothing is held between phases."""
@@ -47,7 +47,7 @@ class ServedAccess:
             name: str | None = server.name
         else:
             name = server.base if adapter is None else server.load_adapter(adapter)
-        return {"model": server.spec(name), "adapter": None}
+        return {"model": server.spec(name), "adapter": None, "playbook": policy.playbook}
 
     def pause(self) -> None:
         """Stop the server, unless there is room for it beside a training."""

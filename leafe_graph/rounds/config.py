@@ -14,18 +14,19 @@ from ..envs.catalog import ENVS
 from ..errors import ConfigError
 from ..files import UserFile, UserPath, path_of
 from ..finetune.config import TrainConfig
+from ..method_settings import Curating, Probing
 from ..methods import METHODS
 from ..models.spec import ModelSpec
 from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
 from ..serve.adapters import lora_rank
 from ..serve.config import ServeSection
-from ..settings import Output, Pace, Probing, Settings, marked
+from ..settings import Output, Pace, Settings, marked
 
 DECIDED: dict[str, dict[str, Any]] = {
-    "explore": {"out": ".", "adapter": None},
+    "explore": {"out": ".", "adapter": None, "playbook": None},
     "export": {"run": ".", "out": None},
     "train": {"config": None, "out": "adapter", "adapter": None, "data": ["examples"], "resume": True},
-    "eval": {"out": "eval", "adapter": None, "name": None},
+    "eval": {"out": "eval", "adapter": None, "playbook": None, "name": None},
 }
 """What a section may not say, and what stands there until a round is played: places in the round's folder."""
 
@@ -108,6 +109,8 @@ class RunConfig(Played):
     """Flags of `leafe explore`. ``tasks`` is how many each round plays."""
     probe: Probing = Probing()
     """What the methods early_experience and self_reflection try beside what was done."""
+    playbook: Curating = Curating()
+    """How the method ace writes its playbook."""
     export: ExportConfig
     """Flags of `leafe export`."""
     train: TrainConfig
@@ -151,8 +154,9 @@ class RunConfig(Played):
                 shared = {key: data[key] for key in Played.model_fields if key in data and key in model.model_fields}
                 own = _methods_own(data.get("method")).get(name, {})
                 whole[name] = own | shared | section | decided
-        if isinstance(probe := data.get("probe") or {}, dict):
-            whole["probe"] = _methods_own(data.get("method")).get("probe", {}) | probe
+        for name in ("probe", "playbook"):
+            if isinstance(section := data.get(name) or {}, dict):
+                whole[name] = _methods_own(data.get("method")).get(name, {}) | section
         return whole
 
     @field_validator("env")

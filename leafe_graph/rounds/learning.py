@@ -23,6 +23,7 @@ def make_method(config: RunConfig) -> Method:
         export=config.export,
         train=config.train,
         probe=config.probe,
+        playbook=config.playbook,
         access=access,
         accelerate=config.accelerate,
         once=once,

@@ -72,6 +72,7 @@ def write_summary(
         "model": policy.model,
         "adapter": config.adapter if not best else policy.adapter and str(policy.adapter),
         "trained": policy.trained and str(policy.trained),
+        "playbook": policy.playbook and str(policy.playbook),
         "k": config.k,
         "rounds": rounds,
     }

@@ -11,8 +11,9 @@ from typing import Any
 from ..budget import no_cost
 from ..errors import RunFolderError
 from ..files import refuse_other_settings, writing
+from ..method_settings import Probing
 from ..parsing import json_line
-from ..settings import Probing, defaults
+from ..settings import defaults
 from ..types import FORMAT_VERSION, Cost, Probe
 
 FILE = "probes.jsonl"
