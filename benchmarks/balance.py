@@ -1,18 +1,27 @@
-"""Choosing one of many servers: what it costs, and how even they are.
+"""Choosing one of many servers: what it costs, how even they are, and what asking one costs.
 
     git show REVISION:leafe_graph/models/balanced.py > build/before.py
     python benchmarks/balance.py --before build/before.py
 
 Processor time of a choice and its end; then the requests of the busiest server over the mean, where as many processes
-as are named each choose for tasks of their own and know of no other's. Each task has one request in flight.
+as are named each choose for tasks of their own and know of no other's. Each task has one request in flight. At last the
+processor time of a call over HTTP, the client's side alone, beside the same of LangChain's model that answers at once.
 """
 
 import argparse
+import asyncio
 import importlib.util
+import json
+import multiprocessing
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from langchain_core.language_models import FakeListChatModel
+
+from leafe_graph.models.load import load_model
 
 SERVERS = (4, 64, 1000)
 A_SERVER = 32
@@ -32,6 +41,55 @@ def main() -> None:
         for name, servers in kinds.items():
             shares = [f"{_busiest(servers, number, processes):.2f}" for processes in given.processes]
             print(f"| {name} | {number:,} | {_cost(servers, number):,.1f} | {' | '.join(shares)} |", flush=True)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    server = context.Process(target=_serve, args=(theirs,), daemon=True)
+    server.start()
+    called = asyncio.run(_calls(load_model(f"vllm:m@http://127.0.0.1:{ours.recv()}/v1")))
+    plain = asyncio.run(_calls(FakeListChatModel(responses=["down"])))
+    server.terminate()
+    print(f"\na call over HTTP: {called * 1e3:.2f} ms of processor time; without HTTP: {plain * 1e3:.2f}")
+
+
+def _serve(pipe: Any) -> None:
+    """A server of one answer."""
+    message = {"role": "assistant", "content": "down"}
+    answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"} | {
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 700, "completion_tokens": 1, "total_tokens": 701},
+    }
+    body = json.dumps(answer).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    pipe.send(http.server_port)
+    http.serve_forever()
+
+
+async def _calls(model: Any) -> float:
+    """Processor seconds of a call, four at once, with a prompt of 3,200 characters."""
+
+    async def some(number: int) -> None:
+        for _ in range(number):
+            await model.ainvoke([("system", "Walk."), ("user", _key(0) * 3)])
+
+    await some(20)
+    started = time.process_time()
+    await asyncio.gather(*(some(100) for _ in range(4)))
+    return (time.process_time() - started) / 400
 
 
 def _servers(file: Path | None) -> Any:
