@@ -48,7 +48,7 @@ def main() -> None:
         for name in given.phases:
             kind = "samples" if name == "evaluate" else "trees"
             if not (out / kind).exists():
-                _show(f"write {kind}", *_apart(_write, out / kind, given.branches, given.turns, given.history))
+                _show(f"write {kind}", *_apart(write, out / kind, given.branches, given.turns, given.history))
             _show(name, *_apart(PHASES[name], out / kind))
     finally:
         if given.out is None:
@@ -78,7 +78,8 @@ def _measured(pipe: Any, work: Callable[..., str], arguments: tuple[Any, ...]) -
     pipe.send((time.perf_counter() - wall, time.process_time() - cpu, peak, told))
 
 
-def _write(folder: Path, branches: int, turns: int, history: int) -> str:
+def write(folder: Path, branches: int, turns: int, history: int | None) -> str:
+    """A run of so many branches, of trees in a folder of that name; how large it is."""
     kind, tasks = folder.name, branches // TREE
     settings = RunSettings(
         strategy="leafe" if kind == "trees" else "independent",

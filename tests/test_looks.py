@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from trees import branch, run_folder, turn
+from viewed import viewed
 
 from leafe_graph.cli.main import main
-from leafe_graph.evaluation.results import result_from_branches
+from leafe_graph.evaluation.panel import Entry, panel
+from leafe_graph.evaluation.results import Result, TaskResult, result_from_branches
 from leafe_graph.exploration.explore import explore
 from leafe_graph.finetune import TrainResult
 from leafe_graph.phases.learn import told_of_training
@@ -57,10 +59,40 @@ def test_show_tells_a_task_in_every_round(rounds: Path, capsys: pytest.CaptureFi
 
 
 def test_report_writes_a_page_for_every_round(rounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a folder of rounds."""
+    """Of a folder of rounds; and one with the rounds side by side, as far as they are judged."""
+    judged(rounds, None)
     assert main(["report", str(rounds)]) == 0
-    assert capsys.readouterr().out.count("written to") == 2
+    assert capsys.readouterr().out.count("written to") == 3
     assert (rounds / "round-1/report.html").exists() and (rounds / "round-2/report.html").exists()
+    told, trees = viewed(rounds / "report.html")
+    assert not trees and [(each["round"], each["href"]) for each in told["rounds"]] == [
+        (0, None),
+        (1, "round-1/report.html"),
+        (2, "round-2/report.html"),
+    ]
+    assert told["rounds"][0]["points"] == [[1, 0.25, 0.0, 0.5, False]] and ["best", "round 0"] in told["facts"]
+
+
+def test_report_shows_the_methods_of_a_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Side by side, with what each took and how it differs from the baseline."""
+    results = {
+        name: Result(
+            policy=name, n=2, tasks=[TaskResult(task_id=t, n=2, c=c) for t, c in zip("abc", solved, strict=True)]
+        )
+        for name, solved in {"base": (0, 1, 0), "leafe": (1, 2, 0)}.items()
+    }
+    entries = [Entry(method=name, seed=0, result=result, cost={"env_steps": 5}) for name, result in results.items()]
+    (tmp_path / "cells").mkdir()
+    table = {"panel": panel(entries).model_dump(mode="json"), "missing": ["leafe seed 1"]}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    assert main(["report", str(tmp_path)]) == 0
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")
+    told, _ = viewed(tmp_path / "report.html")
+    base, leafe = told["methods"]
+    assert (base["name"], base["against"], leafe["cost"]) == ("base", {}, {"env_steps": 5})
+    assert leafe["against"]["1"][0] == pytest.approx(1 / 3) and told["notes"][-1] == "not there yet: leafe seed 1"
+    (tmp_path / "table.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 2 and "holds no tables of leafe bench" in capsys.readouterr().err
 
 
 def test_a_training_is_told_in_words(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
         files = {file.relative_to(ROOT / folder).as_posix() for file in (ROOT / folder).rglob("*.py")}
         assert {f"{package}/{file}" for file in files} <= set(names)
     data = {"leafe_graph/py.typed", "leafe_graph/envs/webshop/words.toml"}
+    data |= {f"leafe_graph/report/viewer/{file.name}" for file in (ROOT / "leafe_graph/report/viewer").iterdir()}
     assert data | {f"leafe_graph/cli/demo-{policy}.yaml" for policy in ("tiny", "smollm2")} <= set(names)
     assert "leafe_graph-0.1.0.dist-info/licenses/LICENSE" in names
     for file in (ROOT / "envs" / "sokoban" / "warm_start_adapter").glob("*"):
@@ -121,6 +122,8 @@ from leafe_graph.testing import ScriptedModel
 agent = leafe_graph.create_leafe_agent(ScriptedModel(reply=["right"]), env=SokobanEnv)
 level = "#####\\n#@$.#\\n#####"
 print(agent.invoke({"task": {"id": "a", "instruction": "", "options": {"level": level}}})["end"])
+from leafe_graph.report.page import head, script
+assert "default-src" in head({"title": "t"}) and "overviewData" in script()
 from leafe_graph.finetune.train import train
 try: train(leafe_graph.finetune.TrainConfig(model="m", data=["d"], out="o"))
 except leafe_graph.MissingDependency as error: print(error)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trees import branch, run_folder, turn
+from viewed import viewed
 
 from leafe_graph.errors import ConfigError
 from leafe_graph.evaluation.compare import compare
@@ -85,21 +86,58 @@ def test_the_chosen_tree_failed_was_rewound_and_then_solved(tmp_path: Path) -> N
         choose_tree(run_folder(tmp_path / "empty", []))
 
 
-def test_a_report_is_one_file_with_escaped_text_and_curves(tmp_path: Path) -> None:
-    """Summary, trees and evaluations, nothing loaded from elsewhere."""
-    pytest.importorskip("matplotlib", reason='pip install ".[report]"')
+def test_a_report_is_one_file_with_its_trees_and_curves(tmp_path: Path) -> None:
+    """Whatever was said is data, no markup; and the page may load nothing."""
     tree = recovered(experience=NASTY)
     tree[0]["task"]["instruction"] = "<script>alert(2)</script>"
     judged = Result(policy="<base>", n=2, tasks=[TaskResult(task_id="t", n=2, c=1), TaskResult(task_id="u", n=2, c=0)])
     judged.save(tmp_path / "eval" / "base.json")
     compare(judged, judged).save(tmp_path / "eval" / "comparison.json")
-    page = write_report(run_folder(tmp_path, tree)).read_text()
-    assert "<script" not in page
-    assert "&lt;base&gt;" in page and "data:image/svg+xml;base64," in page
-    assert 'src="http' not in page and "<link" not in page
-    assert "1 of 1" in page
+    page = write_report(run_folder(tmp_path, tree, model="<img src=x>", env="e"))
+    overview, trees = viewed(page)
+    assert (overview["tasks"]["solved"], overview["tasks"]["depths"], overview["ends"]) == (
+        1,
+        [0, 1],
+        {"failure": 1, "success": 1},
+    )
+    assert [(curve["name"], curve["points"][0][:2]) for curve in overview["curves"]] == [("<base>", [1, 0.25])]
+    lost, won = trees["t"]["branches"]
+    assert won["experience"] == NASTY.replace("\ud800", "?") and [t["action"] for t in lost["turns"]] == ["right"] * 2
+    text = page.read_text(encoding="utf-8")
+    assert "alert(" not in text and "<img" not in text and "default-src 'none'; connect-src 'none'" in text
+    assert "&lt;img src=x&gt; · e" in text and "<link" not in text
+
+
+def test_a_report_tells_the_rows_of_each_branch(tmp_path: Path) -> None:
+    """As an export makes them; and of those that it leaves out, why."""
+    tree = recovered(experience="Go down first of all and then stay there.")
+    tree[1]["turns"].append(turn("q", "I go down first of all and then stay there."))
+    tree.append(branch("2", [turn("o", "up")], "failure", parent="0", at=0, experience="Up."))
+    _, trees = viewed(write_report(run_folder(tmp_path, tree)))
+    first, told, failed = trees["t"]["branches"]
+    assert first["rows"] == failed["rows"] == [] and failed["no_rows"] == "it did not succeed"
+    assert ["counterfactual", 1, ""] in told["rows"] and ["rehearsal", 2, "leaked"] in told["rows"]
+
+
+def test_a_request_repeats_nothing_in_a_report(tmp_path: Path) -> None:
+    """Of an agent that makes its own prompts: each message is there once, however many prompts showed it."""
+    messages = [{"role": "user", "content": f"message {i}"} for i in range(4)]
+    tree = recovered()
+    for i, each in enumerate([*tree[0]["turns"], *tree[1]["turns"]]):
+        each["request"] = {"messages": messages[: i + 2], "tools": []}  # type: ignore[typeddict-item]
+    _, trees = viewed(write_report(run_folder(tmp_path, tree)))
+    assert trees["t"]["messages"] == messages
+    assert [t["request"] for t in trees["t"]["branches"][0]["turns"]] == [[0, 1], [0, 1, 2]]
+
+
+def test_a_report_of_many_trees_has_the_most_telling(tmp_path: Path) -> None:
+    """As many as are asked for, and how many are not in it."""
+    easy = branch("0", [turn("o", "up")], "success", task="easy")
+    overview, trees = viewed(write_report(run_folder(tmp_path, [easy, *recovered("telling")]), trees=1))
+    assert [*trees] == ["telling"] and overview["left_out"] == 1 and overview["tasks"]["played"] == 2
 
 
 def test_an_empty_run_has_a_report_too(tmp_path: Path) -> None:
     """Before the first branch has ended."""
-    assert "No branches yet" in write_report(run_folder(tmp_path, [])).read_text()
+    overview, trees = viewed(write_report(run_folder(tmp_path, [])))
+    assert not trees and overview["trees"] == [] and overview["branches"]["all"] == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from viewed import viewed
 
 from leafe_graph.cli.main import main
 from leafe_graph.dataset.summary import Summary
@@ -104,7 +105,7 @@ def phases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Phases:
     """The commands' stand-ins; their folders hold nothing that a report could show."""
     monkeypatch.chdir(tmp_path)
     warm_adapter()
-    monkeypatch.setattr(rounds, "write_report", lambda folder: None)
+    monkeypatch.setattr(rounds, "write_report", lambda folder, rows: None)
     monkeypatch.setattr(summary, "_plot", lambda told, file: None)
     monkeypatch.setattr(rounds, "_weights", lambda config, start: {"base": {}, "adapters": [str(start)]})
     return Phases(monkeypatch)
@@ -120,6 +121,7 @@ def config(**changes: Any) -> RunConfig:
 def test_each_round_explores_fresh_tasks_with_the_last_adapter(phases: Phases) -> None:
     """And is judged on the same held-out ones."""
     told = run(config(out="o"))
+    assert [each["round"] for each in viewed(Path("o/report.html"))[0]["rounds"]] == [0, 1, 2, 3]
     explored, judged = phases.of(Explore), phases.of(Eval)
     assert [(e.start, e.tasks, e.seed, e.split) for e in explored] == [(10 * n, 10, 8 + n, "train") for n in range(3)]
     adapters = [Path("warm"), Path("o/round-1/adapter"), Path("o/round-2/adapter"), Path("o/round-3/adapter")]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage
 from postgres import Server
+from viewed import viewed
 from worlds import PIT, TOLD, is_reflection, pit_reply
 
 from leafe_graph.agent.graph import create_leafe_agent
@@ -84,7 +85,7 @@ def test_odd_texts_are_exported_alike_to_every_file(tmp_path: Path) -> None:
     lacking = dict.fromkeys(Example.__optional_keys__)  # tables have every column
     assert [lacking | row for row in rows] == table == utf8_all(table)
     assert rows[0]["task_id"] == "pit??" and rows[0]["prompt"][0]["content"] == "Walk ??"
-    assert "Walk ??" in write_report(run).read_text(encoding="utf-8")
+    assert viewed(write_report(run))[1]["pit??"]["task"]["instruction"] == "Walk ??"
     assert transcript(run.branches).encode()
 
 
@@ -96,7 +97,7 @@ def test_log_of_other_hands_is_exported_and_shown(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).branches[0]["task"]["instruction"] == "Walk \ud83d"
     export(tmp_path)
     assert '"Walk ?"' in (tmp_path / "examples" / "examples.jsonl").read_text(encoding="utf-8")
-    assert write_report(RunFolder(tmp_path)).read_text(encoding="utf-8")
+    assert viewed(write_report(RunFolder(tmp_path)))[1]["pit??"]["task"]["instruction"] == "Walk ?"
     assert run.branches
 
 

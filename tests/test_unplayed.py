@@ -14,6 +14,7 @@ from faulty import Faulty
 from rich.console import Console
 from test_evaluate import result
 from trees import branch, run_folder, turn
+from viewed import viewed
 from worlds import PIT, pit_reply, wandering_reply
 
 from leafe_graph.agent.graph import create_leafe_agent
@@ -147,7 +148,7 @@ def test_summary_says_what_its_seconds_are(
     assert "seconds, summed over branches" in out and "seconds of this call, by the clock" in out
     assert main(["eval", *shared, "-n", "1", "--out", "judged"]) == 0
     assert "by the clock; " in (out := capsys.readouterr().out) and "summed over samples" in out
-    assert "seconds are summed over branches" in write_report(Path("run")).read_text()
+    assert "Seconds are summed over branches" in write_report(Path("run")).read_text(encoding="utf-8")
 
 
 # ---- results
@@ -235,10 +236,11 @@ def test_report_says_that_nothing_was_played(tmp_path: Path) -> None:
     (tmp_path / "eval" / "twice.json").write_text('{"policy": "p", "n": 0, "tasks": [], "pass_at_k": []}')
     (tmp_path / "eval" / "comparison.json").write_text('{"first": "p"}')
     result("well", 2, [1, 0]).save(tmp_path / "eval" / "well.json")
-    page = write_report(tmp_path).read_text()
-    assert "gone: all 4 samples failed" in page and "<th>well</th>" in page and "<th>gone</th>" not in page
-    assert "twice.json is not a saved evaluation: n=0" in page and "comparison.json" not in page
-    assert "once KeyError: gone" in page
+    told, _ = viewed(write_report(tmp_path))
+    notes = "\n".join(told["notes"])
+    assert "gone: all 4 samples failed" in notes and [curve["name"] for curve in told["curves"]] == ["well"]
+    assert "twice.json is not a saved evaluation: n=0" in notes and "comparison.json" not in notes
+    assert told["errors"] == ["once KeyError: gone"]
 
 
 def test_older_result_under_a_budget_is_still_a_result(tmp_path: Path) -> None:
@@ -269,7 +271,7 @@ def test_share_of_failed_samples_is_told_wherever_figures_are(tmp_path: Path) ->
     assert says in (tmp_path / "README.md").read_text()
     (tmp_path / "eval").mkdir()
     many.save(tmp_path / "eval" / "many.json")
-    assert says in write_report(run_folder(tmp_path, tasks[1])).read_text()
+    assert says in "".join(viewed(write_report(run_folder(tmp_path, tasks[1])))[0]["notes"])
 
 
 def test_tables_say_names_and_causes_as_they_are_on_any_console() -> None:

@@ -137,25 +137,30 @@ class Show(Settings):
 
 
 class Report(Settings):
-    """Write a run's trees and curves as one HTML page.
+    """Write a run as one HTML page that needs nothing else: its trees to walk, curves, costs and settings.
 
     Example: leafe report runs/first
     """
 
     run: CliPositionalArg[UserPath]
-    """A run folder, or one of leafe run: then each of its rounds gets a page."""
-    trees: int = Field(default=6, ge=1)
-    """How many trees are drawn."""
+    """A run folder; one of leafe run, which gets a page with its rounds side by side and one for each of them; or one
+    of leafe bench, which gets a page with its methods side by side."""
+    trees: int = Field(default=2000, ge=1)
+    """How many trees are in it: the most telling ones, failed, rewound and then solved, come first."""
 
     def cli_cmd(self) -> None:
         """``leafe report``."""
         from ..phases.console import console
-        from ..report.page import write_report
+        from ..report.page import write_overview, write_report
+        from ..report.wholes import is_bench, rows_of_rounds
 
-        runs = rounds_in(self.run) or [RunFolder(self.run)]
-        for run in runs:
+        rounds = rounds_in(self.run)
+        if rounds or is_bench(self.run):
+            console.print(f"written to {write_overview(self.run)}", soft_wrap=True)
+        for run in rounds or [RunFolder(self.run)] * (not is_bench(self.run)):
             run.require()
-            console.print(f"written to {write_report(run, trees=self.trees)}")
+            rows = rows_of_rounds(self.run) if rounds else None
+            console.print(f"written to {write_report(run, trees=self.trees, rows=rows)}", soft_wrap=True)
 
 
 class Envs(Settings):

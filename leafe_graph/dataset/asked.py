@@ -67,6 +67,26 @@ def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary, probes: Sequ
             yield Asked("self_reflection", branch, t, turns, reflection=probe["reflection"])
 
 
+def uncounted(tree: Mapping[str, Branch], rows: Rows) -> dict[str, str]:
+    """Why branches that were forked give no correction, in words, by their ids."""
+    left_out = set() if rows.diverged else _diverged(tree)
+    told: dict[str, str] = {}
+    for name, branch in tree.items():
+        if name in left_out:
+            told[name] = "it was played on, or forked from one that was, after a replay that showed something else"
+        elif branch["parent"] is None:
+            continue
+        elif _counts(tree, branch, rows):
+            same, _ = _parents(tree, branch)
+            if same and (rows.skip_same or not branch["experience"]):
+                told[name] = "its first action is its parent's there"
+        elif branch["end"] in UNFINISHED or not branch["turns"]:
+            told[name] = "it was not played to an end"
+        else:
+            told[name] = "it did not succeed" if rows.keep == "success" else "it ended no better than its parent"
+    return told
+
+
 def _counts(tree: Mapping[str, Branch], branch: Branch, rows: Rows) -> bool:
     """Whether this is a branching event that counts."""
     if branch["parent"] is None or not branch["turns"] or branch["end"] in UNFINISHED:
@@ -81,8 +101,7 @@ def _revised(
 ) -> Iterator[Asked]:
     """The rows of a branching event."""
     t, parent = branch["decision_point"], branch["parent"] or ""
-    before = path(tree, parent)[t : t + 1]
-    same = [turn["action"] for turn in before] == [turns[t]["action"]]
+    same, before = _parents(tree, branch)
     if "counterfactual" in rows.kinds:
         if same and (rows.skip_same or not branch["experience"]):
             summary.same += 1
@@ -94,6 +113,13 @@ def _revised(
             summary.same += 1
         else:
             yield Asked("preference", branch, t, turns, rejected=before[0])
+
+
+def _parents(tree: Mapping[str, Branch], branch: Branch) -> tuple[bool, list[Turn]]:
+    """Whether a fork's first action is the one that its parent took there; and the parent's turn, if it took one."""
+    t = branch["decision_point"]
+    before = path(tree, branch["parent"] or "")[t : t + 1]
+    return [turn["action"] for turn in before] == [branch["turns"][0]["action"]], before
 
 
 def _group(tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -82,58 +82,88 @@ def clean_rows(
     Raises:
         ConfigError: a pattern of ``nodes`` is that of no decision's node.
     """
-    own, prompts = summary.asked, args.prompts or Prompts()
-    nodes: set[str] = set()
     sizes = {part: _Size() for part in ("prompt", "completion")}
     with closing(_Known()) as known:
-        for _, tree in trees:
-            known.begin()
-            summary.tasks += 1
-            summary.branches += len(tree)
-            if args.nodes is not None:
-                nodes |= {turn.get("node") or "" for branch in tree.values() for turn in branch["turns"]}
-            clean = [*_clean(tree, own, prompts, args, known, summary)]
-            rows = at_most(clean, args.counterfactual_per_task, args.seed)
-            summary.over += len(clean) - len(rows)
-            summary.tasks_covered += bool(rows)
-            for row in rows:
-                setattr(summary, row["kind"], getattr(summary, row["kind"]) + 1)
+        for tree in _judged(trees, args, summary, known):
+            for row in kept(tree):
                 sizes["prompt"].add(row["prompt_token_ids"], known.words(row["prompt"]))
                 sizes["completion"].add(row["completion_token_ids"], known.words(row["completion"]))
                 yield row
-    _refuse_other_nodes(args.nodes, nodes)
     summary.prompt_tokens, summary.prompt_tokens_are = sizes["prompt"].told()
     summary.completion_tokens, summary.completion_tokens_are = sizes["completion"].told()
 
 
-def _clean(
-    tree: Mapping[str, Branch], own: Rows, prompts: Prompts, args: Arguments, known: "_Known", summary: Summary
-) -> Iterator[Example]:
-    """The rows of a tree that nothing speaks against."""
+class Judged(NamedTuple):
+    """A row that was asked for, and what became of it."""
+
+    asked: Asked
+    row: Example | None
+    """None where no row can hold it."""
+    left_out: str = ""
+    """Why it is left out: the name of the field of `Summary` that counts it. Empty of a row that stays."""
+
+
+def kept(rows: Iterable[Judged]) -> list[Example]:
+    """The rows that stay."""
+    return [each.row for each in rows if each.row is not None and not each.left_out]
+
+
+def judged_rows(
+    trees: Iterable[tuple[str, Mapping[str, Branch]]], args: Arguments, summary: Summary
+) -> Iterator[list[Judged]]:
+    """What becomes of every row that is asked for, tree by tree; arguments and errors are those of `clean_rows`."""
+    with closing(_Known()) as known:
+        yield from _judged(trees, args, summary, known)
+
+
+def _judged(
+    trees: Iterable[tuple[str, Mapping[str, Branch]]], args: Arguments, summary: Summary, known: "_Known"
+) -> Iterator[list[Judged]]:
+    prompts = args.prompts or Prompts()
+    nodes: set[str] = set()
+    for _, tree in trees:
+        known.begin()
+        summary.tasks += 1
+        summary.branches += len(tree)
+        if args.nodes is not None:
+            nodes |= {turn.get("node") or "" for branch in tree.values() for turn in branch["turns"]}
+        rows = [*_of_tree(tree, prompts, args, known, summary)]
+        drawn = {id(row) for row in at_most(kept(rows), args.counterfactual_per_task, args.seed)}
+        rows = [each if each.left_out or id(each.row) in drawn else each._replace(left_out="over") for each in rows]
+        for each in rows:
+            count = each.left_out or each.asked.kind
+            setattr(summary, count, getattr(summary, count) + 1)
+        summary.tasks_covered += bool(drawn)
+        yield rows
+    _refuse_other_nodes(args.nodes, nodes)
+
+
+def _of_tree(
+    tree: Mapping[str, Branch], prompts: Prompts, args: Arguments, known: "_Known", summary: Summary
+) -> Iterator[Judged]:
+    """The rows of a tree, with what speaks against each."""
     leaks = LeakCheck(tree.values(), args.played or prompts)
     task = next(iter(tree.values()))["task"]["id"]
     probes = args.probes[task] if args.probes is not None and task in args.probes else ()
-    for each in asked(tree, own, summary, probes):
+    for each in asked(tree, summary.asked, summary, probes):
         if args.nodes is not None and not matches(each.turns[each.t].get("node"), args.nodes):
-            summary.other_nodes += 1
+            yield Judged(each, None, "other_nodes")
             continue
         try:
             row = _row(each, tree, prompts, args)
         except NoRow:
-            summary.unreadable += 1
+            yield Judged(each, None, "unreadable")
             continue
         if args.skip_invalid and each.kind not in KEEP_INVALID and each.turns[each.t]["valid"] is False:
-            summary.invalid += 1
+            yield Judged(each, row, "invalid")
         elif each.reflection is not None and not _fit(each, row, prompts):
-            summary.unfit += 1
+            yield Judged(each, row, "unfit")
         elif not all(text_of(message) for message in (*row["completion"], *row.get("rejected", ()))):
-            summary.empty += 1
+            yield Judged(each, row, "empty")
         elif leaks(row, each.turns[: each.t + 1], each.rejected):
-            summary.leaked += 1
-        elif known.new(row):
-            yield row
+            yield Judged(each, row, "leaked")
         else:
-            summary.duplicates += 1
+            yield Judged(each, row, "" if known.new(row) else "duplicates")
 
 
 def _refuse_other_nodes(nodes: list[str] | None, known: set[str]) -> None:

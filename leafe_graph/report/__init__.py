@@ -3,8 +3,8 @@
 Floor 6: it may know the floors below, and nothing that plays.
 """
 
-from .page import write_report
+from .page import write_overview, write_report
 from .transcript import transcript
 from .tree_svg import tree_svg
 
-__all__ = ["transcript", "tree_svg", "write_report"]
+__all__ = ["transcript", "tree_svg", "write_overview", "write_report"]

@@ -1,91 +1,135 @@
-"""A run's report: one HTML file that needs nothing else."""
+"""The viewer as one HTML file that needs nothing else: the data lie in it compressed, and are drawn on demand."""
 
 import base64
+import hashlib
+import re
+import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Mapping
+from functools import cache
 from html import escape
+from importlib.resources import files
 from pathlib import Path
+from typing import IO, Any
 
-from ..errors import ConfigError, MissingDependency, NothingPlayed
-from ..evaluation.plots import plot
-from ..evaluation.results import Result, powers_of_two
-from ..evaluation.statistics import ALIKE
-from ..files import save_text
-from ..tree.branches import causes, frequent, ranked
+from ..files import replace_file
+from ..settings import Rows
+from ..text import printable, utf8
+from ..tree.branches import telling
 from ..tree.run_folder import RunFolder
-from .ends import ENDS
-from .tree_svg import tree_svg
+from .contents import as_json, outline, overview, trees
+from .wholes import bench_overview, rounds_overview
+
+TREES = 2000
+"""So many trees are in a page unless told."""
+MODULES = ("dom", "source", "bars", "curves", "lanes", "tree", "words", "turns", "task", "tasks", "overview", "main")
+"""The viewer's modules: each imports of those before it alone."""
 
 
-def write_report(run: RunFolder | str | Path, *, trees: int = 6) -> Path:
-    """Write ``report.html`` into the run folder: summary, most telling trees, and evaluations if there are any."""
+def write_report(run: RunFolder | str | Path, *, trees: int = TREES, rows: Rows | None = None) -> Path:
+    """Write ``report.html`` into the folder of a run: its trees to walk, curves, costs and settings.
+
+    It needs no network and no other file. Trees are read and written one by one, so memory does not bound a run.
+
+    Args:
+        run: a run folder.
+        trees: most trees that are in it, the most telling first; the page says how many are not.
+        rows: which training rows are told of each branch; what ``leafe export`` makes by default if None.
+    """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    branches = folder.outlines
-    ends = Counter(branch.end for branch in branches)
-    facts = [
-        ("tasks solved", f"{len(folder.solved)} of {len(folder.trees)}"),
-        ("branches", f"{len(branches)}, {sum(branch.parent is not None for branch in branches)} of them forked"),
-        *((f"branches ended: {name}", str(ends[end])) for end, (_, _, name) in ENDS.items() if ends[end]),
-        *(("error", cause) for cause in frequent(causes(branches))),
-        *((f"cost: {field.replace('_', ' ')}", f"{amount:,.0f}") for field, amount in folder.cost.items()),
-        ("", "seconds are summed over branches, which run side by side"),
-    ]
-    body = [f"<h1>{escape(folder.folder.resolve().name)}</h1>", _table(facts), _evaluations(folder.folder / "eval")]
-    body += ["<h2>Experience trees</h2>"] if branches else ["<p>No branches yet.</p>"]
-    body += [
-        f"<p>{escape(tree[0]['task']['instruction'])}</p><div>{tree_svg(tree)}</div>" for tree in ranked(folder, trees)
-    ]
-    page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
-<meta name="viewport" content="width=device-width"><title>leafe-graph report</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 980px; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ border: 1px solid #8884; padding: .25rem .7rem; }}
-th {{ text-align: left; font-weight: 500; }} div {{ overflow-x: auto; }} img {{ background: #fff; max-width: 100%; }}
-p {{ white-space: pre-wrap; }}
-</style></head><body>
-{"".join(body)}
-</body></html>
-"""
+    ranks = {task: rank for rank, task in enumerate(telling(folder, trees))}
     file = folder.folder / "report.html"
-    save_text(file, page)
+    replace_file(file, lambda new: _write_run(new, folder, ranks, rows))
     return file
 
 
-def _evaluations(folder: Path) -> str:
-    """Pass@k of every saved result, as a table and, with matplotlib, as curves."""
-    results, notes = [], []
-    for file in sorted(folder.glob("*.json")):
-        try:
-            result = Result.load(file)
-            result.per_task(1)  # refuses where every sample failed
-            results.append(result)
-        except ConfigError as error:
-            if '"pass_at_k"' in file.read_text(encoding="utf-8", errors="replace"):  # comparisons lie there too
-                notes.append(str(error))
-        except NothingPlayed as error:
-            notes.append(str(error))
-    notes += [warning for result in results if (warning := result.warning)]
-    if not results:
-        return "".join(f"<p>{escape(note)}</p>" for note in notes)
-    ks = powers_of_two(min(result.n for result in results))
-    rows = [("policy", *(f"Pass@{k}, %" for k in ks))]
-    shown = [result.curve(ks) for result in results]
-    rows += [(result.policy, *map(str, curve)) for result, curve in zip(results, shown, strict=True)]
-    notes += [ALIKE] if any(estimate.alike for curve in shown for estimate in curve) else []
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            picture = base64.b64encode(plot(results, Path(scratch) / "curve.svg").read_bytes()).decode()
-        curves = f'<img alt="Pass@k over k" src="data:image/svg+xml;base64,{picture}">'
-    except MissingDependency as error:
-        curves = f"<p>No curves: {escape(str(error))}</p>"
-    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    return f"<h2>Evaluations, with 95% intervals over tasks</h2><div>{_table(rows)}</div>{below}{curves}"
+def write_overview(folder: Path) -> Path:
+    """Write ``report.html`` into the folder of a ``leafe run`` or ``leafe bench``: rounds or methods side by side.
+
+    Raises:
+        ConfigError: what the folder tells of them cannot be read.
+    """
+    told = rounds_overview(folder) if (folder / "run.json").is_file() else bench_overview(folder)
+    file = folder / "report.html"
+
+    def write(new: Path) -> None:
+        with open(new, "w", encoding="utf-8") as out:
+            out.write(head(told))
+            _block(out, "overview", told)
+            out.write(f"<script>{script()}</script>\n</body></html>\n")
+
+    replace_file(file, write)
+    return file
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    cells = (
-        f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
-        for row in rows
-    )
-    return f"<table>{''.join(cells)}</table>"
+def _write_run(new: Path, run: RunFolder, ranks: Mapping[str, int], rows: Rows | None) -> None:
+    tasks = sorted(ranks)
+    told = overview(run) | {"left_out": len(run.trees) - len(tasks)}
+    told["trees"] = [outline(run.trees.outlines[task].values(), ranks[task]) for task in tasks]
+    with open(new, "w", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as later:
+        for number, tree in enumerate(trees(run, tasks, rows)):
+            _block(later, f"tree-{number}", tree)
+            told["trees"][number] |= found(tree)
+        out.write(head(told))
+        _block(out, "overview", told)
+        out.write(f"<script>{script()}</script>\n")
+        later.seek(0)
+        shutil.copyfileobj(later, out)
+        out.write("</body></html>\n")
+
+
+def found(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a whole tree the list of tasks is filtered by."""
+    kept = sum(not left_out for branch in tree["branches"] for *_, left_out in branch["rows"])
+    return {"rows": kept, "diverged": any(branch["divergence"] for branch in tree["branches"])}
+
+
+def head(told: Mapping[str, Any], *, connect: str = "'none'") -> str:
+    """The page up to its data; ``connect``: what it may ask over the network, in the words of a CSP."""
+    name = escape(printable(utf8(told["title"])))
+    policy = f"default-src 'none'; connect-src {connect}; base-uri 'none'; form-action 'none'; "
+    policy += f"script-src '{_digest(script())}'; style-src '{_digest(style())}'"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>{name} · leafe</title><style>{style()}</style></head><body>
+<noscript>{name}: the trees of this page are drawn by its own script, which this browser does not run.</noscript>
+<div id="app"></div>
+"""
+
+
+@cache
+def script() -> str:
+    """The modules as one script, each a function that gives its exports.
+
+    It runs while the page is read, so that the list is seen before the last tree is there; modules would run after.
+    """
+    parts = []
+    for name in MODULES:
+        text = re.sub(r"^import (.*) from \"\./(\w+)\.js\";$", r"const \1 = of_\2;", _asset(f"{name}.js"), flags=re.M)
+        exported = re.findall(r"^export (?:async )?(?:const|function|class) (\w+)", text, flags=re.M)
+        text = re.sub(r"^export ", "", text, flags=re.M)
+        parts.append(f"const of_{name} = (() => {{\n{text}return {{ {', '.join(exported)} }};\n}})();\n")
+    return f"(() => {{\n{''.join(parts)}}})();\n"
+
+
+@cache
+def style() -> str:
+    """The style sheet."""
+    return _asset("style.css")
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / "viewer" / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _block(out: IO[str], name: str, value: Any) -> None:
+    """A value as text that no browser runs: JSON, deflated, in base64."""
+    packed = base64.b64encode(zlib.compress(as_json(value), 9)).decode("ascii")
+    out.write(f'<script type="text/plain" id="{name}">{packed}</script>\n')

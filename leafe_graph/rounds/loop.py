@@ -19,8 +19,8 @@ from ..models.identity import Digests, identity
 from ..parsing import load_json, read_text
 from ..phases.evaluate import run_eval
 from ..redaction import without_passwords
-from ..report.page import write_report
-from ..settings import defaults
+from ..report.page import write_overview, write_report
+from ..settings import Rows, defaults, part
 from ..text import utf8_all
 from ..types import FORMAT_VERSION
 from .absent import absent, start_adapter
@@ -53,6 +53,7 @@ def run(config: RunConfig) -> dict[str, Any]:
         method = make_method(config)
         try:
             told = _rounds(config, method, start)
+            write_overview(config.out)
         finally:
             method.tools.access.close()
         if hub and told["trained"]:
@@ -87,7 +88,7 @@ def _judge(config: RunConfig, method: Method, policy: Policy, number: int) -> Re
         where = {"out": result_file(folder).with_suffix(""), "name": folder.name, **reached}
         result = run_eval(config.eval.model_copy(update=where))
         if number:
-            write_report(folder)
+            write_report(folder, rows=part(config.export, Rows))
             if policy.trained is not None:
                 ks = powers_of_two(result.n)
                 add_result(policy.trained, result, ks, env=config.eval.env, split=config.eval.split)

@@ -75,7 +75,16 @@ def refuse_unplayed(branches: Collection[Outline], where: str | Path) -> None:
 
 
 def ranked(run: RunFolder | str | Path, most: int | None = None) -> list[list[Branch]]:
-    """The run's trees, the most telling first: failed, rewound and then solved, and small; all, or so many at most."""
+    """The run's trees, the most telling first, see `telling`; all, or so many at most."""
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    return [[*folder.trees[task].values()] for task in telling(folder, most)]
+
+
+def telling(run: RunFolder, most: int | None = None) -> list[str]:
+    """The run's tasks, whose trees are the most telling first: failed, rewound and then solved, and small.
+
+    ``most``: so many at most; all if None.
+    """
 
     def dullness(task: str) -> tuple[float, ...]:
         tree = trees.outlines[task]
@@ -86,8 +95,8 @@ def ranked(run: RunFolder | str | Path, most: int | None = None) -> list[list[Br
         size = abs(len(tree) - 4) + max(branch.turns for branch in tree.values()) / 20
         return -bool(recovered), -bool(rewound), -failed, -bool(wins), size
 
-    trees = (run if isinstance(run, RunFolder) else RunFolder(run)).trees
-    return [[*trees[task].values()] for task in sorted(trees, key=dullness)[:most]]
+    trees = run.trees
+    return sorted(trees, key=dullness)[:most]
 
 
 def choose_tree(run: RunFolder | str | Path) -> list[Branch]:
