@@ -256,6 +256,18 @@ def test_experiences_of_other_branches_of_the_task_count_too() -> None:
     assert ("rehearsal", "2", 0) not in kinds(examples(tree)[0])
 
 
+def test_each_of_several_experiences_counts_by_itself() -> None:
+    """Where a branch was told the last three reflections; the lines of a single one do not count alone."""
+    told = "Mind the pit\nGo round it"
+    lost = branch("0", [turn("start", "right")], "failure")
+    won = branch("1", [turn("start", "Mind the pit: down", action="down")], "success", parent="0", experience=told)
+    assert examples([lost, won])[1].leaked == 0
+    lost["reflections"] = [
+        {"turn": 1, "verdict": "rewind", "decision_point": 0, "experience": "Mind  the pit", "raw": ""}
+    ]
+    assert examples([lost, won])[1].leaked == 2  # the revised action, and its rehearsal
+
+
 def test_a_script_without_spaces_is_read_by_characters() -> None:
     """Six characters in a row of a Chinese experience are a leak."""
     rows, summary = examples(lost_and_recovered("好的,把箱子推到角落吧", experience="不要把箱子推到角落里,先往下走"))

@@ -179,3 +179,26 @@ def test_a_strategy_of_ones_own(strategy: Any, tmp_path: Path) -> None:
         ConfigError, match=r"strategy 'no'; expected one of leafe, .*, restart, rewind, vine, or MODULE:"
     ):
         explore(ScriptedModel(reply=["up"]), GridWorld, grid_tasks(1), out=tmp_path, strategy="no")
+
+
+def lesson(number: int, says: str | None, **more: Any) -> Branch:
+    """A lost branch whose reflection says this."""
+    record = branch(number, str(number - 1) if number else None, **more)
+    record["reflection"]["experience"] = says  # type: ignore[index]
+    return record
+
+
+def test_reflexion_tells_the_last_three_reflections() -> None:
+    """The oldest first, a line each, from the start; one that says nothing takes none away."""
+    tree = [lesson(0, "a"), lesson(1, "b\n  b"), lesson(2, None), lesson(3, "c"), lesson(4, "d")]
+    asked = [next_request("reflexion", tree[:n], WIDE) for n in range(6)]
+    assert asked == [
+        Request(),
+        Request("0", 0, "a"),
+        Request("1", 0, "a\nb b"),
+        Request("2", 0, "a\nb b"),
+        Request("3", 0, "a\nb b\nc"),
+        Request("4", 0, "b b\nc\nd"),
+    ]
+    assert next_request("reflexion", [lesson(0, None)], WIDE) == Request()
+    assert next_request("reflexion", [lesson(0, "a"), lesson(1, "b", turns=[])], WIDE) == Request("0", 0, "a\nb")

@@ -44,6 +44,16 @@ def _asked(turn: Turn) -> list[str]:
     return [*shown, json_text(request["tools"])]
 
 
+def _told(tree: Sequence[Branch]) -> set[str]:
+    """The experiences that a tree's branches were told; of several in one, a line each, also each by itself."""
+    told = {branch["experience"] for branch in tree if branch["experience"]}
+    lines = {line for text in told if "\n" in text for line in text.splitlines()}
+    if lines:
+        said = (reflection["experience"] for branch in tree for reflection in branch["reflections"])
+        told |= lines & {" ".join(text.split()) for text in said if text}
+    return told
+
+
 class LeakCheck:
     """Whether a row holds text of any experience of its task's tree.
 
@@ -64,7 +74,7 @@ class LeakCheck:
     def __init__(self, tree: Iterable[Branch], prompts: Prompts) -> None:
         """``tree``: all branches of one task. ``prompts``: what the policy was run with."""
         tree = list(tree)
-        texts = sorted({branch["experience"] for branch in tree if branch["experience"]})
+        texts = sorted(_told(tree))
         roots = [branch for branch in tree if branch["parent"] is None and branch["experience"] is None]
         own = {words(turn["observation"]) for branch in roots for turn in branch["turns"]}
         own |= {words(branch["task"]["instruction"]) for branch in roots}

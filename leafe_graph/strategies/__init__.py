@@ -15,6 +15,7 @@ STRATEGIES = Named(
         "leafe": "leafe_graph.strategies.leafe:Leafe",
         "independent": "leafe_graph.strategies.independent:Independent",
         "refine": "leafe_graph.strategies.refine:Refine",
+        "reflexion": "leafe_graph.strategies.reflexion:Reflexion",
         "restart": "leafe_graph.strategies.restart:Restart",
         "rewind": "leafe_graph.strategies.rewind:Rewind",
         "vine": "leafe_graph.strategies.vine:Vine",
