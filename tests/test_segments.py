@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pgbouncer
 import pytest
-from earlier_saver import make_earlier
+from earlier_saver import earlier
 from postgres import Server
 from savers import POSTGRES_TREE, TREE, opener
 from test_prune import grow
@@ -24,6 +25,7 @@ from worlds import PIT, forest, pit_reply, wandering_reply
 from leafe_graph import PostgresTreeSaver, TreeSaver, prune
 from leafe_graph.errors import ConfigError, RunFolderError
 from leafe_graph.exploration.explore import explore
+from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, check_saver, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
@@ -209,6 +211,26 @@ def test_long_thread_takes_little_memory(kind: str, place: Callable[[str], str])
         assert [each.metadata["step"] for each in saver.list(THREAD)] == list(range(7, 0, -1))
 
 
+def test_checkpoint_of_a_long_thread_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thread's segments no more is decompressed than the blocks that it lies in: the newest, and one by its id."""
+    said = [f"Sentence {number} of a long conversation. " * 10 for number in range(300)]
+    with TreeSaver(tmp_path / "points.sqlite") as saver:
+        for number in range(1, 301):
+            put(saver, at(), number, {"said": said[:number]}, {"said": number})
+    decompress, read = zlib.decompress, []
+
+    def counted(data: bytes) -> bytes:
+        read.append(len(found := decompress(data)))
+        return found
+
+    monkeypatch.setattr(zlib, "decompress", counted)
+    for number, where in ((300, at()), (100, at(f"{100:08}-0000-6000-8000-000000000000"))):
+        read.clear()
+        with TreeSaver(tmp_path / "points.sqlite") as saver:
+            assert saver.get_tuple(where).checkpoint["channel_values"] == {"said": said[:number]}
+        assert sum(read) < 1_000_000 < sum(len("".join(said[:each])) for each in range(300)) / 10
+
+
 # ---- kills
 
 KILLED = """
@@ -265,13 +287,13 @@ def test_kill_between_flush_and_log_changes_nothing(
 @pytest.mark.parametrize("version", [1, 2])
 def test_run_of_an_earlier_release_is_resumed_and_pruned(version: int, tmp_path: Path) -> None:
     """Its file is brought to this release's format, and trees are forked from what it held."""
-    undisturbed = grow(tmp_path / "whole")
-    for name in ("resumed", "pruned"):
-        grow(tmp_path / name, killed_at=40)
-        make_earlier(tmp_path / name / "checkpoints.sqlite", version)
-    assert prune(tmp_path / "pruned").kept > 0
-    for name in ("resumed", "pruned"):
-        assert forest(grow(tmp_path / name).branches) == forest(undisturbed.branches)
+    resumed, pruned = (earlier(version, tmp_path / name) / "run" for name in ("resumed", "pruned"))
+    how: Any = {"tasks": 1, "prompts": Prompts(**RunFolder(resumed).settings.texts), "checkpointer": None}
+    undisturbed = grow(tmp_path / "whole", **how)
+    assert prune(pruned).kept == 2
+    for out in (resumed, pruned):
+        assert forest(grow(out, **how).branches) == forest(undisturbed.branches)
+        assert {branch["thread_id"] is None for branch in RunFolder(out).branches} == {False}
 
 
 # ---- PostgreSQL

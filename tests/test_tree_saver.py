@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from earlier_saver import make_earlier
+from earlier_saver import earlier
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.base import empty_checkpoint
@@ -477,19 +477,10 @@ def test_no_version_is_given_twice_though_the_clock_was_set_back(
     assert given == sorted(set(given))
 
 
-def earlier_file(file: Path, *numbers: int, version: int) -> None:
-    """A file with these checkpoints, as an earlier release left it."""
-    with TreeSaver(file) as saver:
-        for number in numbers:
-            put(saver, at(), number, {"number": number}, {"number": number})
-    make_earlier(file, version)
-
-
 @pytest.mark.parametrize("version", [1, 2])
 def test_file_of_an_earlier_release_is_gone_on_with(tmp_path: Path, version: int) -> None:
     """What it holds comes before what is put now; format 1 had no numbers, so there in the order of its ids."""
-    file = tmp_path / "checkpoints.sqlite"
-    earlier_file(file, 4, 7, version=version)
+    file = earlier(version, tmp_path) / "two.sqlite"
     with TreeSaver(file) as saver:
         put(saver, at(), 5, {"number": 5}, {"number": 8})
         assert [each.checkpoint["channel_values"]["number"] for each in saver.list(at())] == [5, 7, 4]
@@ -504,9 +495,7 @@ def test_processes_that_open_a_file_at_once_bring_it_to_this_format_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
     """Another process does it after this one has read the format: both go on; 0 is a new file."""
-    file = tmp_path / "checkpoints.sqlite"
-    if version:
-        earlier_file(file, 4, 7, version=version)
+    file = (earlier(version, tmp_path) if version else tmp_path) / "two.sqlite"
     run = SqliteStore.run
 
     def meanwhile(store: SqliteStore, *args: Any, **kwargs: Any) -> Any:

@@ -9,6 +9,8 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import ormsgpack
@@ -18,6 +20,17 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 CHECKPOINT, VALUES, WRITES = range(3)
 LONG = 4096
 """Bytes of a value that stays in memory as it is, at most; longer ones are compressed there."""
+BLOCK = 2**18
+"""Bytes from which on a block of a segment is closed: what is read of it is decompressed with all the block."""
+
+
+class Part(NamedTuple):
+    """Bytes that stay compressed until they are asked for: see `whole`."""
+
+    block: bytes
+    """Compressed, with what lies beside them."""
+    start: int
+    end: int
 
 
 class Row(NamedTuple):
@@ -33,7 +46,7 @@ class Row(NamedTuple):
     """Of a checkpoint and of writes: grows with each put. Of values: the version that their channels have."""
     about: Any
     """Of a checkpoint its parent's id or None, of values the channels' names."""
-    body: bytes
+    body: bytes | Part
     """What the serializer made of it, see `packed`."""
 
 
@@ -43,30 +56,58 @@ def packed(serde: SerializerProtocol, value: Any) -> bytes:
     return kind.encode() + b"\0" + data
 
 
-def unpacked(serde: SerializerProtocol, body: bytes) -> Any:
+def unpacked(serde: SerializerProtocol, body: bytes | Part) -> Any:
     """The value that was packed."""
-    kind, _, data = _whole(body).partition(b"\0")
+    kind, _, data = whole(body).partition(b"\0")
     return serde.loads_typed((kind.decode(), data))
 
 
-def _small(body: bytes) -> bytes:
-    """What was packed as it stays in memory: a thread has many long values that say nearly the same."""
-    return b"\0" + zlib.compress(body, 1) if len(body) > LONG else body  # a serializer's name is not empty
-
-
-def _whole(body: bytes) -> bytes:
+def whole(body: bytes | Part) -> bytes:
     """What was packed."""
-    return zlib.decompress(body[1:]) if body.startswith(b"\0") else body
+    return _block(body.block)[body.start : body.end] if isinstance(body, Part) else body
+
+
+@lru_cache(maxsize=4)
+def _block(compressed: bytes) -> bytes:
+    return zlib.decompress(compressed)
+
+
+def _small(body: bytes | Part) -> bytes | Part:
+    """A body as it stays in memory: a thread has many long values that say nearly the same."""
+    return Part(zlib.compress(body, 1), 0, len(body)) if isinstance(body, bytes) and len(body) > LONG else body
 
 
 def segment(rows: Iterable[Row]) -> bytes:
-    """Rows as the bytes that are kept of them."""
-    return zlib.compress(ormsgpack.packb([*map(tuple, rows)]), 3)
+    """Rows as the bytes that are kept of them: an index of them all, by columns, and their bodies in blocks.
+
+    So of a long thread that is read no more is decompressed than what is asked for.
+    """
+    blocks: list[list[bytes]] = []
+    index: list[Any] = []
+    size = BLOCK
+    for row in rows:
+        body = whole(row.body)
+        if size >= BLOCK:
+            blocks.append([])
+            size = 0
+        blocks[-1].append(body)
+        size += len(body)
+        index.append((*row[:-1], len(body)))
+    counts = [len(block) for block in blocks]
+    about = ormsgpack.packb([[*zip(*index, strict=True)], counts])
+    return ormsgpack.packb([zlib.compress(part, 3) for part in (about, *map(b"".join, blocks))])
 
 
 def rows_of(body: bytes) -> Iterator[Row]:
     """The rows of a `segment`."""
-    return (Row(*row) for row in ormsgpack.unpackb(zlib.decompress(body)))
+    about, *blocks = ormsgpack.unpackb(body)
+    columns, counts = ormsgpack.unpackb(zlib.decompress(about))
+    rows = zip(*columns, strict=True)
+    for block, count in zip(blocks, counts, strict=True):
+        inside = [next(rows) for _ in range(count)]
+        ends = accumulate((length for *_, length in inside), initial=0)
+        for (kind, ns, id_, number, of, _), (start, end) in zip(inside, pairwise(ends), strict=True):
+            yield Row(kind, ns, id_, number, of, Part(block, start, end))
 
 
 @dataclass
@@ -77,7 +118,7 @@ class Namespace:
     """By id."""
     values: dict[Any, dict[str, Row]] = field(default_factory=lambda: defaultdict(dict))
     """By version, then by the checkpoint that they were put with."""
-    tasks: dict[str, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    tasks: dict[str, dict[int, bytes | Part]] = field(default_factory=lambda: defaultdict(dict))
     """What tasks wrote, by checkpoint, then by number."""
 
     def newest(self) -> str | None:
@@ -161,9 +202,11 @@ class Thread:
     def kept(self, checkpoint_ids: Collection[str]) -> list[Row]:
         """The rows of these checkpoints and of their ancestors, which they are rebuilt from."""
         keep = {(ns, each) for ns, space in self.spaces.items() for id_ in checkpoint_ids for each in space.chain(id_)}
-        return [row._replace(body=_whole(row.body)) for row in self.rows if (row.ns, row.id) in keep]
+        return [row for row in self.rows if (row.ns, row.id) in keep]
 
 
 def weight(row: Row) -> int:
-    """Bytes of memory, about."""
-    return len(row.body) + 200
+    """Bytes of memory, about; of a block its first row has them all."""
+    if isinstance(row.body, Part):
+        return 200 + (0 if row.body.start else len(row.body.block))
+    return 200 + len(row.body)

@@ -87,6 +87,7 @@ class WriteBehind:
         self._asked: set[str] = set()
         self._queued = 0
         self._read: OrderedDict[str, Cached] = OrderedDict()
+        self._held = 0  # their sizes' sum
         self._queue_lock, self._number_lock = threading.Lock(), threading.Lock()
         self._writer = secrets.randbits(63)
         self._some, self._many = threading.Event(), threading.Event()
@@ -178,7 +179,9 @@ class WriteBehind:
             raise
         for number, writer, name, _ in parts:
             if (thread := self._read.get(name)) is not None:
+                before = thread.size
                 thread.apply(taken[name][thread.pending :])
+                self._held += thread.size - before
                 thread.pending = 0
                 thread.segments.add((number, writer))
 
@@ -210,7 +213,7 @@ class WriteBehind:
             yield self._up_to_date(thread_id)
 
     def _up_to_date(self, thread_id: str) -> Cached:
-        thread = self._read.pop(thread_id, None) or Cached()
+        thread = self._forget(thread_id) or Cached()
         if not self._take_in(thread, thread_id):  # something of it was deleted by others
             self._take_in(thread := Cached(), thread_id)
         with self._queue_lock:
@@ -218,9 +221,15 @@ class WriteBehind:
         thread.apply(queued)
         thread.pending += len(queued)
         self._read[thread_id] = thread
-        size = sum(each.size for each in self._read.values())
-        while len(self._read) > 1 and (size > MOST or len(self._read) > MOST_THREADS):
-            size -= self._read.popitem(last=False)[1].size
+        self._held += thread.size
+        while len(self._read) > 1 and (self._held > MOST or len(self._read) > MOST_THREADS):
+            self._forget(next(iter(self._read)))
+        return thread
+
+    def _forget(self, thread_id: str) -> Cached | None:
+        """Let go of a thread that was read."""
+        thread = self._read.pop(thread_id, None)
+        self._held -= thread.size if thread is not None else 0
         return thread
 
     def _take_in(self, thread: Cached, thread_id: str) -> bool:
@@ -257,7 +266,7 @@ class WriteBehind:
                     execute(PUT, part)
 
             self._store.run(replace)
-            read = self._read.pop(thread_id, None)
+            read = self._forget(thread_id)
             with self._queue_lock:
                 queued = self._queue.pop(thread_id, [])
                 there = read.pending if read is not None and checkpoint_ids else len(queued)
