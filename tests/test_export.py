@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from trees import branch, run_folder, turn
 
 from leafe_graph.cli.main import main
+from leafe_graph.dataset import row_files
 from leafe_graph.dataset.examples import examples
 from leafe_graph.dataset.export import export, write_parquet
 from leafe_graph.dataset.leaks import LEAK_RUN
@@ -556,6 +558,44 @@ def test_large_exports_are_in_several_files(tmp_path: Path) -> None:
         read_examples([out])
     assert export(run).files == ["examples.jsonl", "examples.parquet", "README.md"]
     assert sorted(file.name for file in out.iterdir()) == ["README.md", "examples.jsonl", "examples.parquet"]
+
+
+def test_an_export_that_is_killed_is_read_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where some of its files are in their places, no reader of the folder takes them for all; the next mends it."""
+    datasets = pytest.importorskip("datasets", reason='pip install ".[train]"')
+    run, out = run_folder(tmp_path / "run", lost_and_recovered()), tmp_path / "run" / "examples"
+    export(run)
+    places, placed = row_files.replace_file, []
+
+    def killed(file: Path, write: Any) -> None:
+        if len(placed) == 6:
+            raise KeyboardInterrupt
+        placed.append(places(file, write))  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(row_files, "replace_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, shard_bytes=1)
+    monkeypatch.undo()
+    assert len([*out.glob("examples-*.parquet")]) == 2
+    for how in ({}, {"streaming": True}):
+        with pytest.raises(FileNotFoundError):
+            datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"), **how)
+    assert export(run, shard_bytes=1).rehearsal == 3
+    assert len(datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))) == 4
+
+
+def test_what_killed_exports_left_is_removed(tmp_path: Path) -> None:
+    """By the next one; what a process that lives is about to write stays."""
+    run, out = run_folder(tmp_path / "run", lost_and_recovered()), tmp_path / "run" / "examples"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for owner in (dead.pid, os.getppid()):
+        (out / f".rows-{owner}-abc").mkdir(parents=True)
+        (out / f".rows-{owner}-abc" / "0.jsonl").write_text("{}")
+        (out / f".examples.jsonl.{owner}.tmp").write_text("{}")
+    left = {file.name for file in out.iterdir() if str(os.getppid()) in file.name}
+    summary = export(run)
+    assert {file.name for file in out.iterdir()} == {*summary.files, *left} and len(left) == 2
 
 
 def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:

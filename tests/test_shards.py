@@ -278,6 +278,7 @@ def test_a_kill_while_files_become_parquet_loses_nothing(tmp_path: Path) -> None
     (tmp_path / "branches/.000003.parquet.7.tmp").write_bytes(b"PAR1")
     assert [*RunFolder(tmp_path).logged] == records
     assert RunFolder(tmp_path).compact() == (1, []) and [*RunFolder(tmp_path).logged] == records
+    assert not [*tmp_path.glob("branches/.*")]
     (tmp_path / "branches/000001.parquet").write_bytes(b"no table")
     with pytest.raises(RunFolderError, match=r"branches/000001.parquet is no part of a run's log"):
         RunFolder(tmp_path)

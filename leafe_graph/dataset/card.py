@@ -1,6 +1,7 @@
 """The dataset card."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from ..settings import RowKind
@@ -50,8 +51,8 @@ def features(*, tools: bool, text: bool = True) -> str:
     return "\n".join(f"  - name: {name}{columns.get(name, _TEXT)}" for name in Example.__annotations__)
 
 
-def card(summary: Summary, settings: dict[str, Any], *, data: str, license: str, tools: bool = False) -> str:
-    """The dataset card: a README.md whose header tells ``load_dataset`` which file to read.
+def card(summary: Summary, settings: dict[str, Any], *, data: Sequence[str], license: str, tools: bool = False) -> str:
+    """The dataset card: a README.md whose header tells ``load_dataset`` which files to read, so that none is missed.
 
     ``tools``: rows have tools, or messages with calls.
     """
@@ -77,10 +78,10 @@ configs:
 - config_name: default
   data_files:
   - split: train
-    path: {data}
+    path: {data[0] if len(data) == 1 else "".join(f"{chr(10)}    - {name}" for name in data)}
 dataset_info:
   features:
-{features(tools=tools, text=data.endswith(".parquet"))}
+{features(tools=tools, text=data[0].endswith(".parquet"))}
 ---
 
 # Experience examples

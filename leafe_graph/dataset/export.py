@@ -106,20 +106,20 @@ def export(args: Arguments) -> Summary:
         summary.notes += _notes(args, settings, summary, untold)
         summary.files = files.finish(args.balance)
         summary.notes += files.notes
-    data = [name for name in summary.files if name.endswith(".parquet")] or [*summary.files]
+        text = card(
+            summary,
+            dict(folder.config.get("settings", {})),
+            data=[name for name in summary.files if name.endswith(".parquet")] or summary.files,
+            license=args.license,
+            tools=files.tools,
+        )
+        save_text(target / "README.md", text)
+        files.place()
     jsonl = [target / name for name in summary.files if name.endswith(".jsonl")]
     others = write_formats(target, lambda: _rows(jsonl), args.formats, tools=files.tools)
     if args.formats and not others:
         summary.notes.append(f"no file of {', '.join(args.formats)}: these rows have no such form")
     summary.files += [*others, "README.md"]
-    text = card(
-        summary,
-        dict(folder.config.get("settings", {})),
-        data=data[0] if len(data) == 1 else f"examples-*{Path(data[0]).suffix}",
-        license=args.license,
-        tools=files.tools,
-    )
-    save_text(target / "README.md", text)
     return summary
 
 

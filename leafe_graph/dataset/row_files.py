@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -24,13 +25,16 @@ SHARD_BYTES = 2**30
 _ROWS, _BYTES = 1000, 2**26
 """What is put into a Parquet file at once: so many rows, or what they have as JSON."""
 _NAME = re.compile(r"examples(-\d{5}-of-\d{5})?\.(jsonl|parquet)")
+_HALF = re.compile(r"\.(?:rows-(\d+)-.*|examples.*\.(\d+)\.tmp)")
+"""What is not whole yet, with the id of the process that makes it."""
 
 
 class RowFiles:
     """Takes rows one by one, and leaves them kind by kind in files.
 
     One pair of files is ``examples.jsonl`` and ``examples.parquet``; of several the first is
-    ``examples-00000-of-00002.jsonl``. Until the last row they are in a hidden folder, which is left only by a kill.
+    ``examples-00000-of-00002.jsonl``. Until they are put in their places they are in a hidden folder, which is left
+    only by a kill, until the next export.
 
     Args:
         folder: where the files are put; made if it is not there.
@@ -49,7 +53,10 @@ class RowFiles:
 
     def __enter__(self) -> "RowFiles":
         with writing(make_folder(self.folder)):
-            self._scratch = tempfile.TemporaryDirectory(prefix=".rows-", dir=self.folder)
+            for left in self.folder.iterdir():
+                if (told := _HALF.fullmatch(left.name)) and not _is_there(int(told[1] or told[2])):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            self._scratch = tempfile.TemporaryDirectory(prefix=f".rows-{os.getpid()}-", dir=self.folder)
         return self
 
     def __exit__(
@@ -78,10 +85,10 @@ class RowFiles:
         self.tools = self.tools or with_tools(row)
 
     def finish(self, balance: str) -> list[str]:
-        """Put the files in their places, without those of earlier exports; ``balance`` is as `weights` has it.
+        """Write the files, not yet in their places; ``balance`` is as `weights` has it.
 
         Returns:
-            Their names, JSONL first.
+            The names that they will have, JSONL first.
 
         Raises:
             RunFolderError: there is no room; what was there is as it was.
@@ -91,14 +98,21 @@ class RowFiles:
                 spool.close()
             shards, tables = self._write(weights(self._numbers, balance))
         kinds = [".jsonl", *[".parquet"] * tables]
-        made = {_name(n, shards, kind): self._file(f"{n}{kind}") for kind in kinds for n in range(shards)}
+        self._made = {_name(n, shards, kind): self._file(f"{n}{kind}") for kind in kinds for n in range(shards)}
+        return [*self._made]
+
+    def place(self) -> None:
+        """Put the files in their places, without those of earlier exports; a card should name them all by then.
+
+        So whoever reads the folder by its card after a kill finds that one is missing.
+        """
         old = [file for file in self.folder.iterdir() if _NAME.fullmatch(file.name)]
+        several = any("-of-" in name for name in self._made)
         for file in old:  # else they would contradict the new ones, also where a kill comes between
-            if shards > 1 or file.name not in made:
+            if several or file.name not in self._made:
                 file.unlink()
-        for name, file in made.items():
+        for name, file in self._made.items():
             replace_file(self.folder / name, lambda new, file=file: shutil.move(file, new))  # type: ignore[misc]
-        return [*made]
 
     def _write(self, weights: Mapping[tuple[str, str], float]) -> tuple[int, bool]:
         """Write the files beside the spools: how many, and whether they are Parquet too."""
@@ -143,6 +157,16 @@ class RowFiles:
 
     def _file(self, name: str) -> Path:
         return Path(self._scratch.name) / name
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def _name(number: int, shards: int, suffix: str) -> str:

@@ -167,6 +167,8 @@ class Log:
             RunFolderError: there is no room; what was there is as it was.
         """
         done, refused = 0, []
+        for left in self.folder.glob("branches/.*.parquet.*.tmp"):  # of a process that was killed: there is one writer
+            left.unlink()
         for shard in range(self._shards() - 1):
             if not (lines := self.file(shard)).exists():
                 continue
