@@ -27,7 +27,7 @@ VLLM ?= $(VENV)-vllm
 UNSLOTH ?= $(VENV)-unsloth
 OLDEST ?= $(VENV)-oldest
 
-.PHONY: help demo test serve-test unsloth-test oldest-test lint format type bench clean
+.PHONY: help demo docs test serve-test unsloth-test oldest-test lint format type bench clean
 
 help:  ## What there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ $(READY): pyproject.toml
 
 demo: $(if $(LEAFE),,$(READY))  ## The whole loop, without a GPU; LEAFE_DEMO=small for a run of a few minutes.
 	$(or $(LEAFE),$(BIN)/leafe) demo $(ARGS)
+
+docs: $(READY)  ## The site, in build/site; any warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 test: $(READY)  ## The tests; ARGS="-k sokoban" for some of them.
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,4 +4,5 @@ import sys
 
 from .cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # what reads the package's docstrings imports this, too
+    sys.exit(main())
