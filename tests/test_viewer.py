@@ -1,17 +1,20 @@
 """The viewer in a real browser: what `leafe report` wrote is opened from the disk, and walked."""
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsers import Visit, browser
 from trees import branch, run_folder, turn
-from worlds import LESSON, PIT, pit_reply, wandering_reply
+from worlds import LESSON, PIT, TOLD, pit_reply, wandering_reply
 
 from leafe_graph.exploration.explore import explore
 from leafe_graph.report.page import write_report
+from leafe_graph.report.viewing import Viewer
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 from leafe_graph.types import Branch
@@ -56,6 +59,19 @@ def visit(chromium: Any) -> Iterator[Any]:
     for each in opened:
         each.context.close()
         assert not each.wrong
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Viewer]:
+    """A server in a thread."""
+    with Viewer(folder) as viewer:
+        serving = threading.Thread(target=viewer.serve_forever)
+        serving.start()
+        try:
+            yield viewer
+        finally:
+            viewer.shutdown()
+            serving.join()
 
 
 def test_report_opens_from_the_disk_and_asks_for_nothing(visit: Any, played: Path) -> None:
@@ -150,6 +166,49 @@ def test_pages_are_accessible(visit: Any, played: Path) -> None:
             found = Axe().run(page).response["violations"]
             serious = [each for each in found if each["impact"] in ("serious", "critical")]
             assert not serious, json.dumps(serious, indent=1)[:3000]
+
+
+def test_served_run_is_followed_while_it_is_played(visit: Any, tmp_path: Path) -> None:
+    """A branch that ends is seen without a reload: in the list, and in the tree that is being read."""
+    going, ended = threading.Event(), threading.Event()
+
+    def waiting(messages: Any, seed: int | None = None) -> str:
+        if TOLD in messages[-1].text:
+            assert going.wait(30)
+        return pit_reply(messages, seed)
+
+    def play() -> None:
+        explore(ScriptedModel(reply=waiting), GridWorld, [PIT], out=tmp_path, limits=Limits(max_branches=2))
+        ended.set()
+
+    player = threading.Thread(target=play)
+    player.start()
+    while not (tmp_path / "branches.jsonl").exists() or not (tmp_path / "branches.jsonl").stat().st_size:
+        ended.wait(0.02)
+    with served(tmp_path) as viewer:
+        page = visit().open(viewer.address)
+        assert page.locator(".tasks .state").inner_text() == "never solved"
+        reading = visit().open(viewer.address, "#/task/pit/0/2")
+        reading.wait_for_selector("[role=row]")
+        assert reading.locator("[role=row]").count() == 1
+        going.set()
+        page.wait_for_selector(".tasks .state.g1")
+        reading.wait_for_selector("[role=row] >> nth=1")
+        assert reading.url.endswith("#/task/pit/0/2") and "live" in reading.locator(".live").inner_text()
+    player.join()
+    assert ended.is_set()
+
+
+def test_served_rounds_lead_to_their_trees(visit: Any, tmp_path: Path) -> None:
+    """The page of a folder of ``leafe run`` and those of its rounds are served as they are written."""
+    run_folder(tmp_path / "round-1", [branch("0", [turn("o", "up")], "success", task="t")])
+    (tmp_path / "run.json").write_text(json.dumps({"version": 1, "model": "m", "export": {"keep": "every"}}))
+    with served(tmp_path) as viewer:
+        page = visit().open(viewer.address)
+        page.get_by_role("link", name="round 1: its trees").click()
+        page.locator(".tasks a").click()
+        page.wait_for_selector(".turn.open")
+        assert page.url == f"{viewer.address}round-1/report.html#/task/t/0/0"
 
 
 def hostile() -> list[Branch]:

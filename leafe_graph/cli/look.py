@@ -163,6 +163,29 @@ class Report(Settings):
             console.print(f"written to {write_report(run, trees=self.trees, rows=rows)}", soft_wrap=True)
 
 
+class View(Settings):
+    """Serve a run to a browser on this machine, and follow it while it is played. Ctrl-C ends it.
+
+    Example: leafe view runs/first
+    """
+
+    run: CliPositionalArg[UserPath]
+    """A run folder, or one of leafe run or leafe bench; the run may still be going on."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """Where on 127.0.0.1 it listens; a free port unless given."""
+
+    def cli_cmd(self) -> None:
+        """``leafe view``."""
+        from contextlib import suppress
+
+        from ..phases.console import console
+        from ..report.viewing import Viewer
+
+        with Viewer(self.run, self.port) as viewer, suppress(KeyboardInterrupt):
+            console.print(f"open {viewer.address} in a browser on this machine; Ctrl-C ends it", soft_wrap=True)
+            viewer.serve_forever()
+
+
 class Envs(Settings):
     """List the environments: what is installed, what is missing, and how to install it.
 

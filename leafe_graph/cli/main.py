@@ -27,7 +27,7 @@ from ..text import did_you_mean
 from .bench import Bench
 from .demo import Demo
 from .flags import Flags, model_of, spelt, told
-from .look import Compare, Envs, Report, Show
+from .look import Compare, Envs, Report, Show, View
 from .phases import Demonstrate, Eval, Explore, Export, Train
 from .runs import Compact, Prune, Run
 from .serve import Serve
@@ -66,6 +66,8 @@ class Leafe(BaseSettings):
     """Serve a model and its adapters with vLLM."""
     report: CliSubCommand[Report]
     """Show a run's trees and curves as an HTML page."""
+    view: CliSubCommand[View]
+    """Serve a run to a browser on this machine, and follow it."""
     prune: CliSubCommand[Prune]
     """Drop checkpoints that a run no longer needs."""
     compact: CliSubCommand[Compact]

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def overview(run: RunFolder) -> dict[str, Any]:
     config = without_passwords(run.config)
     settings: dict[str, Any] = config.get("settings", {})
     outlines = run.outlines
-    results, notes = _results(run.folder / "eval")
+    curves, notes = _results(run.folder / "eval")
     return {
         "title": title(settings, run.folder),
         "folder": run.folder.resolve().name,
@@ -56,7 +57,7 @@ def overview(run: RunFolder) -> dict[str, Any]:
         "ends": dict(Counter(outline.end for outline in outlines)),
         "errors": frequent(causes(outlines)),
         "cost": _spent(run, settings),
-        "curves": [_curve(result) for result in results],
+        "curves": curves,
         "notes": notes,
     }
 
@@ -177,29 +178,37 @@ def _spent(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, dict[str, f
     }
 
 
-def _results(folder: Path) -> tuple[list[Result], list[str]]:
-    """The saved evaluations of a run, and what is to be said of them and of those that are none."""
-    results, notes = [], []
+def _results(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The curves of the saved evaluations of a run, and what is to be said of them and of those that are none."""
+    results, curves, notes = [], [], []
     for file in sorted(folder.glob("*.json")):
         try:
-            result = Result.load(file)
-            result.per_task(1)  # refuses where every sample failed
+            result, curve = _judged(file, file.stat().st_mtime_ns)
             results.append(result)
+            curves.append(curve)
         except ConfigError as error:
             if '"pass_at_k"' in file.read_text(encoding="utf-8", errors="replace"):  # comparisons lie there too
                 notes.append(str(error))
         except NothingPlayed as error:
             notes.append(str(error))
     notes += [warning for result in results if (warning := result.warning)]
-    curves = [result.curve(powers_of_two(result.n)) for result in results]
-    return results, notes + [ALIKE] * any(estimate.alike for curve in curves for estimate in curve)
+    told = [
+        {"name": result.policy, "tasks": len(result.tasks), "n": result.n, "points": points(curve)}
+        for result, curve in zip(results, curves, strict=True)
+    ]
+    return told, notes + [ALIKE] * any(estimate.alike for curve in curves for estimate in curve)
 
 
-def _curve(result: Result) -> dict[str, Any]:
+@lru_cache(64)
+def _judged(file: Path, written: int) -> tuple[Result, list[Estimate]]:
+    """A saved evaluation and its curve; they are asked for again whenever a run that is followed has grown.
+
+    ``written``: when the file was.
+    """
+    result = Result.load(file)
     step = max(1.0, result.n ** (1 / POINTS))
     ks = {round(step**i) for i in range(POINTS + 1)} | {*powers_of_two(result.n)}
-    curve = result.curve(sorted(k for k in ks if 1 <= k <= result.n))
-    return {"name": result.policy, "tasks": len(result.tasks), "n": result.n, "points": points(curve)}
+    return result, result.curve(sorted(k for k in ks if 1 <= k <= result.n))  # refuses where every sample failed
 
 
 def points(curve: Iterable[Estimate]) -> list[list[Any]]:

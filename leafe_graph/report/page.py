@@ -19,7 +19,7 @@ from ..text import printable, utf8
 from ..tree.branches import telling
 from ..tree.run_folder import RunFolder
 from .contents import as_json, outline, overview, trees
-from .wholes import bench_overview, rounds_overview
+from .wholes import bench_overview, is_rounds, rounds_overview
 
 TREES = 2000
 """So many trees are in a page unless told."""
@@ -50,7 +50,7 @@ def write_overview(folder: Path) -> Path:
     Raises:
         ConfigError: what the folder tells of them cannot be read.
     """
-    told = rounds_overview(folder) if (folder / "run.json").is_file() else bench_overview(folder)
+    told = rounds_overview(folder) if is_rounds(folder) else bench_overview(folder)
     file = folder / "report.html"
 
     def write(new: Path) -> None:
@@ -85,16 +85,17 @@ def found(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": kept, "diverged": any(branch["divergence"] for branch in tree["branches"])}
 
 
-def head(told: Mapping[str, Any], *, connect: str = "'none'") -> str:
-    """The page up to its data; ``connect``: what it may ask over the network, in the words of a CSP."""
+def head(told: Mapping[str, Any], *, live: bool = False) -> str:
+    """The page up to its data; a ``live`` one has none, and may ask the server that it comes from for them."""
     name = escape(printable(utf8(told["title"])))
+    connect = "'self'" if live else "'none'"
     policy = f"default-src 'none'; connect-src {connect}; base-uri 'none'; form-action 'none'; "
     policy += f"script-src '{_digest(script())}'; style-src '{_digest(style())}'"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<title>{name} · leafe</title><style>{style()}</style></head><body>
+{'<meta name="live" content="">' * live}<title>{name} · leafe</title><style>{style()}</style></head><body>
 <noscript>{name}: the trees of this page are drawn by its own script, which this browser does not run.</noscript>
 <div id="app"></div>
 """

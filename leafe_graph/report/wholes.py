@@ -82,6 +82,11 @@ def bench_overview(folder: Path) -> dict[str, Any]:
     }
 
 
+def is_rounds(folder: Path) -> bool:
+    """Whether ``leafe run`` made this folder."""
+    return (folder / "run.json").is_file()
+
+
 def is_bench(folder: Path) -> bool:
     """Whether ``leafe bench`` made this folder, and has judged a method."""
     return (folder / "table.json").is_file() and (folder / "cells").is_dir()

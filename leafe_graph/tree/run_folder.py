@@ -175,6 +175,10 @@ class RunFolder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def refresh(self) -> None:
+        """Know what another process has logged since this folder was opened or refreshed."""
+        self._read(repair=False)
+
     def compact(self) -> tuple[int, list[str]]:
         """Make Parquet of the log's files that grow no more; needs pyarrow, as do readers from then on.
 

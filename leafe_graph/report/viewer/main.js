@@ -2,7 +2,7 @@
 
 import { h, many, s, visible } from "./dom.js";
 import { cards, facts, methods, rounds } from "./overview.js";
-import { follow, live, overviewData } from "./source.js";
+import { follow, overviewData } from "./source.js";
 import { linkTo, TaskView } from "./task.js";
 import { TaskList } from "./tasks.js";
 
@@ -35,13 +35,15 @@ function banner() {
     h("button", { type: "button", class: "quiet", onclick: () => help.showModal() }, "Keys"));
 }
 
+function overview() {
+  return h("aside", { "aria-label": "Overview" }, h("h1", {}, visible(run.title)), facts(run),
+    run.trees && h("button", { type: "button", class: "jump", onclick: () => list.element.scrollIntoView() }, `${many(run.trees.length, "task")} ↓`),
+    run.rounds && rounds(run), run.methods && methods(run), cards(run));
+}
+
 function draw() {
   list = run.trees ? new TaskList(run, state) : null;
-  home = h("main", { class: run.trees ? "home" : "home wholes", tabindex: "-1" },
-    h("aside", { "aria-label": "Overview" }, h("h1", {}, visible(run.title)), facts(run),
-      list && h("button", { type: "button", class: "jump", onclick: () => list.element.scrollIntoView() }, `${many(run.trees.length, "task")} ↓`),
-      run.rounds && rounds(run), run.methods && methods(run), cards(run)),
-    list?.element);
+  home = h("main", { class: run.trees ? "home" : "home wholes", tabindex: "-1" }, overview(), list?.element);
 }
 
 function parsed() {
@@ -109,23 +111,19 @@ document.addEventListener("keydown", (event) => {
 
 // A run that is still played: what is new is drawn where it belongs, and what is read stays where it is.
 async function grown() {
-  const news = await overviewData();
-  const same = view && run.trees[view.place].id;
-  run = news;
-  const shown = home.isConnected, at = window.scrollY;
-  draw();
-  if (shown) {
-    app.replaceChildren(banner(), home, help);
-    window.scrollTo(0, at);
-  } else if (same) {
-    const place = run.trees.findIndex((tree) => tree.id === same);
-    const now = run.trees[place], then = view.outline;
-    if (now && now.branches.length !== then.branches.length) {
-      const [branch, t] = view.at;
-      Object.assign(view, { run, place, outline: now, neighbours: list.neighbours(place) });
-      await view.open(branch, t);
-    }
-  }
+  run = await overviewData();
+  const aside = home.querySelector("aside"), now = overview();
+  aside.querySelectorAll("details").forEach((box, i) => { now.querySelectorAll("details")[i].open = box.open; });
+  aside.replaceWith(now);
+  list?.update(run);
+  if (!view?.path) return;
+  const outline = run.trees.find((tree) => tree.id === view.outline.id);
+  if (!outline || outline.branches.length === view.outline.branches.length) return;
+  const held = view.drawn.grid === document.activeElement, top = view.path.scrollTop, at = window.scrollY;
+  Object.assign(view, { run, outline, place: run.trees.indexOf(outline), neighbours: list.neighbours(run.trees.indexOf(outline)) });
+  await view.open(...view.at, held);
+  view.path.scrollTop = top;
+  window.scrollTo(0, at);
 }
 
 async function start() {
@@ -138,8 +136,7 @@ async function start() {
   draw();
   await route();
   window.addEventListener("hashchange", route);
-  follow(grown, (words) => { told.textContent = words; });
-  if (live) told.textContent = "live";
+  follow(run.version, grown, (words) => { told.textContent = words; });
   document.documentElement.dataset.ready = "";
   performance.mark("leafe-drawn");
 }

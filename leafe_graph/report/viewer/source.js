@@ -26,15 +26,15 @@ async function ask(name) {
   return answer.json();
 }
 
-export const live = document.documentElement.dataset.live !== undefined || !!document.querySelector("meta[name=live]");
+export const live = document.querySelector("meta[name=live]") !== null;
 export const overviewData = () => (live ? ask("overview.json") : block("overview"));
 export const treeData = (place) => (live ? ask(`trees/${place}.json`) : block(`tree-${place}`));
 
-// Calls back whenever the run has grown; on a page that was written once it never has.
-export function follow(grown, state) {
+// Calls back whenever there is more than the version that was seen; of a page that was written once there never is.
+export function follow(seen, grown, say) {
   if (!live) return;
-  const events = new EventSource("events");
-  events.addEventListener("grown", () => grown());
-  events.addEventListener("open", () => state("live"));
-  events.addEventListener("error", () => state("the server is gone: what is shown is as it was"));
+  const events = new EventSource(`events?seen=${encodeURIComponent(seen)}`);
+  events.addEventListener("grown", grown);
+  events.addEventListener("open", () => say("live"));
+  events.addEventListener("error", () => say("not live: the server is gone"));
 }

@@ -19,7 +19,7 @@ export class TaskView {
     this.element = h("main", { class: "task", tabindex: "-1" }, h("p", { class: "dim wait" }, "reading the tree …"));
   }
 
-  async open(branch, t) {
+  async open(branch, t, focus = true) {
     this.tree = await treeData(this.place);
     this.byId = new Map(this.tree.branches.map((each) => [each.id, each]));
     const { task } = this.tree;
@@ -38,7 +38,7 @@ export class TaskView {
           : h("p", { class: "instruction", dir: "auto" }, visible(task.instruction)))),
       h("div", { class: "split" }, h("div", { class: "side-tree" }, this.drawn.element), this.path));
     this.choose(...this.start(branch, t), true);
-    this.drawn.grid.focus({ preventScroll: true });
+    if (focus) this.drawn.grid.focus({ preventScroll: true });
   }
 
   // Where nothing is asked for: at the first rewind that led to a success, else at the first branch's end.

@@ -61,12 +61,14 @@ export class TaskList {
   }
 
   update(run) {
+    const drawn = this.drawn ?? 0;
     this.run = run;
     this.tasks = run.trees.map(known);
     const deepest = Math.max(0, ...this.tasks.map((task) => task.depth));
     this.depth.replaceChildren(...Array.from({ length: deepest + 1 }, (_, depth) =>
       h("option", { value: depth, selected: depth === this.state.depth }, depth ? `${depth} or more` : "any")));
     this.draw();
+    while (this.drawn < Math.min(drawn, this.shown.length)) this.grow();
   }
 
   set(name, value) {
