@@ -1,9 +1,4 @@
-"""The command that test_resume_after_kill.py kills: ``python killed_explore.py OUT WORLD DELAY [CHECKPOINTER]``.
-
-With ``--serve`` as well it starts the command anew for every line that it reads (`lives.serve`).
-"""
-
-import sys
+"""What test_resume_after_kill.py kills; begun anew for each line ``OUT WORLD DELAY CHECKPOINTER DURABILITY``."""
 
 from lives import serve
 from worlds import wandering_reply
@@ -13,6 +8,7 @@ from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
 from leafe_graph.tree.run_folder import RunFolder
+from leafe_graph.types import Durability
 
 TASKS = 24
 
@@ -31,10 +27,12 @@ class SnapshotWorld(SnapshotGridWorld):
         super().__init__(size=6, pits=6)
 
 
-def run(out: str, world: str, delay: float, checkpointer: str | None = None) -> RunFolder:
+def run(
+    out: str, world: str, delay: float | str, checkpointer: str = "memory", durability: Durability = "async"
+) -> RunFolder:
     """Grow the trees, each within its budget."""
     return explore(
-        ScriptedModel(reply=wandering_reply, delay=delay),
+        ScriptedModel(reply=wandering_reply, delay=float(delay)),
         {"GridWorld": World, "SnapshotGridWorld": SnapshotWorld}[world],
         grid_tasks(TASKS),
         out=out,
@@ -45,20 +43,12 @@ def run(out: str, world: str, delay: float, checkpointer: str | None = None) -> 
         concurrency=6,
         seed=7,
         checkpointer=checkpointer,
+        durability=durability,
     )
 
 
 if __name__ == "__main__":
-    given = [arg for arg in sys.argv[1:] if arg != "--serve"]
+    import langgraph.checkpoint.postgres.aio
+    import langgraph.checkpoint.sqlite.aio  # noqa: F401  imported once for all lives
 
-    def live(line: str = "") -> None:
-        """From what is on disk to the end."""
-        run(given[0], given[1], float(given[2]), *given[3:])
-
-    if "--serve" in sys.argv:
-        import langgraph.checkpoint.postgres.aio
-        import langgraph.checkpoint.sqlite.aio  # noqa: F401  imported once for all lives
-
-        serve(live)
-    else:
-        live()
+    serve(lambda line: run(*line.split()))  # type: ignore[arg-type]

@@ -1,12 +1,11 @@
-"""`explore` killed with SIGKILL at sixty-five random moments has in the end exactly what an undisturbed run has."""
+"""`explore` killed with SIGKILL at sixty random moments has in the end exactly what an undisturbed run has."""
 
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +16,47 @@ from worlds import forest
 
 from leafe_graph.tree.run_folder import RunFolder
 
-COMMAND = [sys.executable, str(Path(killed_explore.__file__))]
+
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Lives]:
+    """Of the program."""
+    with Lives([sys.executable, str(Path(killed_explore.__file__))]) as lives:
+        yield lives
 
 
 @pytest.mark.parametrize(
-    ("world", "kept_in", "times"),
+    ("world", "kept_in", "durability", "times"),
     [
-        ("GridWorld", "memory", 15),
-        ("SnapshotGridWorld", "memory", 15),
-        ("GridWorld", "sqlite", 15),
-        ("SnapshotGridWorld", "sqlite", 10),
-        ("GridWorld", "PostgreSQL", 10),
+        ("GridWorld", "memory", "async", 15),
+        ("SnapshotGridWorld", "memory", "async", 12),
+        ("GridWorld", "sqlite", "async", 12),
+        ("SnapshotGridWorld", "sqlite", "exit", 12),
+        ("SnapshotGridWorld", "PostgreSQL", "async", 10),
     ],
 )
 def test_killed_run_ends_as_the_undisturbed_one(
-    world: str, kept_in: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
+    world: str, kept_in: str, durability: str, times: int, lives: Lives, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """No branch is lost, none is there twice, and the totals of the budget are equal: with replays or snapshots."""
     out, moments = tmp_path / "killed", random.Random(f"moments of {world} in {kept_in}")
     undisturbed = killed_explore.run(str(tmp_path / "whole"), world, 0)
     where = request.getfixturevalue("postgres_server").new_database() if kept_in == "PostgreSQL" else kept_in
     kills, logged = 0, []
-    with Lives([*COMMAND, str(out), world, "0.02", where, "--serve"]) as lives:
-        while kills < times:
-            before, life = size(out), lives.start()
-            if kills % 4:  # in the middle of its work, with something done; every fourth perhaps before it has begun
-                wait_for(lambda before=before: size(out) > before)
-            time.sleep(moments.uniform(0, 0.12))
-            kill(life)
-            assert lives.end() == -signal.SIGKILL, "the run came to its end before it was killed often enough"
-            kills += 1
-            logged.append(len(RunFolder(out).branches))
+    while kills < times:
+        before, life = size(out), lives.start(f"{out} {world} 0.02 {where} {durability}")
+        if kills % 4:  # in the middle of its work, with something done; every fourth perhaps before it has begun
+            wait_for(lambda before=before: size(out) > before)
+        time.sleep(moments.uniform(0, 0.12))
+        kill(life)
+        assert lives.end() == -signal.SIGKILL, "the run came to its end before it was killed often enough"
+        kills += 1
+        logged.append(len(RunFolder(out).branches))
     assert (out / "checkpoints.sqlite").exists() == (kept_in == "sqlite")
     print(logged, len(undisturbed.branches))
     assert logged == sorted(logged)
     assert logged[-1] < len(undisturbed.branches)
-    # the last life is a fresh start of the very command
-    subprocess.run([*COMMAND, str(out), world, "0", where], check=True)
+    lives.start(f"{out} {world} 0 {where} {durability}")
+    assert lives.end() == 0
     run = RunFolder(out)
     names = Counter((branch["task"]["id"], branch["id"]) for branch in run.branches)
     assert set(names.values()) == {1}
