@@ -23,195 +23,37 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-from leafe_graph.finetune import TrainConfig, backends
-from leafe_graph.finetune.batches import chains, micro_batches
-from leafe_graph.finetune.tokens import IGNORED, SourceRow, TokenRow, read_examples, tokenize
-from leafe_graph.finetune.train import train
+from training_arms import Setting, device, load, memory, ours, rows_of, targets, trl
 
+from leafe_graph.models.folders import model_folder
+
+SHARED = (
+    "model",
+    "data",
+    "tasks",
+    "steps",
+    "micro_batch_size",
+    "learning_rate",
+    "max_length",
+    "gradient_checkpointing",
+)
 CONTENDERS = {"trl": "TRL SFTTrainer", "peft": "ours on PEFT", "unsloth": "ours on Unsloth"}
 PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
-def rows_of(arguments: argparse.Namespace) -> tuple[list[SourceRow], list[TokenRow], Any]:
-    """The rows as they stand in the file and as token ids, and the tokenizer."""
-    source = read_examples([arguments.data])
-    tasks = list(dict.fromkeys(row.example["task_id"] for row in source))[: arguments.tasks]
-    source = [row for row in source if row.example["task_id"] in tasks]
-    folder = backends.model_folder(arguments.model)
-    tokenizer = backends.load_tokenizer(folder)
-    stops = backends.stop_ids(folder, tokenizer)
-    rows = tokenize(source, tokenizer, stop_ids=stops, max_length=arguments.max_length, use_token_ids=False)
-    return source, rows, tokenizer
-
-
-def targets(rows: Sequence[TokenRow]) -> int:
-    """Target tokens of all rows."""
-    return sum(label != IGNORED for row in rows for label in row.labels)
-
-
-def device() -> str:
-    """Where all contenders train."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def memory() -> float:
-    """The most memory held so far, in MiB."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def config_of(arguments: argparse.Namespace, backend: Any, data: Path, n_rows: int = 1) -> TrainConfig:
-    """The settings that all contenders share, as ours has them."""
-    return TrainConfig(
-        model=arguments.model,
-        data=[data],
-        out=arguments.out,
-        objective="demonstrations",
-        learning_rate=arguments.learning_rate,
-        lr_schedule="constant",
-        warmup_ratio=0,
-        max_steps=1 + arguments.steps,
-        batch_size=n_rows,
-        micro_batch_size=arguments.micro_batch_size,
-        max_length=arguments.max_length,
-        use_token_ids=False,
-        save_steps=2 + arguments.steps,
-        resume=False,
-        gradient_checkpointing=arguments.gradient_checkpointing,
-        backend=backend,
-    )
-
-
-def ours(arguments: argparse.Namespace, backend: str) -> dict[str, Any]:
-    """`leafe train`; what `trl` returns."""
-    data = arguments.out / "rows.jsonl"
-    backends.start_unsloth_first(config_of(arguments, backend, data))
-    source, rows, _ = rows_of(arguments)
-    weight = len(rows) / targets(rows)  # the mean over rows of an action's sum becomes the mean over tokens
-    data.write_text("".join(json.dumps({**row.example, "weight": weight}) + "\n" for row in source))
-    config = config_of(arguments, backend, data, len(rows))
-    backends.load(config, backends.model_folder(config.model), device())
-    gc.collect()
-    loaded = memory()
-    train(config)
-    steps = [json.loads(line) for line in (arguments.out / "metrics.jsonl").read_text().splitlines()]
-    units = chains(rows, longest=len(rows))
-    passes = [
-        [len(rows[chain[-1]]) for chain in batch] for batch in micro_batches(rows, units, config.micro_batch_size)
-    ]
-    return {
-        "loss": [step["loss"] for step in steps],
-        "seconds": [step["seconds"] for step in steps],
-        "tokens_run": sum(len(lengths) * max(lengths) for lengths in passes),
-        "targets": targets(rows),
-        "loaded": loaded,
-        "peak": memory(),
-    }
-
-
-def trl(arguments: argparse.Namespace) -> dict[str, Any]:
-    """TRL's SFTTrainer on prompt/completion rows: losses and seconds by step, tokens a step, memory in MiB."""
-    import torch
-    from datasets import Dataset
-    from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    source, rows, tokenizer = rows_of(arguments)
-    config = config_of(arguments, "peft", arguments.data)
-    torch.manual_seed(config.seed)
-    model, _ = backends.load(config, backends.model_folder(config.model), device())
-    loaded = memory()
-    losses: list[float] = []
-    seconds: list[float] = []
-    run: list[int] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            self.started = perf_counter()
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            seconds.append(perf_counter() - self.started)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            losses.extend([logs["loss"]] if "loss" in logs else [])
-
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(arguments.out),
-            per_device_train_batch_size=config.micro_batch_size,
-            gradient_accumulation_steps=-(-len(rows) // config.micro_batch_size),
-            max_steps=config.max_steps or 0,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="constant",
-            max_grad_norm=config.max_grad_norm,
-            weight_decay=config.weight_decay,
-            max_length=config.max_length,
-            gradient_checkpointing=config.gradient_checkpointing,
-            bf16=torch.cuda.is_available(),
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=Dataset.from_list([{k: row.example[k] for k in ("prompt", "completion")} for row in source]),
-        processing_class=tokenizer,
-        callbacks=[Clock()],
-    )
-    extra = 0
-
-    def our_labels(row: dict[str, Any], i: int) -> dict[str, Any]:
-        nonlocal extra
-        n, labels = len(rows[i]), rows[i].labels
-        if row["input_ids"][:n] != rows[i].prompt_ids + rows[i].completion_ids or row["labels"][:n] != labels:
-            raise RuntimeError(f"row {i}: TRL's tokens or labels differ from ours before the end")
-        extra += sum(label != IGNORED for label in row["labels"][n:])
-        return {"labels": labels + [IGNORED] * (len(row["labels"]) - n)}
-
-    trainer.train_dataset = trainer.train_dataset.map(our_labels, with_indices=True, load_from_cache_file=False)
-    collate = trainer.data_collator
-
-    def counted(examples: list[Any]) -> Any:
-        batch = collate(examples)
-        run.append(batch["input_ids"].numel())
-        return batch
-
-    trainer.data_collator = counted
-    trainer.train()
-    peak = memory()
-    trainer.save_model(str(arguments.out))
-    return {
-        "loss": losses,
-        "seconds": seconds,
-        "tokens_run": sum(run) / len(seconds),
-        "targets": targets(rows),
-        "extra": extra,
-        "loaded": loaded,
-        "peak": peak,
-    }
-
-
-def judge(arguments: argparse.Namespace) -> dict[str, Any]:
+def judge(setting: Setting) -> dict[str, Any]:
     """The loss a target token, of the base model and of each adapter in ``out``, one row after the other."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    _, rows, _ = rows_of(arguments)
-    folder = backends.model_folder(arguments.model)
+    _, rows, _ = rows_of(setting)
+    folder = model_folder(setting.model)
 
     def loss(adapter: Path | None) -> float:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -225,27 +67,32 @@ def judge(arguments: argparse.Namespace) -> dict[str, Any]:
             total += torch.nn.functional.cross_entropy(output.logits[0, :-1].float(), reply, reduction="sum").item()
         return total / targets(rows)
 
-    adapters = {name: arguments.out / name for name in CONTENDERS}
+    adapters = {name: setting.out / name for name in CONTENDERS}
     found = {name: path for name, path in adapters.items() if (path / "adapter_model.safetensors").exists()}
     return {"before": loss(None), **{name: loss(path) for name, path in found.items()}}
+
+
+def trained(setting: Setting, name: str) -> dict[str, Any]:
+    """A contender's measurements."""
+    load(setting, "unsloth" if name == "unsloth" else "peft")
+    gc.collect()
+    loaded = memory()
+    result = asdict(trl(setting) if name == "trl" else ours(setting, name))
+    import torch
+
+    on = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+    versions = {package: metadata.version(package) for package in PACKAGES if package in sys.modules}
+    return {**result, "loaded": loaded, "peak": memory(), "on": on, "versions": versions}
 
 
 def contend(arguments: argparse.Namespace) -> None:
     """What a contender's process does: its measurements go to result.json."""
     arguments.out.mkdir(parents=True, exist_ok=True)
+    setting = Setting(out=arguments.out, **{name: getattr(arguments, name) for name in SHARED})
     try:
-        name = arguments.contender
-        result = trl(arguments) if name == "trl" else judge(arguments) if name == "judge" else ours(arguments, name)
+        result = judge(setting) if arguments.contender == "judge" else trained(setting, arguments.contender)
     except ImportError as error:
         result = {"skipped": str(error)}
-    else:
-        import torch
-
-        result["on"] = (
-            torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
-        )
-        loaded = {package: metadata.version(package) for package in PACKAGES if package in sys.modules}
-        result["versions"] = loaded
     (arguments.out / "result.json").write_text(json.dumps(result))
 
 

@@ -21,7 +21,7 @@ import argparse
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -68,7 +68,7 @@ TURNS = 40
 """Moves of the longest attempt that it is taught to reflect on."""
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Make, teach, save, and say how well it does each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to save the model in")
@@ -87,11 +87,14 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--start", type=int, default=500_000_000, help="where in the training levels to begin")
+    parser.add_argument("--device", default="cpu", help="where it is taught; a larger one may want cuda")
+    parser.add_argument("--at-once", type=int, default=24, help="rows a forward pass; a GPU wants more")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)  # more slow so small a model down
     tokenizer, model = new_policy(arguments.size, arguments.width, arguments.layers)
+    model.to(arguments.device)
     tasks = sokoban.tasks(
         "train",
         arguments.levels,
@@ -108,7 +111,7 @@ def main() -> None:
         for part, acting in ((tasks[held_out:], arguments.acting_levels), (tasks[:held_out], held_out))
     )
     amounts: dict[Skill, int] = {"act": arguments.act, "follow": arguments.follow, "reflect": arguments.reflect}
-    teach(model, taught, amounts, steps=arguments.steps, rate=arguments.rate, rng=rng)
+    teach(model, taught, amounts, steps=arguments.steps, rate=arguments.rate, rng=rng, at_once=arguments.at_once)
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -215,6 +218,7 @@ def teach(
     steps: int,
     rate: float,
     rng: random.Random,
+    at_once: int,
 ) -> None:
     """So many batches of so many rows of each skill.
 
@@ -227,8 +231,8 @@ def teach(
             group["lr"] = rate * min(1, (step + 1) / 50) * max(0.02, 1 - step / steps)
         for skill, amount in amounts.items():
             rows = sorted(rng.choices(taught[skill], k=amount), key=lambda row: len(row[0])) if taught[skill] else []
-            for at in range(0, len(rows), 24):  # rows of about one length: little padding
-                part = rows[at : at + 24]
+            for at in range(0, len(rows), at_once):  # rows of about one length: little padding
+                part = rows[at : at + at_once]
                 loss, _ = answers(model, part)
                 (loss * len(part) / sum(amounts.values())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -247,10 +251,10 @@ def share(model: LlamaForCausalLM, rows: list[tuple[list[int], int]]) -> float:
 def answers(model: LlamaForCausalLM, rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean loss over the answers' tokens, and for each row whether all of them are the likeliest."""
     longest, kept = max(len(ids) for ids, _ in rows), max(said for _, said in rows)
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row, _ in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row, _ in rows])
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row, _ in rows]).to(model.device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row, _ in rows]).to(model.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    counted = torch.tensor([[0] * (kept - said) + [1] * said for _, said in rows]).bool()
+    counted = torch.tensor([[0] * (kept - said) + [1] * said for _, said in rows]).bool().to(model.device)
     out = model(ids, attention_mask=mask, position_ids=positions, logits_to_keep=kept + 1).logits[:, :-1]
     targets = ids[:, -kept:]
     loss = torch.nn.functional.cross_entropy(out[counted], targets[counted])
