@@ -176,6 +176,11 @@ class Rows(Settings):
     of those forked from them."""
     rehearsal_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the successful attempts that are rehearsed, drawn at random for each by its name; the paper's is 0.2."""
+    rehearse: Literal["all", "recoveries"] = "all"
+    """Which successes are rehearsed: "all", or "recoveries" alone: those of branches, from where they left their
+    parent."""
+    siblings: bool = False
+    """Preferences also of the best over each worse of the branches that leave one decision point, told the same."""
     counterfactual_per_task: int | None = Field(default=None, ge=1)
     """Most counterfactual rows of a task, drawn at random; all unless given. The paper takes 3."""
     balance: Literal["rows", "root", "tasks"] = "rows"
@@ -186,12 +191,15 @@ class Rows(Settings):
     advantage_std: bool = False
     """Divide an advantage by the standard deviation of its group's returns, as GRPO was published; else not, as Dr.
     GRPO does."""
-    credit: Literal["episode", "steps", "values"] = "episode"
+    credit: Literal["episode", "steps", "values", "pivot"] = "episode"
     """What a rollout's advantages are: its "episode"'s return over that of others at the task, as in GRPO; in "steps"
-    (GiGPO) also an action's discounted return over that of others in the same state; or the difference that an action
-    made to the state's "values" (VinePPO), as branches of the strategy "vine" tell them."""
+    (GiGPO) also an action's discounted return over that of others in the same state; the difference that an action made
+    to the state's "values" (VinePPO), as branches of the strategy "vine" tell them; or as "episode" with branches as
+    attempts, from where they part ways with their parents on (R3L's "pivot")."""
     step_weight: float = Field(default=1.0, ge=0)
     """Weight of the state's part in "steps". 1 is GiGPO's."""
+    amplify: float = Field(default=3.0, ge=0)
+    """What advantages that are not negative are multiplied by in "pivot". 3 is R3L's."""
     discount: float = Field(default=0.95, gt=0, le=1)
     """Of later rewards in "steps". 0.95 is GiGPO's."""
     seed: int = 0

@@ -116,6 +116,55 @@ def test_without_forks_values_are_the_groups_mean() -> None:
     assert told(examples(group, kinds=["rollout"], credit="values")[0]) == told(examples(group, kinds=["rollout"])[0])
 
 
+def retry(name: str, parent: str, at: int, own: int, return_: float, told: str | None = "Go round.") -> Branch:
+    """A branch that was told something, with so many turns of its own."""
+    turns = [turn(f"{name} {t}", "down", **IDS) for t in range(own)]
+    end: Any = "success" if return_ >= 1 else "failure"
+    return branch(name, turns, end, parent=parent, at=at, experience=told, return_=return_)
+
+
+def test_a_rollout_and_its_retry_count_from_where_they_part() -> None:
+    """By hand: returns 0, 1, 0.5 and 0, so a mean of 3/8; the success has 1, what is above the mean three times that.
+
+    The first rollout and its retry part at turn 2, the second's retry begins at its start; what is shared has no row.
+    """
+    tree = [
+        rollout("0", "abcd", [0, 0, 0, 0]),
+        retry("1", "0", 2, 3, 1.0),
+        rollout("2", "ab", [0, 0.5]),
+        retry("3", "2", 0, 1, 0.0),
+    ]
+    rows, summary = examples(tree, kinds=["rollout"], credit="pivot")
+    places = {row["branch_id"]: [] for row in rows}
+    for row in rows:
+        places[row["branch_id"]].append(row["decision_point"])
+    assert places == {"0": [2, 3], "1": [2, 3, 4], "2": [0, 1], "3": [0]} and summary.rollout == 8
+    found = told(rows)
+    assert found["0"] == pytest.approx([-3 / 8] * 2) and found["1"] == [1.0] * 3
+    assert found["2"] == pytest.approx([3 / 8] * 2) and found["3"] == pytest.approx([-3 / 8])
+    kept = {row["branch_id"]: row["logprobs"] for row in rows}
+    assert kept["0"] == IDS["logprobs"] and kept["1"] is None and kept["3"] is None
+    shown = next(row for row in rows if row["branch_id"] == "1" and row["decision_point"] == 2)
+    assert [message["content"] for message in shown["prompt"]][1:] == ["0 0", "up", "0 1", "up", "1 0"]
+
+
+def test_a_group_that_only_won_is_learned_and_one_that_only_lost_is_not() -> None:
+    """A success is worth 1 whatever the others did."""
+    won = [rollout("0", "ab", [0, 1]), rollout("1", "c", [1])]
+    assert told(examples(won, kinds=["rollout"], credit="pivot")[0]) == {"0": [1.0, 1.0], "1": [1.0]}
+    lost = [rollout("0", "ab", [0, 0]), retry("1", "0", 1, 1, 0.0)]
+    rows, summary = examples(lost, kinds=["rollout"], credit="pivot")
+    assert (rows, summary.alike) == ([], 1)
+
+
+def test_a_retry_that_repeats_its_guidance_is_left_out() -> None:
+    """As every row that holds an experience."""
+    lost, won = rollout("0", "a", [0]), retry("1", "0", 0, 1, 1.0, told="The pit is right below")
+    won["turns"][0]["message"]["content"] = "The pit is right below so up"
+    rows, summary = examples([lost, won], kinds=["rollout"], credit="pivot")
+    assert [row["branch_id"] for row in rows] == ["0"] and summary.leaked == 1
+
+
 # ---- how the branches come about
 
 
@@ -183,9 +232,13 @@ def test_anchors_tell_states_and_not_when_they_were_come_to(tmp_path: Path) -> N
     assert anchors() == [None] * 4
 
 
-def test_both_methods_are_grpo_with_other_credit() -> None:
+def test_the_methods_are_grpo_with_other_credit() -> None:
     """Group after group, update after update, as GRPO's."""
-    grpo, gigpo, vineppo = (METHODS.class_of(name).settings for name in ("grpo", "gigpo", "vineppo"))
+    grpo, gigpo, vineppo, r3l = (METHODS.class_of(name).settings for name in ("grpo", "gigpo", "vineppo", "r3l"))
     assert gigpo["export"]["credit"] == "steps" and gigpo["explore"] == {**grpo["explore"], "anchors": True}
     assert vineppo["export"]["credit"] == "values" and vineppo["explore"]["strategy"] == "vine"
-    assert gigpo["train"] == vineppo["train"] == grpo["train"] and vineppo["train_from"] == "last"
+    assert r3l["export"]["credit"] == "pivot" and (r3l["explore"]["strategy"], r3l["explore"]["max_depth"]) == (
+        "leafe",
+        1,
+    )
+    assert gigpo["train"] == vineppo["train"] == r3l["train"] == grpo["train"] and vineppo["train_from"] == "last"

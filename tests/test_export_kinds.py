@@ -253,6 +253,33 @@ def test_groups_that_end_with_their_first_success_are_told(tmp_path: Path) -> No
     assert "stop_on_success" not in str(export(run, kinds=["rollout"]))
 
 
+# ---- ideas of our own
+
+
+def test_recoveries_are_rehearsed_from_where_they_left_their_parent() -> None:
+    """And successes of rollouts not at all."""
+    won = branch("2", [turn("at start", "left")], "success")
+    assert kinds(examples([*tree(), won], kinds=["rehearsal"], rehearse="recoveries")[0]) == [
+        ("rehearsal", "1", 1), ("rehearsal", "1", 2)
+    ]  # fmt: skip
+
+
+def test_of_siblings_the_best_is_preferred_to_each_that_ended_worse() -> None:
+    """Where they left one decision point, told the same, and acted otherwise; beside the pairs with the parent."""
+    lost, won = tree()
+
+    def sibling(name: str, says: str, told: str = TOLD, at: int = 1, end: Any = "failure") -> Branch:
+        return branch(name, [turn("below", says)], end, parent="0", at=at, experience=told)
+
+    worse = [sibling("2", "left"), sibling("3", "down"), sibling("4", "up", told="Go up."), sibling("5", "up", at=0)]
+    tried = [lost, won, *worse, sibling("6", "up", end="budget")]
+    rows, summary = examples(tried, kinds=["preference"], siblings=True)
+    pairs = [(row["branch_id"], row["completion"][0]["content"], row["rejected"][0]["content"]) for row in rows]
+    assert pairs == [("1", "down", "right"), ("1", "down", "left")] and summary.same == 1
+    assert rows[1]["prompt"] == rows[0]["prompt"] and rows[1]["rejected_token_ids"] is None
+    assert len(examples(tried, kinds=["preference"])[0]) == 1
+
+
 # ---- what is drawn, and weights
 
 

@@ -51,13 +51,18 @@ def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary, probes: Sequ
         branch, turns = tree[name], path(tree, name)
         if _counts(tree, branch, rows):
             yield from _revised(tree, branch, turns, rows, summary, left_out)
-        if branch["end"] == "success" and "rehearsal" in rows.kinds:
+        recovered = branch["parent"] is not None
+        if branch["end"] == "success" and "rehearsal" in rows.kinds and (recovered or rows.rehearse == "all"):
+            start = branch["decision_point"] if rows.rehearse == "recoveries" else 0
             if draw(rows.seed, branch["task"]["id"], name) < rows.rehearsal_share:
-                yield from (Asked("rehearsal", branch, t, turns) for t in range(len(turns)))
+                yield from (Asked("rehearsal", branch, t, turns) for t in range(start, len(turns)))
             else:
                 summary.unrehearsed += 1
         if name in better:
-            yield from (Asked("rollout", branch, t, turns, advantage=own) for t, own in enumerate(better[name]))
+            known = [(t, own) for t, own in enumerate(better[name]) if own is not None]
+            yield from (Asked("rollout", branch, t, turns, advantage=own) for t, own in known)
+    if rows.siblings and "preference" in rows.kinds:
+        yield from _siblings(tree, summary, left_out)
     for probe in probes:
         branch, turns, t = tree[probe["branch"]], path(tree, probe["branch"]), probe["decision_point"]
         if "world_model" in rows.kinds:
@@ -122,7 +127,34 @@ def _parents(tree: Mapping[str, Branch], branch: Branch) -> tuple[bool, list[Tur
     return [turn["action"] for turn in before] == [branch["turns"][0]["action"]], before
 
 
-def _group(tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]) -> dict[str, list[float]]:
+def _siblings(tree: Mapping[str, Branch], summary: Summary, left_out: set[str]) -> Iterator[Asked]:
+    """Pairs of branches that were told the same at one decision point: the best over each that ended worse."""
+    told: dict[tuple[str, int, str | None], list[Branch]] = defaultdict(list)
+    for name in sorted(tree, key=lambda name: (len(name), name)):
+        branch = tree[name]
+        played = bool(branch["turns"]) and branch["end"] not in UNFINISHED
+        if branch["parent"] is not None and played and name not in left_out:
+            told[branch["parent"], branch["decision_point"], branch["experience"]].append(branch)
+    for branches in told.values():
+        best = max(branches, key=_worth)
+        for worse in branches:
+            if _worth(worse) == _worth(best):
+                continue
+            if worse["turns"][0]["action"] == best["turns"][0]["action"]:
+                summary.same += 1
+            else:
+                turns = path(tree, best["id"])
+                yield Asked("preference", best, best["decision_point"], turns, rejected=worse["turns"][0])
+
+
+def _worth(branch: Branch) -> tuple[bool, float]:
+    """What the best of several branches has most of."""
+    return branch["end"] == "success", branch["return_"]
+
+
+def _group(
+    tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]
+) -> dict[str, list[float | None]]:
     """The advantages of a task's attempts, a turn each; none where all are alike."""
     found = advantages({name: branch for name, branch in tree.items() if name not in left_out}, rows)
     alike = not any(any(each) for each in found.values())

@@ -218,7 +218,8 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
         row["rejected_token_ids"] = each.rejected["message"].get("token_ids")
     if each.kind == "rollout":
         row["advantage"] = each.advantage
-        row["logprobs"] = [min(0.0, each) for each in message["logprobs"]]  # rounding can leave one just above 0
+        # Rounding can leave one just above 0. What was said with an experience is not known without it.
+        row["logprobs"] = None if hidden else [min(0.0, each) for each in message["logprobs"]]
     if each.kind == "counterfactual" and args.teacher and branch["experience"]:
         row["teacher_prompt"] = asked_with(branch["experience"])
     if request and request["tools"]:

@@ -7,6 +7,8 @@ budget, an error or a reflection ended early: their return says little of the po
   deviation, however many turns it has.
 - *steps* (GiGPO, arXiv 2505.10978): that, and ``step_weight`` times the turn's discounted return above the mean of all
   turns of the group in the same state.
+- *pivot* (R3L, arXiv 2601.03715): attempts and the branches off them are one group, and only what is behind the point
+  where a branch left its parent counts. A return of 1 or more is the advantage 1; others above the mean are amplified.
 - *values* (VinePPO, arXiv 2410.01679): what a turn gained, ``r + V(s') - V(s)``, where V is the mean of what branches
   from there came to; at the start that of the attempts.
 """
@@ -27,8 +29,10 @@ NO_END = (*UNFINISHED, "rewound")
 """Ends of what was not played to an end."""
 
 
-def advantages(tree: Mapping[str, Branch], rows: Rows) -> dict[str, list[float]]:
-    """The advantage of each turn of each attempt of one task, by its id; all 0 where nothing is better than anything.
+def advantages(tree: Mapping[str, Branch], rows: Rows) -> dict[str, list[float | None]]:
+    """The advantage of each turn of each attempt's path, by its id; all 0 where nothing is better than anything.
+
+    None: the turn is not trained on.
 
     Args:
         tree: the task's branches.
@@ -37,16 +41,40 @@ def advantages(tree: Mapping[str, Branch], rows: Rows) -> dict[str, list[float]]
     Raises:
         ConfigError: a turn of theirs has no token ids with a probability each.
     """
-    group = {name: each for name, each in tree.items() if each["parent"] is None and each["end"] not in NO_END}
+    pivot = rows.credit == "pivot"
+    group = {
+        name: each
+        for name, each in tree.items()
+        if (pivot or each["parent"] is None) and each["turns"] and each["end"] not in NO_END
+    }
     for branch in group.values():
         _refuse_untold(branch)
+    if pivot:
+        return _pivotal(group, tree, rows)
     if rows.credit == "values":
         return {name: _gains(branch, *_values(branch, group, tree)) for name, branch in group.items()}
     better = _above([branch["return_"] for branch in group.values()], std=rows.advantage_std)
-    found = {name: [own] * len(group[name]["turns"]) for name, own in zip(group, better, strict=True)}
+    found: dict[str, list[float | None]] = {
+        name: [own] * len(group[name]["turns"]) for name, own in zip(group, better, strict=True)
+    }
     if rows.credit == "steps":
         for name, steps in _steps(group, rows).items():
-            found[name] = [own + rows.step_weight * step for own, step in zip(found[name], steps, strict=True)]
+            found[name] = [(own or 0.0) + rows.step_weight * step for own, step in zip(found[name], steps, strict=True)]
+    return found
+
+
+def _pivotal(group: Mapping[str, Branch], tree: Mapping[str, Branch], rows: Rows) -> dict[str, list[float | None]]:
+    """Of each path, its advantage from where it parts ways on: from its own start, and from the first fork off it."""
+    returns = [branch["return_"] for branch in group.values()]
+    mean = fmean(returns) if len(returns) > 1 else 0.0
+    found: dict[str, list[float | None]] = {}
+    for name, branch in group.items():
+        above = branch["return_"] - mean
+        own = 1.0 if branch["return_"] >= 1 else above * (rows.amplify if above >= 0 else 1.0)
+        length = branch["decision_point"] + len(branch["turns"])
+        forks = (each["decision_point"] for each in group.values() if each["parent"] == name)
+        pivot = max(branch["decision_point"], min(forks, default=0))
+        found[name] = [None] * pivot + [own] * (length - pivot)
     return found
 
 
@@ -88,10 +116,10 @@ def _values(
     return sorted(came), {t: fmean(each) for t, each in came.items()}
 
 
-def _gains(branch: Branch, points: Sequence[int], values: Mapping[int, float]) -> list[float]:
+def _gains(branch: Branch, points: Sequence[int], values: Mapping[int, float]) -> list[float | None]:
     """Of each turn, what was gained from the last point before it to the next; after the end nothing is to be had."""
     turns = branch["turns"]
-    found: list[float] = []
+    found: list[float | None] = []
     for start, end in pairwise([*points, len(turns)]):
         gain = _rewards(turns[start:end]) + values.get(end, 0.0) - values[start]
         found += [gain] * (end - start)

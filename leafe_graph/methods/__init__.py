@@ -23,6 +23,7 @@ METHODS = Named(
         "grpo": "leafe_graph.methods.grpo:Grpo",
         "gigpo": "leafe_graph.methods.grpo:Gigpo",
         "vineppo": "leafe_graph.methods.grpo:Vineppo",
+        "r3l": "leafe_graph.methods.grpo:R3l",
     },
 )
 

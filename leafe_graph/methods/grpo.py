@@ -73,3 +73,27 @@ class Vineppo(Grpo):
         },
         "export": {"kinds": ["rollout"], "credit": "values"},
     }
+
+
+class R3l(Grpo):
+    """R3L (arXiv 2601.03715): failed rollouts are tried again from the step that a reflection names, in one group.
+
+    A retry is told what went wrong, and learned without that. Both are trained on from where they part (pivotal
+    credit), and what is above the group's mean counts three times (``export.amplify``), a success always 1.
+
+    Left out: training on the reflection and on the guided retry, since no row may hold an experience; and reflections
+    on successes. The loss is the clipped one of GRPO, whose first step is the published one.
+    """
+
+    settings: ClassVar[Mapping[str, Any]] = {
+        **Grpo.settings,
+        "explore": {
+            "strategy": "leafe",
+            "stop_on_success": False,
+            "max_branches": 8,
+            "max_roots": 4,
+            "max_depth": 1,
+            "logprobs": True,
+        },
+        "export": {"kinds": ["rollout"], "credit": "pivot"},
+    }
