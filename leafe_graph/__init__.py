@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         PromptError,
         ReplayDivergence,
         RunFolderError,
+        WorkersLost,
         WorldBusy,
         WorldError,
         WorldLost,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from .models.load import load_model
     from .prompts import Prompts
     from .serve.server import VllmServer
-    from .settings import Limits
+    from .settings import Limits, Workers
     from .tree.run_folder import RunFolder
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
@@ -109,6 +110,8 @@ __all__ = [
     "Turn",
     "Verdict",
     "VllmServer",
+    "Workers",
+    "WorkersLost",
     "Workspace",
     "World",
     "WorldBusy",
@@ -152,7 +155,7 @@ _HOME = {
         "env.worlds.workspace": "Workspace",
         "errors": "BudgetExceeded CheckpointError ConfigError EnvError EnvLost ExampleError LeafeError "
         "MissingDependency ModelError NothingPlayed PromptError ReplayDivergence RunFolderError "
-        "WorldBusy WorldError WorldLost",
+        "WorkersLost WorldBusy WorldError WorldLost",
         "evaluation.compare": "Comparison compare",
         "evaluation.results": "Result pass_at_k result_from_branches",
         "exploration.explore": "aexplore explore",
@@ -164,7 +167,7 @@ _HOME = {
         "models.load": "load_model",
         "prompts": "Prompts",
         "serve.server": "VllmServer",
-        "settings": "Limits",
+        "settings": "Limits Workers",
         "tree.run_folder": "RunFolder",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()

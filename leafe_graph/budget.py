@@ -13,7 +13,7 @@ from .errors import BudgetExceeded
 from .settings import Settings
 from .types import Cost
 
-_lock = threading.RLock()  # one for all ledgers: a charge touches a ledger and its parents together
+lock = threading.RLock()  # one for all ledgers: a charge touches a ledger and its parents together
 
 
 class Budget(Settings):
@@ -71,7 +71,7 @@ class Ledger:
         Raises:
             BudgetExceeded: an amount would go over a limit of this ledger or of a parent; nothing was spent.
         """
-        with _lock:
+        with lock:
             limit = self.refuses(**amounts)
             if limit is not None:
                 raise BudgetExceeded(f"the budget's {limit} do not allow {amounts[limit]} more", limit=limit)
@@ -79,7 +79,7 @@ class Ledger:
 
     def record(self, **amounts: float) -> None:
         """Count what has been spent already, without asking."""
-        with _lock:
+        with lock:
             for field, amount in amounts.items():
                 self.spent[field] += amount  # type: ignore[literal-required]
             if self.parent is not None:
@@ -87,7 +87,7 @@ class Ledger:
 
     def refuses(self, **amounts: float) -> str | None:
         """The field whose limit would be exceeded, or None: then `charge` would succeed now."""
-        with _lock:
+        with lock:
             for field, amount in amounts.items():
                 limit = getattr(self.budget, field, None)
                 if limit is not None and amount > 0 and self.spent[field] + amount > limit:  # type: ignore[literal-required]

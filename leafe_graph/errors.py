@@ -16,6 +16,7 @@
     ├── NothingPlayed (RuntimeError)       every branch or sample failed: there is nothing to judge or to learn from
     ├── BudgetExceeded (RuntimeError)      the next step would go over a limit
     ├── CheckpointError (RuntimeError)     a checkpoint saver did not give back what was saved
+    ├── WorkersLost (RuntimeError)         no worker of a cluster has been there for a while; the run can be resumed
     ├── RunFolderError (OSError)           a run folder is locked, or holds what cannot be read
     └── ExampleError (ValueError)          a training row that would train wrongly
 
@@ -138,6 +139,10 @@ class CheckpointError(LeafeError, RuntimeError):
 
     ``property``: what does not hold; ``expected``/``actual``: the values, absent where the saver raised.
     """
+
+
+class WorkersLost(LeafeError, RuntimeError):
+    """No worker of a cluster has been there for a while. What was logged is safe, and the run can be resumed."""
 
 
 class RunFolderError(LeafeError, OSError):

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -145,6 +145,37 @@ class Limits(Settings):
     """Rollouts from the start; unless given, a new one whenever no request waits."""
     stop_on_success: bool = True
     """End a task's tree with its first success."""
+
+
+class Workers(Settings):
+    """Ray actors that grow a run's trees, on this machine or on a cluster; needs the extra ``ray``.
+
+    They decide speed alone: the branches are those of a run without, and any number of workers resumes any run.
+    """
+
+    def __init__(self, number: int, **settings: Any) -> None:
+        super().__init__(**{"number": number, **settings})
+
+    number: int = Field(ge=1)
+    """How many actors. A tree is grown by one of them at a time, so no more than there are tasks are of use."""
+    address: str | None = None
+    """Of a Ray cluster: HOST:PORT, or "auto" for the one that this machine belongs to. Unless given, Ray is started on
+    this machine for the call, and listens on 127.0.0.1 alone."""
+    cpus: float = Field(default=1.0, gt=0)
+    """CPUs that each actor reserves; a fraction lets several share one."""
+    resources: dict[str, float] | None = None
+    """What else each reserves, such as ``{"GPU": 1}``: without it an actor sees no GPU."""
+    runtime_env: dict[str, Any] | None = None
+    """Ray's ``runtime_env`` of the actors: code, packages and variables that they need."""
+    timeout: float = Field(default=300.0, gt=0)
+    """Seconds without any worker, at the start or later, after which the run gives up; it can be resumed."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_no_client(cls, address: str | None) -> str | None:
+        if address is not None and ("://" in address or (address != "auto" and ":" not in address)):
+            raise ValueError('expected "auto" or HOST:PORT, the address that `ray status` and `ray start` tell')
+        return address
 
 
 RowKind = Literal["counterfactual", "preference", "rehearsal", "rollout", "world_model", "self_reflection"]

@@ -254,7 +254,7 @@ def ledgers(monkeypatch: pytest.MonkeyPatch) -> list[Ledger]:
                 limit = getattr(self.budget, field)
                 assert limit is None or self.spent[field] <= limit, field  # type: ignore[literal-required]
 
-    monkeypatch.setattr(importlib.import_module("leafe_graph.exploration.explore"), "Ledger", Watched)
+    monkeypatch.setattr(importlib.import_module("leafe_graph.exploration.growing"), "Ledger", Watched)
     return made
 
 

@@ -77,6 +77,8 @@ EXPORTED = {
     "PromptError",
     "ReplayDivergence",
     "RunFolderError",
+    "Workers",
+    "WorkersLost",
     "WorldBusy",
     "WorldError",
     "WorldLost",

@@ -13,7 +13,8 @@ from worlds import WORLDS, Killed, Recorder, Restless, ScriptedLimited, forest, 
 
 from leafe_graph.budget import Budget
 from leafe_graph.errors import ConfigError, ReplayDivergence, RunFolderError
-from leafe_graph.exploration.explore import MEMORY, SQLITE, aexplore
+from leafe_graph.exploration.explore import aexplore
+from leafe_graph.exploration.growing import MEMORY, SQLITE
 from leafe_graph.exploration.pruning import prune
 from leafe_graph.strategies import STRATEGIES
 from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks

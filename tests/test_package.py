@@ -210,7 +210,7 @@ def test_nobody_is_sent_to_an_index_that_has_no_such_package() -> None:
 
 
 def test_the_extra_all_is_what_the_readme_says() -> None:
-    """Everything but a server, Unsloth and the environments; with these, everything but the first two."""
+    """Everything but a server, Unsloth, Ray and the environments; with these, everything but the first three."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     def within(*names: str) -> set[str]:
@@ -221,8 +221,11 @@ def test_the_extra_all_is_what_the_readme_says() -> None:
         found = {*names, *(brought & extras.keys())}
         return found if found == {*names} else within(*found)
 
-    assert "| `all` | everything but `serve`, `unsloth` and the environments: `.[all,worlds]` has these too |" in PAGES
+    assert (
+        "| `all` | everything but `serve`, `unsloth`, `ray` and the environments: `.[all,worlds]` has these too |"
+        in PAGES
+    )
     worlds = within("worlds")
     assert {env.extra for env in ENVS.values()} - {None} <= worlds
-    assert extras.keys() - within("all") == {"serve", "unsloth"} | worlds
-    assert extras.keys() - within("all", "worlds") == {"serve", "unsloth"}
+    assert extras.keys() - within("all") == {"serve", "unsloth", "ray"} | worlds
+    assert extras.keys() - within("all", "worlds") == {"serve", "unsloth", "ray"}

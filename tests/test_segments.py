@@ -244,7 +244,7 @@ async def killed(log, branch):
     branches.append(branch)
     if len(branches) == 7:
         os.kill(os.getpid(), signal.SIGKILL)
-    await append(log, branch)
+    return await append(log, branch)
 
 Commits.append = killed
 run(*sys.argv[1:])

@@ -24,7 +24,8 @@ class Admission:
     def __init__(self, budget: Budget, total: Ledger, costs: Mapping[str, Cost]) -> None:
         self._total, self._begun = total, frozenset(costs)
         self._most = at_most(budget, total.budget)
-        self._playing: dict[str, Ledger] = {}
+        self.playing: dict[str, Ledger] = {}
+        """Accounts of the tasks that are in."""
         self._turn = asyncio.Lock()  # first come, first served
         self._left = asyncio.Event()
         self.refused: list[str] = []
@@ -34,24 +35,24 @@ class Admission:
         """Whether the task may be played with this account; waits for others to end if that may make room for it."""
         async with self._turn:
             while task not in self._begun and not self._fits():
-                if not self._playing:
+                if not self.playing:
                     self.refused.append(task)
                     return False
                 self._left.clear()
                 await self._left.wait()
-            self._playing[task] = ledger
+            self.playing[task] = ledger
             return True
 
     def leave(self, task: str) -> None:
         """The task has ended, or was stopped."""
-        del self._playing[task]
+        del self.playing[task]
         self._left.set()
 
     def _fits(self) -> bool:
         return (
             self._total.refuses(
                 **{
-                    field: most + sum(max(0, most - ledger.spent[field]) for ledger in self._playing.values())  # type: ignore[literal-required]
+                    field: most + sum(max(0, most - ledger.spent[field]) for ledger in self.playing.values())  # type: ignore[literal-required]
                     for field, most in self._most.items()
                 }
             )

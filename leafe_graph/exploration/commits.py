@@ -2,6 +2,7 @@
 
 import asyncio
 
+from ..tree.log import Entry
 from ..tree.outline import Outline
 from ..tree.run_folder import RunFolder
 from ..types import Branch
@@ -12,20 +13,20 @@ class Commits:
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
-        self._waiting: list[tuple[Branch, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Branch | Entry, asyncio.Future[Outline]]] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def append(self, branch: Branch) -> None:
-        """Return when the branch is on the disk.
+    async def append(self, branch: Branch | Entry) -> Outline:
+        """The outline of the branch, when that is on the disk.
 
         Raises:
             RunFolderError: as `RunFolder.append`.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Outline] = asyncio.get_running_loop().create_future()
         self._waiting.append((branch, done))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
-        await done
+        return await done
 
     async def close(self) -> None:
         """Wait for what is being written."""
@@ -44,8 +45,8 @@ class Commits:
                     error = raised
                 for outline in written:
                     self._run.add(outline)
-                for _, done in now:
+                for at, (_, done) in enumerate(now):
                     if not done.done():  # its writer was cancelled
-                        done.set_exception(error) if error is not None else done.set_result(None)
+                        done.set_exception(error) if error is not None else done.set_result(written[at])
         finally:
             self._writing = None

@@ -14,7 +14,7 @@ from ..tree.run_folder import RunFolder
 from ..types import Task
 from .attempt import WholeAgent
 from .ctrl_c import without_loop
-from .explore import MEMORY, Growing, grow_trees
+from .growing import MEMORY, Growing, grow_trees
 from .replayed import Replayed
 
 THREADS = 8

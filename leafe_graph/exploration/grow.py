@@ -4,13 +4,17 @@ It knows no folder and no progress bar, so it runs wherever the agent does. How 
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from ..agent.context import Context
 from ..budget import Budget, Ledger, add_costs, at_most, is_spent
+from ..checkpoint.points import DecisionPoints
 from ..settings import Limits
 from ..strategies import Strategy, next_request
 from ..tree.branches import played
+from ..tree.log import Entry
+from ..tree.run_folder import RunFolder
 from ..types import Branch, Cost, Task
 from .players import Player
 
@@ -24,6 +28,7 @@ class Worker:
         context: its live objects and settings.
         strategy: which branch comes next.
         limits: bounds of a tree.
+        points: where decision points are kept.
         halted: whether to begin no other branch.
     """
 
@@ -31,6 +36,7 @@ class Worker:
     context: Context
     strategy: Strategy
     limits: Limits
+    points: DecisionPoints
     halted: Callable[[], bool] = lambda: False
 
     async def grow(self, task: Task, tree: Mapping[str, Branch], ledger: Ledger) -> AsyncIterator[Branch]:
@@ -53,9 +59,50 @@ class Worker:
                 context = replace(self.context, ledger=ledger, reflect=reflect)
                 branch = await player.play(context, task, branches, request)
                 branches[branch["id"]] = branch
+                await self.points.flush(str(branch["thread_id"]))  # what is logged can be forked
                 yield branch
         finally:
             await player.close()
+
+
+class Source(Protocol):
+    """Where a run's branches come from."""
+
+    @property
+    def at_once(self) -> int:
+        """Tasks that may be begun at once."""
+        ...
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Model calls of tasks in play, where their ledgers know them late."""
+        ...
+
+    def grow(self, task: Task, ledger: Ledger) -> AsyncIterator[Branch | Entry]:
+        """Have played what a task's tree still wants; each branch when it has ended.
+
+        Args:
+            task: the task.
+            ledger: its account, which is charged.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """They are played in this process."""
+
+    worker: Worker
+    run: RunFolder
+    """The log."""
+    at_once: int
+    calls: Mapping[str, int] = field(default_factory=dict)
+
+    async def grow(self, task: Task, ledger: Ledger) -> AsyncIterator[Branch]:
+        """See `Source`."""
+        tree = played(self.run.trees.get(task["id"], {}))
+        async for branch in self.worker.grow(task, tree, ledger):
+            yield branch
 
 
 def wants_play(

@@ -5,21 +5,22 @@ Both play the same branches. A branch starts at the task's beginning or at a for
 
 import itertools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
 
 from ..agent.context import Context
-from ..agent.episode import EpisodeAgent
-from ..agent.graph import UNBOUNDED, Agent
+from ..agent.episode import EpisodeAgent, build_episode
+from ..agent.graph import UNBOUNDED, Agent, build_graph
 from ..agent.records import branch_record, place
-from ..agent.state import AgentInput, BranchInfo, State, append, child, forked, root
+from ..agent.state import AgentInput, BranchInfo, State, append, child, forked, fresh_start, root
+from ..checkpoint.points import DecisionPoints
 from ..errors import ConfigError, RunFolderError
-from ..strategies import Request
+from ..strategies import Request, Strategy
 from ..tree.branches import owner, path
-from ..types import Branch, Task
+from ..types import Branch, Durability, Task
 
 
 class Player(Protocol):
@@ -145,6 +146,26 @@ def info_of(branches: Mapping[str, Branch], request: Request) -> BranchInfo:
     return child(name, branches[request.parent], request.decision_point)
 
 
+def unplayed_branch(task: Task, branches: Sequence[Branch], request: Request, error: str) -> Branch:
+    """What is logged in place of a branch that cannot be played.
+
+    Args:
+        task: the tree's task.
+        branches: those of the tree that have ended, in order.
+        request: where the branch would start.
+        error: why it cannot.
+    """
+    tree: dict[str, Branch] = {branch["id"]: branch for branch in branches}
+    state = fresh_start(task, "", None, info_of(tree, request)) | {
+        "turns": [] if request.parent is None else path(tree, request.parent)[: request.decision_point],
+        "reflections": [],
+        "experience": request.experience,
+        "end": "env_error",
+        "error": error,
+    }
+    return branch_record(cast(State, state), thread_id=None)
+
+
 def _logged(task: Task, turns: list[Any]) -> State:
     """What a fork needs of a branch's state, from the log."""
     return cast(State, {"task": task, "turns": turns, "reflections": [], "abandoned": []})
@@ -168,3 +189,14 @@ def _config(thread_id: str | None, checkpoint_id: str | None = None) -> Runnable
     if checkpoint_id is not None:
         configurable["checkpoint_id"] = checkpoint_id
     return {"configurable": configurable}
+
+
+def player_of(
+    context: Context, points: DecisionPoints, strategy: Strategy, *, durability: Durability
+) -> Callable[[], Player]:
+    """What makes the player of a tree: where no saver is to have each turn's state, a branch is one superstep."""
+    if points.saver is None or durability == "exit":
+        whole = build_episode(context, points.saver)
+        return lambda: Remembered(whole, forks=strategy.forks)
+    agent = build_graph(context, fused=True).compile(checkpointer=points.saver)
+    return lambda: Saved(agent)

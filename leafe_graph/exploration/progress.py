@@ -1,13 +1,13 @@
 """The progress bar of a run: tasks done, wins, steps/s, tokens/s, time left."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..budget import Ledger
 from ..tree.outline import Outline
-from ..types import Branch, Task
+from ..types import Task
 
 if TYPE_CHECKING:
     from ..terminal.bar import Bar
@@ -25,6 +25,8 @@ class Progress:
         self.won = {branch.task["id"] for branch in done if branch.end == "success"}
         self.started = time.monotonic()
         self.before = dict(ledger.spent)
+        self.stragglers: Callable[[], Mapping[str, int]] = dict
+        """Model calls of the tasks in play, once no other task waits for one of them to end."""
         self._bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
@@ -42,11 +44,11 @@ class Progress:
             self._draw()
             self._bar.__exit__(kind, error, trace)
 
-    def branch(self, branch: Branch) -> None:
+    def branch(self, branch: Outline) -> None:
         """A branch has ended."""
         self.branches += 1
-        if branch["end"] == "success":
-            self.won.add(branch["task"]["id"])
+        if branch.end == "success":
+            self.won.add(branch.task["id"])
         self._draw()
 
     def task_done(self) -> None:
@@ -59,12 +61,19 @@ class Progress:
         seconds = max(time.monotonic() - self.started, 1e-9)
         spent = {field: value - self.before[field] for field, value in self.ledger.spent.items()}  # type: ignore[operator]
         tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+        left = self.stragglers()
+        last = [f"{len(left)} task{'s' * (len(left) > 1)} left, longest {max(left.values())} calls"] if left else []
         return [
+            *last,
             f"{len(self.won)} won",
             f"{self.branches} branches",
             f"{spent['env_steps'] / seconds:.1f} steps/s",
             f"{tokens / seconds:.0f} tokens/s",
         ]
+
+    def look(self) -> None:
+        """Draw what has changed."""
+        self._draw()
 
     def _draw(self) -> None:
         if self._bar is not None:

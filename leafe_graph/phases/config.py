@@ -12,9 +12,10 @@ from pydantic_settings import CliPositionalArg, NoDecode
 from ..budget import Budget
 from ..dataset.formats import RowFormat
 from ..env.common import Split
+from ..errors import ConfigError
 from ..files import UserFile, UserPath
 from ..parsing import key_values
-from ..settings import Acting, Limits, Pace, Play, Rows, Settings, Shown
+from ..settings import Acting, Limits, Pace, Play, Rows, Settings, Shown, Workers
 from ..strategies import STRATEGIES
 from ..types import Durability
 
@@ -126,7 +127,13 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     env_timeout: Annotated[float | None, Pace] = Field(default=None, gt=0)
     """Play each environment in a process of its own, and end it if a call takes longer than so many seconds."""
     concurrency: Annotated[int, Pace] = Field(default=32, ge=1)
-    """Tasks played at once."""
+    """Tasks played at once, by all workers together."""
+    workers: Annotated[int | None, Pace] = Field(default=None, ge=1)
+    """Play in so many actors on Ray, which make models and environments of their own; in this process unless given. The
+    branches are the same."""
+    ray: Annotated[str | None, Pace] = None
+    """The Ray cluster of the workers: "auto", if this machine belongs to it, or HOST:PORT. Unless given, Ray is started
+    on this machine, and listens on 127.0.0.1 alone."""
     checkpointer: str | None = None
     """Where decision points are kept. "memory", unless given: fastest, but LangGraph has no checkpoint or event of a
     single turn. "sqlite" (OUT/checkpoints.sqlite) and a PostgreSQL database, postgresql://USER@HOST/DATABASE
@@ -135,6 +142,19 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     durability: Annotated[Durability, Pace] = "async"
     """When decision points are written there: after each turn ("async"), or when the branch ends ("exit"), which is
     nearly as fast as "memory"; LangGraph then has no state or event of a single turn."""
+
+    @property
+    def many(self) -> Workers | None:
+        """The workers.
+
+        Raises:
+            ConfigError: there is a cluster and nobody to work there.
+        """
+        if self.workers is None:
+            if self.ray is not None:
+                raise ConfigError(f"ray={self.ray!r} and no workers: say how many, workers=N (--workers N)")
+            return None
+        return Workers(self.workers, address=self.ray)
 
     @property
     def budget(self) -> Budget:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from ..envs.catalog import expert
@@ -19,7 +20,7 @@ from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from .config import ExploreConfig, PlayConfig, Recorded
 from .console import console, show, told_cost
-from .resolve import horizon, policy_of, resolve, texts, world
+from .resolve import horizon, policy_of, resolve, sampling, texts, world
 
 
 def run_explore(config: ExploreConfig, *, agent: str | None = None) -> RunFolder:
@@ -62,9 +63,10 @@ def play(
     label: str = "explore",
 ) -> RunFolder:
     """`explore` with what exploring and judging share; ``how`` but for its horizon, which the environment may tell."""
-    found = resolve(config)
+    found, many = resolve(config), config.many
+    critic = None if reflector is None else partial(chat_model, reflector)
     return explore(
-        found.policy,
+        found.policy if many is None else partial(chat_model, config.model, **sampling(config)),
         found.make,
         found.tasks,
         out=config.out,
@@ -72,9 +74,10 @@ def play(
         limits=limits,
         budget=config.budget,
         total_budget=config.total_budget,
-        reflector=None if reflector is None else chat_model(reflector),
+        reflector=critic if critic is None or many is not None else critic(),
         prompts=found.prompts,
         concurrency=config.concurrency,
+        workers=many,
         checkpointer=config.checkpointer,
         durability=config.durability,
         prune=prune,
@@ -105,8 +108,8 @@ def _demonstrated(config: ExploreConfig, limits: Limits) -> RunFolder:
     return demonstrated(make, tasks, plays, out=config.out, settings=settings)
 
 
-_ENVIRONMENT = ("env", "env_options", "levels", "env_timeout", "checkpointer", "durability", "prune")
-"""Settings that say something of an environment, or of where its decision points are kept."""
+_ENVIRONMENT = ("env", "env_options", "levels", "env_timeout", "checkpointer", "durability", "prune", "workers", "ray")
+"""Settings that say something of an environment, where its decision points are kept, or where it is played."""
 
 
 def _play_agent(config: ExploreConfig, agent: str, limits: Limits) -> RunFolder:
@@ -116,7 +119,9 @@ def _play_agent(config: ExploreConfig, agent: str, limits: Limits) -> RunFolder:
         for name in _ENVIRONMENT
         if getattr(config, name) != type(config).model_fields[name].get_default(call_default_factory=True)
     ]:
-        raise ConfigError(f"{', '.join(given)}: an agent of your own has no environment; leave these settings out")
+        raise ConfigError(
+            f"{', '.join(given)}: an agent of your own has no environment and is played here; leave these settings out"
+        )
     build = attribute(agent, "agent")
     module = agent.partition(":")[0]
     tasks, judge = (attribute(f"{module}:{name}", f"the agent's {name}") for name in ("tasks", "judge"))

@@ -74,13 +74,17 @@ def asking(config: ExploreConfig) -> Context:
 
 def policy_of(config: PlayConfig) -> BaseChatModel:
     """The policy, with what it samples by."""
-    settings = {
+    return chat_model(config.model, **sampling(config))
+
+
+def sampling(config: PlayConfig) -> dict[str, Any]:
+    """What the policy samples by."""
+    return {
         "adapter": None if config.adapter is None else str(config.adapter),
         "temperature": config.temperature,
         "top_p": config.top_p,
         "logprobs": config.logprobs or None,
     }
-    return chat_model(config.model, **settings)
 
 
 def world(config: PlayConfig) -> tuple[Callable[[], TextEnv], list[Task]]:

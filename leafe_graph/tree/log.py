@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ..errors import RunFolderError
 from ..files import replace_file, writing
@@ -24,6 +24,19 @@ from .parquet_rows import Rows, read_outlines, write_rows
 SHARD_BYTES = 256 * 2**20
 """From this size on a file of the log is closed, and another one is begun."""
 _VERSIONS = (FORMAT_VERSION, PACKED_VERSION)
+
+
+class Entry(NamedTuple):
+    """A branch as the log has it, for who encodes branches elsewhere than where they are written."""
+
+    line: bytes
+    outline: Outline
+    """Without a place."""
+
+
+def encoded(branch: Branch) -> Entry:
+    """The entry of a branch."""
+    return Entry(json_line(packed(branch)).encode(errors="replace"), outlined(branch))
 
 
 class Log:
@@ -126,7 +139,7 @@ class Log:
             self._shard += 1
         self._last = open(self.file(self._shard), "ab", buffering=0)  # noqa: SIM115
 
-    def append(self, branches: Sequence[Branch]) -> list[Outline]:
+    def append(self, branches: Sequence[Branch | Entry]) -> list[Outline]:
         """Write branches; on disk when this returns. Nothing of them is left where they could not be written whole.
 
         Raises:
@@ -134,12 +147,12 @@ class Log:
         """
         if self._last is None:
             raise RunFolderError(f"{self.folder} is not open for writing: call open() first")
-        lines = [json_line(packed(branch)).encode(errors="replace") for branch in branches]
+        entries = [each if isinstance(each, Entry) else encoded(each) for each in branches]
         with writing(self.folder):
             if os.fstat(self._last.fileno()).st_size >= self._shard_bytes:
                 self._begin()
             file = self._last.fileno()
-            size, rest = os.fstat(file).st_size, b"".join(lines)
+            size, rest = os.fstat(file).st_size, b"".join(entry.line for entry in entries)
             try:
                 while rest:  # a disk that becomes full takes a part first
                     rest = rest[os.write(file, rest) :]
@@ -148,13 +161,12 @@ class Log:
                 with contextlib.suppress(OSError):  # else the torn line is cut off when the run is resumed
                     os.ftruncate(file, size)
                 raise
-        outlines = []
-        for branch, line in zip(branches, lines, strict=True):
-            outlines.append(outlined(branch, Place(self._shard, size, len(line))))
-            size += len(line)
+        for entry in entries:
+            entry.outline.place = Place(self._shard, size, len(entry.line))
+            size += len(entry.line)
         known = self._read[2] if self._read[0] == self._shard else 0
-        self._read = self._shard, size, known + len(lines)
-        return outlines
+        self._read = self._shard, size, known + len(entries)
+        return [entry.outline for entry in entries]
 
     def compact(self) -> tuple[int, list[str]]:
         """Make Parquet of the files that grow no more: of how many, and why of others not.

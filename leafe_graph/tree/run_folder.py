@@ -29,7 +29,7 @@ from ..redaction import without_passwords
 from ..settings import defaults
 from ..text import utf8_all
 from ..types import FORMAT_VERSION, Branch, Cost
-from .log import SHARD_BYTES, Log
+from .log import SHARD_BYTES, Entry, Log
 from .outline import Outline
 from .run_settings import RunSettings, read_config, run_settings, same_policy
 
@@ -154,7 +154,7 @@ class RunFolder:
         for outline in self.write([branch]):
             self.add(outline)
 
-    def write(self, branches: Sequence[Branch]) -> list[Outline]:
+    def write(self, branches: Sequence[Branch | Entry]) -> list[Outline]:
         """The part of `append` that may take its time, for several at once: they are on disk when this returns.
 
         Raises:

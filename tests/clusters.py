@@ -1,0 +1,146 @@
+"""Ray clusters of one machine that listen on 127.0.0.1 alone, and what a wandering policy grows there."""
+
+import contextlib
+import ipaddress
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import runs
+from worlds import wandering_reply
+
+from leafe_graph.exploration.explore import explore
+from leafe_graph.settings import Limits, Workers
+from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, grid_tasks
+from leafe_graph.tree.run_folder import RunFolder
+
+NODE: dict[str, Any] = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+WANDERING = partial(ScriptedModel, reply=wandering_reply)
+"""Makes the policy, here or in a worker."""
+World = partial(GridWorld, size=6, pits=6)
+"""Large enough that most walks are lost; rewinding it means replaying."""
+SnapshotWorld = partial(SnapshotGridWorld, size=6, pits=6)
+"""The same, with snapshots."""
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Any]:
+    """A cluster with one node, which this process has not joined."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    from leafe_graph.exploration.actors import _loopback
+
+    with _loopback():
+        made = Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+def at(cluster: Any, number: int, **settings: Any) -> Workers:
+    """So many workers there, which share its CPUs."""
+    return Workers(number, address=cluster.address, cpus=0.1, **settings)
+
+
+def play(out: Path, world: Callable[[], Any], tasks: int = 24, **given: Any) -> RunFolder:
+    """Grow the trees; with ``workers`` in as many processes."""
+    model = partial(WANDERING, delay=given.pop("delay", 0.0))
+    return explore(
+        model if given.get("workers") else model(),
+        world,
+        grid_tasks(tasks),
+        out=out,
+        limits=Limits(max_branches=5, max_depth=3, branches_per_reflection=2, max_roots=2),
+        **{"max_turns": 6, "reflect_every": 3, "concurrency": 6, "seed": 7} | given,
+    )
+
+
+def forest(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every branch by task and id, but for its seconds and what LangGraph calls it."""
+    return {(branch["task"]["id"], branch["id"]): _bare(branch) for branch in run.branches}
+
+
+def _bare(branch: Any) -> dict[str, Any]:
+    return {
+        **branch,
+        "cost": {field: spent for field, spent in branch["cost"].items() if field != "seconds"},
+        "turns": [turn | {"checkpoint_id": None} for turn in branch["turns"]],
+        "thread_id": None,
+    }
+
+
+def growers() -> list[int]:
+    """The process ids of the workers on this machine that are alive."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if place.read_bytes().startswith(b"ray::Grower") and runs(int(place.parent.name)):
+                found.append(int(place.parent.name))
+    return found
+
+
+def gone(what: Callable[[], Sequence[Any]], seconds: float = 30.0) -> bool:
+    """Whether nothing of it is left, some time from now at the latest."""
+    end = time.monotonic() + seconds
+    while what() and time.monotonic() < end:
+        time.sleep(0.05)
+    return not what()
+
+
+class Killer(threading.Thread):
+    """Kills a worker, drawn by a seed, whenever so many more branches are in a log."""
+
+    def __init__(self, log: Path, *, kills: int, every: int, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.log, self.kills, self.every, self.draw = log, kills, every, random.Random(seed)
+        self.killed: list[int] = []
+
+    def run(self) -> None:
+        while len(self.killed) < self.kills:
+            time.sleep(0.01)
+            logged = self.log.read_bytes().count(b"\n") if self.log.exists() else 0
+            alive = growers()
+            if logged >= self.every * (len(self.killed) + 1) and alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim := self.draw.choice(sorted(alive)), signal.SIGKILL)
+                    self.killed.append(victim)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started, and they."""
+    found, parents = [pid], {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(place.parent.name)] = int(place.read_text().rpartition(")")[2].split()[1])
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def listening(processes: Sequence[int]) -> set[str]:
+    """The addresses at which processes wait for connections."""
+    sockets: set[str] = set()
+    for pid in processes:
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(file))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            local, state, inode = (line.split()[column] for column in (1, 3, 9))
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                address, port = local.split(":")
+                raw = b"".join(bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8))
+                host = ipaddress.ip_address(raw)
+                mapped = getattr(host, "ipv4_mapped", None)
+                found.add(f"{mapped or host}:{int(port, 16)}")
+    return found
