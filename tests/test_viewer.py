@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from browsers import Visit, browser
+from tool_trees import TOLD as BOOK_IT
+from tool_trees import flight
 from trees import branch, run_folder, turn
 from worlds import LESSON, PIT, TOLD, pit_reply, wandering_reply
 
@@ -209,6 +211,19 @@ def test_served_rounds_lead_to_their_trees(visit: Any, tmp_path: Path) -> None:
         page.locator(".tasks a").click()
         page.wait_for_selector(".turn.open")
         assert page.url == f"{viewer.address}round-1/report.html#/task/t/0/0"
+
+
+def test_prompt_of_an_agent_of_its_own_is_shown(visit: Any, tmp_path: Path) -> None:
+    """Its messages, calls and tools as they were asked, with the experience at the end of the last message."""
+    page = visit().open(write_report(run_folder(tmp_path, flight())), "#/task/t/1/1")
+    page.get_by_text("Prompt as the model saw it").click()
+    page.wait_for_selector(".turn.open .message")
+    asked = page.locator(".turn.open .message")
+    assert asked.locator("h5").all_inner_texts() == ["system", "user", "assistant", "tool look", "tool look"]
+    assert "4 May" in asked.nth(2).inner_text() and asked.nth(4).locator("mark").inner_text().endswith(BOOK_IT)
+    page.get_by_text("Tools that it had").click()
+    assert "To book a flight." in page.locator(".turn.open details details").inner_text()
+    assert page.locator(".turn.open .part-of h4").all_inner_texts()[:2] == ["Observation", "Tool call: book"]
 
 
 def hostile() -> list[Branch]:

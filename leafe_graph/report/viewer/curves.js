@@ -44,7 +44,7 @@ export function curves(list, title, { wide = false, figures = true } = {}) {
 }
 
 function draw(there, on, title, wide) {
-  const [WIDTH, HEIGHT] = wide ? [900, 380] : [400, 260];
+  const [WIDTH, HEIGHT] = wide && window.innerWidth > 700 ? [1000, 340] : [400, 260];
   const most = Math.max(...there.flatMap((curve) => curve.points.map(([k]) => k)));
   const top = Math.min(1, Math.ceil(10 * Math.max(0.1, ...there.flatMap((c) => c.points.map((p) => p[3])))) / 10);
   const x = (k) => LEFT + ((WIDTH - LEFT - RIGHT) * Math.log2(k)) / Math.max(1, Math.log2(most));

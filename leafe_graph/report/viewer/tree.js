@@ -34,9 +34,9 @@ export class Tree {
     if (!wide || wide === this.wide) return;
     this.wide = wide;
     const { order, lanes, trunks, longest } = this.plan;
-    const lane = this.roomy ? 46 : 22;
+    const lane = this.roomy ? 50 : 22;
     const right = this.roomy ? 112 : 40;
-    const step = clamp((wide - LEFT - right) / longest, 11, 44);
+    const step = clamp((wide - LEFT - right) / longest, 11, this.roomy ? 110 : 44);
     const width = Math.max(wide, LEFT + step * longest + right);
     const height = TOP + lane * order.length + 12;
     this.x = (t) => Math.round(10 * (LEFT + step * t)) / 10;
@@ -70,8 +70,12 @@ export class Tree {
         this.node(branch, branch.at + branch.length, style, this.roomy ? 8 : 6, name, false, mark));
       row.append(s("text", { class: "name", "aria-hidden": "true", x: end + (this.roomy ? 15 : 11), y: y + 4 },
         short(branch.id, 12) + (this.roomy && branch.end !== "rewound" ? ` ${short(name, 14)}` : "")));
+      if (this.roomy && step >= 46) {
+        branch.turns.forEach((turn, i) => row.append(s("text", { class: "did", "aria-hidden": "true",
+          x: this.x(branch.at + i) - radius + (i || !trunk ? 0 : this.bend), y: y + 18 }, short(turn.action || "(nothing)", Math.floor(step / 6.8)))));
+      }
       if (this.roomy && branch.experience) {
-        const room = Math.floor((width - this.x(branch.at) - 20) / 6.1);
+        const room = Math.floor((width - this.x(branch.at) - 20) / 6.8);
         row.append(s("text", { class: "told", "aria-hidden": "true", x: this.x(branch.at) + 10, y: y - 10 }, short(branch.experience, Math.max(8, room))));
       }
       rows.push(row);

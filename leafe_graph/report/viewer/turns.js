@@ -70,15 +70,15 @@ function body(told, branch, turns, by, turn, t, rows) {
     turn.valid === null ? null : turn.valid ? "valid" : "not understood, or without effect",
     turn.tokens !== undefined && many(turn.tokens, "token"),
     turn.prompt_tokens !== undefined && `${many(turn.prompt_tokens, "token")} of prompt`,
-    by.turns.length && `${duration(by.cost.seconds / by.turns.length)} a turn in this branch`,
+    by.turns.length && by.cost.seconds > 0 && `${duration(by.cost.seconds / by.turns.length)} a turn in this branch`,
   ].filter(Boolean);
-  const acted = turn.content.trim() !== turn.action.trim() || turn.tool_calls;
+  const acted = !turn.request && (turn.content.trim() !== turn.action.trim() || turn.tool_calls);
   return h("div", { class: "body" },
     h("p", { class: "facts dim" }, facts.join(" · "), " · ", h("a", { href: told.link(branch.id, t) }, "link to this turn")),
     (turn.replies ?? []).map((reply) => part("A person was asked", words(json(reply.asked), "question"), words(json(reply.answer), "answer"))),
     part("Observation", words(turn.observation, "observation")),
     turn.thoughts && part("Thoughts", words(turn.thoughts, "thoughts")),
-    part("The model said", words(turn.content, "the model's words", "model")),
+    (turn.content || !turn.tool_calls) && part("The model said", words(turn.content, "the model's words", "model")),
     calls(turn.tool_calls), calls(turn.refused_tool_calls, "Tool call not carried out"),
     acted && part("Action", words(turn.action, "action")),
     part("Feedback", words(turn.feedback, "feedback")),
@@ -119,7 +119,8 @@ function side(told, name, branch, turns, from) {
   const first = turns[0];
   return h("div", { class: "side" },
     h("h4", {}, name, h("span", { class: "dim" }, ` branch ${visible(branch.id)}`), " ", badge(branch.end)),
-    first ? words(first.content || first.action, `what branch ${branch.id} said at step ${from}`, "model") : h("p", { class: "dim" }, "it ended here"),
+    !first ? h("p", { class: "dim" }, "it ended here")
+      : (first.content || !first.tool_calls) && words(first.content || first.action, `what branch ${branch.id} said at step ${from}`, "model"),
     first?.tool_calls && calls(first.tool_calls),
     first && h("p", { class: "dim answer" }, "→ ", short(first.feedback, 160)),
     turns.length > 1 && h("p", { class: "then" }, "then ", turns.slice(1, 25).map((turn, i) =>
