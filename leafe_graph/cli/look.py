@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from ..envs.catalog import ENVS
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingDependency
 from ..files import UserPath, beside, check_file, path_of, save_text
 from ..settings import Settings
 from ..text import did_you_mean
@@ -164,7 +164,7 @@ class Report(Settings):
 
 
 class View(Settings):
-    """Serve a run to a browser on this machine, and follow it while it is played. Ctrl-C ends it.
+    """Serve a run to a browser on this machine, and follow it while it is played; or walk its trees in the terminal.
 
     Example: leafe view runs/first
     """
@@ -173,6 +173,8 @@ class View(Settings):
     """A run folder, or one of leafe run or leafe bench; the run may still be going on."""
     port: int = Field(default=0, ge=0, le=65535)
     """Where on 127.0.0.1 it listens; a free port unless given."""
+    tui: bool = False
+    """Walk the trees of a run folder in this terminal instead; it needs the extra "tui"."""
 
     def cli_cmd(self) -> None:
         """``leafe view``."""
@@ -181,9 +183,26 @@ class View(Settings):
         from ..phases.console import console
         from ..report.viewing import Viewer
 
+        if self.tui:
+            self._walk()
+            return
+
         with Viewer(self.run, self.port) as viewer, suppress(KeyboardInterrupt):
             console.print(f"open {viewer.address} in a browser on this machine; Ctrl-C ends it", soft_wrap=True)
             viewer.serve_forever()
+
+    def _walk(self) -> None:
+        import sys
+
+        try:
+            from ..report.walking import Walk
+        except ImportError as error:
+            raise MissingDependency(extra="tui", needed_for="Walking trees in a terminal") from error
+        run = RunFolder(self.run)
+        run.require()
+        if not sys.stdout.isatty():
+            raise ConfigError("--tui wants a terminal, and the output goes elsewhere: leafe show prints trees")
+        Walk(run).run()
 
 
 class Envs(Settings):

@@ -5,7 +5,7 @@ upon back to the decision point; from there the next branch forks, with its expe
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from ..errors import ConfigError
@@ -71,9 +71,9 @@ def tree_svg(branches: Sequence[Branch], *, max_branches: int = 14) -> str:
         style, mark, end = ENDS[branch["end"]]
         start, stop, level = branch["decision_point"], end_of[name], y(name)
         if branch["parent"] is not None:
-            trunk = _trunk(tree, branch)
-            lines.append(f'<path class="line {style}" d="M{x(start)} {y(trunk)}V{level - 10}q0 10 10 10"/>')
-            back.append(_arrow(x(end_of[branch["parent"]]), y(branch["parent"]), x(start), y(trunk)))
+            under = trunk(tree, branch)
+            lines.append(f'<path class="line {style}" d="M{x(start)} {y(under)}V{level - 10}q0 10 10 10"/>')
+            back.append(_arrow(x(end_of[branch["parent"]]), y(branch["parent"]), x(start), y(under)))
             told = _short(branch["experience"] or "", int((_WIDTH - x(start) - 24) / 6.6))
             hint = f"<title>{_xml(branch['experience'] or '')}</title>"
             labels.append(f'<text class="told" x="{x(start) + 10}" y="{level - 12}">{_xml(told)}{hint}</text>')
@@ -124,12 +124,12 @@ def _drawn(tree: dict[str, Branch], limit: int) -> set[str]:
     return drawn
 
 
-def _trunk(tree: dict[str, Branch], branch: Branch) -> str:
+def trunk(tree: Mapping[str, Branch], branch: Branch) -> str:
     """The branch on whose line the decision point lies: the parent, or its ancestor if the rewind went further back."""
-    trunk = tree[branch["parent"] or ""]
-    while trunk["parent"] is not None and branch["decision_point"] <= trunk["decision_point"]:
-        trunk = tree[trunk["parent"]]
-    return trunk["id"]
+    above = tree[branch["parent"] or ""]
+    while above["parent"] is not None and branch["decision_point"] <= above["decision_point"]:
+        above = tree[above["parent"]]
+    return above["id"]
 
 
 def _lanes(tree: dict[str, Branch], drawn: set[str]) -> dict[str, int]:
@@ -137,7 +137,7 @@ def _lanes(tree: dict[str, Branch], drawn: set[str]) -> dict[str, int]:
     order: list[str] = []
     forks: dict[str | None, list[str]] = {}
     for name in drawn:
-        forks.setdefault(None if tree[name]["parent"] is None else _trunk(tree, tree[name]), []).append(name)
+        forks.setdefault(None if tree[name]["parent"] is None else trunk(tree, tree[name]), []).append(name)
 
     def place(names: Iterable[str]) -> None:
         for name in sorted(names, key=lambda n: (-tree[n]["decision_point"], len(n), n)):
