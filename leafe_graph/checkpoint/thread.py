@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import islice
 from typing import Any, NamedTuple
 
 import ormsgpack
@@ -22,6 +22,8 @@ LONG = 4096
 """Bytes of a value that stays in memory as it is, at most; longer ones are compressed there."""
 BLOCK = 2**18
 """Bytes from which on a block of a segment is closed: what is read of it is decompressed with all the block."""
+ROW = 200
+"""Bytes of memory that a row takes beside its body, about."""
 
 
 class Part(NamedTuple):
@@ -72,42 +74,47 @@ def _block(compressed: bytes) -> bytes:
     return zlib.decompress(compressed)
 
 
-def _small(body: bytes | Part) -> bytes | Part:
+def _small(body: bytes) -> bytes | Part:
     """A body as it stays in memory: a thread has many long values that say nearly the same."""
-    return Part(zlib.compress(body, 1), 0, len(body)) if isinstance(body, bytes) and len(body) > LONG else body
+    return Part(zlib.compress(body, 1), 0, len(body)) if len(body) > LONG else body
 
 
 def segment(rows: Iterable[Row]) -> bytes:
-    """Rows as the bytes that are kept of them: an index of them all, by columns, and their bodies in blocks.
+    """Rows as the bytes that are kept of them: an index, each id in it once, and then their bodies in blocks.
 
     So of a long thread that is read no more is decompressed than what is asked for.
     """
-    blocks: list[list[bytes]] = []
+    blocks: list[list[bytes]] = [[]]
+    counts, size = [0], 0
+    ids: dict[str, int] = {}
     index: list[Any] = []
-    size = BLOCK
     for row in rows:
-        body = whole(row.body)
         if size >= BLOCK:
             blocks.append([])
+            counts.append(0)
             size = 0
+        body, about = whole(row.body), row.about
         blocks[-1].append(body)
+        counts[-1] += 1
         size += len(body)
-        index.append((*row[:-1], len(body)))
-    counts = [len(block) for block in blocks]
-    about = ormsgpack.packb([[*zip(*index, strict=True)], counts])
-    return ormsgpack.packb([zlib.compress(part, 3) for part in (about, *map(b"".join, blocks))])
+        if row.kind == CHECKPOINT and about is not None:
+            about = ids.setdefault(about, len(ids))
+        index.append((row.kind, row.ns, ids.setdefault(row.id, len(ids)), row.number, about, len(body)))
+    head = ormsgpack.packb([[*ids], [*zip(*index, strict=True)], counts])
+    blocks[0].insert(0, head)
+    return ormsgpack.packb([len(head), *(zlib.compress(b"".join(block), 3) for block in blocks)])
 
 
 def rows_of(body: bytes) -> Iterator[Row]:
     """The rows of a `segment`."""
-    about, *blocks = ormsgpack.unpackb(body)
-    columns, counts = ormsgpack.unpackb(zlib.decompress(about))
-    rows = zip(*columns, strict=True)
+    length, *blocks = ormsgpack.unpackb(body)
+    ids, columns, counts = ormsgpack.unpackb(zlib.decompress(blocks[0])[:length])
+    rows, end = zip(*columns, strict=True), length
     for block, count in zip(blocks, counts, strict=True):
-        inside = [next(rows) for _ in range(count)]
-        ends = accumulate((length for *_, length in inside), initial=0)
-        for (kind, ns, id_, number, of, _), (start, end) in zip(inside, pairwise(ends), strict=True):
-            yield Row(kind, ns, id_, number, of, Part(block, start, end))
+        for kind, ns, place, number, about, size in islice(rows, count):
+            parent = ids[about] if kind == CHECKPOINT and about is not None else about
+            yield Row(kind, ns, ids[place], number, parent, Part(block, end, end := end + size))
+        end = 0
 
 
 @dataclass
@@ -187,8 +194,12 @@ class Thread:
         """Bytes, about."""
 
     def apply(self, rows: Sequence[Row]) -> None:
-        """Take in what was put."""
-        for row in [row._replace(body=_small(row.body)) for row in rows]:
+        """Take in what was put; the size of a segment that rows lie in is its reader's to add."""
+        for row in rows:
+            if isinstance(row.body, bytes):
+                row = row._replace(body=(body := _small(row.body)))
+                self.size += len(body.block if isinstance(body, Part) else body)
+            self.size += ROW
             self.rows.append(row)
             space = self.spaces[row.ns]
             if row.kind == CHECKPOINT:
@@ -197,7 +208,6 @@ class Thread:
                 space.values[row.number][row.id] = row
             else:
                 space.tasks[row.id][row.number] = row.body
-            self.size += weight(row)
 
     def kept(self, checkpoint_ids: Collection[str]) -> list[Row]:
         """The rows of these checkpoints and of their ancestors, which they are rebuilt from."""
@@ -206,7 +216,5 @@ class Thread:
 
 
 def weight(row: Row) -> int:
-    """Bytes of memory, about; of a block its first row has them all."""
-    if isinstance(row.body, Part):
-        return 200 + (0 if row.body.start else len(row.body.block))
-    return 200 + len(row.body)
+    """Bytes of memory that a row takes which waits, about."""
+    return ROW + len(row.body)

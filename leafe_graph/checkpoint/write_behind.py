@@ -241,6 +241,7 @@ class WriteBehind:
             return False
         for (number, writer), body in new.items():
             thread.apply([*rows_of(body)])
+            thread.size += len(body)
             thread.segments.add((number, writer))
             self.next_number(number)
         return True
