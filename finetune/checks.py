@@ -91,8 +91,10 @@ def _check_what_its_kind_has(example: Example) -> None:
         if worse == better:
             raise ValueError("rejected says what completion says: there is nothing to prefer")
     if "teacher_prompt" in example:
-        if kind != "counterfactual":
-            raise ValueError(f"teacher_prompt in a row of the kind {kind}: expected it in counterfactual rows alone")
+        if kind not in ("counterfactual", "on_policy"):
+            raise ValueError(
+                f"teacher_prompt in a row of the kind {kind}: expected it in counterfactual and on_policy rows alone"
+            )
         _check_messages("teacher_prompt", example["teacher_prompt"])
     if not math.isfinite(example.get("advantage", 0.0)):
         raise ValueError(f"advantage is {example['advantage']}: expected a finite number")

@@ -52,11 +52,12 @@ class TrainConfig(BaseModel):
     )
 
     beta: float = Field(default=1.0, ge=0)
-    """Weight of the rehearsal term, whatever the row counts: of leafe, self_distillation and dpo. The paper's value is
+    """Weight of the rehearsal term, whatever the row counts: of leafe, both distillations and dpo. The paper's value is
     not known; 1 is the plain sum."""
 
     teacher_top_k: int = Field(default=100, ge=1)
-    """self_distillation: so many of the teacher's likeliest tokens, and all others as one. 100 is SDPO's value."""
+    """self_distillation and on_policy_distillation: so many of the teacher's likeliest tokens, and all others as one.
+    100 is SDPO's value."""
 
     dpo_beta: float = Field(default=0.1, gt=0)
     """dpo: how much the reference, the model before the training, holds. 0.1 is TRL's default, and ETO's and IPR's."""

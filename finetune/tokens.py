@@ -143,7 +143,10 @@ def doubts(rows: Sequence[TokenRow]) -> list[str]:
         )
     single = [row for row in rows if row.kind != "rollout"]  # attempts at a task begin alike
     seen = {
-        hash((row.kind, *map(tuple, (row.prompt_ids, row.completion_ids, row.rejected_ids or ())))) for row in single
+        hash(
+            (row.kind, *map(tuple, (row.prompt_ids, row.completion_ids, row.rejected_ids or (), row.teacher_ids or ())))
+        )
+        for row in single
     }
     if n := len(single) - len(seen):
         found.append(f"{n} of {len(rows)} rows stand there more than once within their kind: each counts every time")

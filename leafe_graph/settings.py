@@ -178,7 +178,7 @@ class Workers(Settings):
         return address
 
 
-RowKind = Literal["counterfactual", "preference", "rehearsal", "rollout", "world_model", "self_reflection"]
+RowKind = Literal["counterfactual", "preference", "rehearsal", "rollout", "world_model", "self_reflection", "on_policy"]
 """What can be made of trees. Demonstrations are an expert's."""
 
 
@@ -190,7 +190,8 @@ class Rows(Settings):
     the one that its parent took there, where it ended better. "rehearsal": all actions of successes. "rollout": all
     actions of independent attempts, each with its advantage over those at the same task; they need logprobs.
     "world_model" and "self_reflection": what actions led to at probed states, and the action taken there with the
-    thoughts that lead to it; they need probes."""
+    thoughts that lead to it; they need probes. "on_policy": what was done at the decision point of each branching that
+    counts before it was revised, for a teacher who is told the branch's experience."""
     keep: Literal["success", "improved", "every"] = "success"
     """Which branchings count: those whose branch succeeded, those with a higher return than their parent, or every one.
     The paper's formula sums over every one; a branch that a budget or an error ended never counts."""

@@ -45,10 +45,18 @@ Verdict = Literal["on_track", "rewind", "unparsed", "out_of_range"]
 """How a reflection was understood; only ``rewind`` has consequences."""
 
 ExampleKind = Literal[
-    "counterfactual", "rehearsal", "demonstration", "preference", "rollout", "world_model", "self_reflection"
+    "counterfactual",
+    "rehearsal",
+    "demonstration",
+    "preference",
+    "rollout",
+    "world_model",
+    "self_reflection",
+    "on_policy",
 ]
 """What a row is to teach: a revised action, one of a success, an expert's, the better of two, a sampled one by its
-advantage, what an action brings about, or an action with the thoughts that lead to it."""
+advantage, what an action brings about, an action with the thoughts that lead to it, or a sampled one that a teacher
+corrects."""
 
 
 class Task(TypedDict):
@@ -276,8 +284,8 @@ class Example(TypedDict):
     """Of a preference: the worse answer to the same prompt, one assistant message."""
     rejected_token_ids: NotRequired[list[int] | None]
     teacher_prompt: NotRequired[list[Message]]
-    """Of a counterfactual row, on request: the prompt as it was played, *with* the experience. Only a teacher is asked
-    it, for the probabilities that the student learns to have without."""
+    """Of a counterfactual row, on request, and of an on-policy one: the prompt as it was played, *with* the
+    experience. Only a teacher is asked it, for the probabilities that the student learns to have without."""
     advantage: NotRequired[float]
     """Of a rollout: how much better than its group this action's episode ended."""
     logprobs: NotRequired[list[float] | None]

@@ -14,6 +14,7 @@ from leafe_graph.cli.main import main
 from leafe_graph.dataset.examples import examples
 from leafe_graph.dataset.export import export
 from leafe_graph.errors import ConfigError
+from leafe_graph.prompts import Prompts
 from leafe_graph.types import Branch, Example
 
 TOLD = "The pit is right of the start, so walk down twice and only then to the right."
@@ -251,6 +252,29 @@ def test_groups_that_end_with_their_first_success_are_told(tmp_path: Path) -> No
     assert "stop_on_success" in str(export(run_folder(tmp_path / "a", group), kinds=["rollout"]))
     run = run_folder(tmp_path / "b", group, limits={"stop_on_success": False})
     assert "stop_on_success" not in str(export(run, kinds=["rollout"]))
+
+
+def test_an_on_policy_row_is_what_was_done_before_it_was_revised() -> None:
+    """After the same prompt as the revised action, with its experience for the teacher; each experience is a row."""
+    lost, won = tree()
+    other = branch("2", [turn("below", "up")], "success", parent="0", at=1, experience="Go up.")
+    told = branch("3", [turn("below", "left")], "success", parent="1", at=1, experience="Once more.")
+    rows, summary = examples([lost, won, other, told], kinds=["on_policy", "counterfactual"], teacher=True)
+    own = [row for row in rows if row["kind"] == "on_policy"]
+    system = {"role": "system", "content": "Reach the goal."}
+    for row, experience in zip(own, (TOLD, "Go up."), strict=True):
+        assert row["prompt"] == [system, *messages("at start", "down", "below")]
+        assert row["completion"] == [{"role": "assistant", "content": "right"}]
+        assert (row["branch_id"], row["decision_point"], row["completion_token_ids"]) == ("0", 1, [7, 0])
+        shown = Prompts().experience.format(experience=experience)
+        assert row["teacher_prompt"] == [system, *messages("at start", "down", f"below\n\n{shown}")]
+    # The action that "3" revised was said by one who had been told something.
+    assert (summary.on_policy, summary.counterfactual) == (2, 3)
+    later = branch("4", [turn("far below", "up")], "success", parent="1", at=2, experience="At last.")
+    for shown_for, count in ((None, 2), (2, 2), (1, 3)):  # "1" was shown its experience at its first turn alone
+        _, summary = examples([lost, won, other, told, later], kinds=["on_policy"], experience_turns=shown_for)
+        assert summary.on_policy == count
+    assert own[0]["teacher_prompt"] == next(row for row in rows if row["kind"] == "counterfactual")["teacher_prompt"]
 
 
 # ---- ideas of our own

@@ -181,6 +181,31 @@ def test_a_student_like_its_teacher_has_nothing_to_learn() -> None:
     assert kl.detach().abs().max() < 1e-6 and logits.grad.abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("k", [3, 1000])
+def test_on_policy_the_student_is_measured_by_its_own_probabilities(
+    config: TrainConfig, model: Any, other: Any, tokenizer: Any, tmp_path: Path, k: int
+) -> None:
+    """The divergence of weights that have moved from the teacher, over its k likeliest tokens and the rest as one."""
+    rows, total = taught(), 0.0
+    for one in rows[:3]:
+        one["kind"] = "on_policy"
+    told = tokenized(tmp_path, tokenizer, rows)
+    for r in told[:3]:
+        assert r.teacher_ids
+        p = logits(model, r.teacher_ids, r.completion_ids).double().softmax(-1)
+        q = logits(other, r.prompt_ids, r.completion_ids).double().softmax(-1)
+        for p_V, q_V in zip(p, q, strict=True):
+            top = p_V.topk(min(k, len(p_V))).indices.tolist()
+            outcomes = [(p_V[i].item(), q_V[i].item()) for i in top]
+            if len(top) < len(p_V):
+                rest = [i for i in range(len(p_V)) if i not in top]
+                outcomes.append((p_V[rest].sum().item(), q_V[rest].sum().item()))
+            total += sum(b * math.log(b / a) for a, b in outcomes)
+    reh = sum(-log_probs(other, r.prompt_ids, r.completion_ids).sum().item() for r in told[3:]) / 2
+    value = ours(config, model, other, rows, "on_policy_distillation", teacher_top_k=k, beta=0.5)
+    assert total > 0.1 and value == pytest.approx(total / 3 + 0.5 * reh, abs=1e-4)
+
+
 def test_a_row_that_lacks_the_teachers_prompt_is_told(config: TrainConfig) -> None:
     """With what to do."""
     with pytest.raises(ConfigError, match=r"1 of 4 counterfactual rows have no teacher_prompt.*anew with --teacher"):

@@ -19,6 +19,7 @@ OBJECTIVES = Named(
         "demonstrations": "leafe_graph.finetune.objectives.demonstrations:Demonstrations",
         "rejection": "leafe_graph.finetune.objectives.rejection:Rejection",
         "self_distillation": "leafe_graph.finetune.objectives.self_distillation:SelfDistillation",
+        "on_policy_distillation": "leafe_graph.finetune.objectives.self_distillation:OnPolicyDistillation",
         "dpo": "leafe_graph.finetune.objectives.dpo:Dpo",
         "world_model": "leafe_graph.finetune.objectives.early_experience:WorldModel",
         "self_reflection": "leafe_graph.finetune.objectives.early_experience:SelfReflection",

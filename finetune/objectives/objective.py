@@ -19,6 +19,7 @@ _TAKEN_BY = {
     "rollout": "grpo",
     "world_model": "world_model",
     "self_reflection": "self_reflection",
+    "on_policy": "on_policy_distillation",
 }
 
 

@@ -4,6 +4,9 @@ In place of -log pi(a' | h) a counterfactual row has the sum over the tokens of 
 given the tokens of a' so far; the teacher, the weights from which training starts, sees the experience in its prompt.
 Of its distributions the k likeliest tokens are kept and one bucket for the rest, as in SDPO (arXiv 2601.20802). A
 teacher that does not move is what was found stable.
+
+On policy (OPCD, arXiv 2602.12275; SDFT, arXiv 2601.19897) the tokens are the student's own: what it said there before
+it was told anything. The divergence is the other way round then, KL(student || teacher).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +31,9 @@ class SelfDistillation(WithRehearsal):
     name = "self_distillation"
     terms: ClassVar[Mapping[str, str]] = {**Leafe.terms, "counterfactual": "l_kl"}
 
+    reverse: ClassVar[bool] = False
+    """Whether the divergence is the student's from the teacher."""
+
     teacher_top_k: int = 100
     """Tokens of each of the teacher's distributions."""
 
@@ -40,11 +46,12 @@ class SelfDistillation(WithRehearsal):
         )
 
     def coefficients(self, rows: "Sequence[TokenRow]") -> tuple[list[float], list[str]]:
-        """As those of two means; a counterfactual row without a teacher's prompt is refused."""
-        own = [row for row in rows if row.kind == "counterfactual"]
+        """As those of two means; a row for the teacher without a prompt of its own is refused."""
+        kind = next(iter(self.terms))
+        own = [row for row in rows if row.kind == kind]
         if n := sum(row.teacher_ids is None for row in own):
             raise ConfigError(
-                f"{n} of {len(own)} counterfactual rows have no teacher_prompt, which the self_distillation objective "
+                f"{n} of {len(own)} {kind} rows have no teacher_prompt, which the {self.name} objective "
                 "asks the teacher: export the runs anew with --teacher, of which experience_turns is not 0"
             )
         return super().coefficients(rows)
@@ -68,22 +75,51 @@ class SelfDistillation(WithRehearsal):
             return said.nll_N, {}
         soft_M = said.spread([row.reference is not None for row in rows])
         ids_MK, teacher_MK = (torch.cat(part).to(soft_M.device) for part in zip(*taught, strict=True))
-        kl = divergence(said.logits_MV[soft_M], ids_MK, teacher_MK)
+        kl = divergence(said.logits_MV[soft_M], ids_MK, teacher_MK, reverse=self.reverse)
         return said.sums(said.nll_M.masked_scatter(soft_M, kl)), {}
 
 
-def divergence(logits_MV: "torch.Tensor", ids_MK: "torch.Tensor", teacher_MK: "torch.Tensor") -> "torch.Tensor":
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyDistillation(SelfDistillation):
+    """KL of the student from the weights that see the experience, on what the student said itself, + beta * L_reh."""
+
+    name = "on_policy_distillation"
+    terms: ClassVar[Mapping[str, str]] = {"on_policy": "l_rkl", "rehearsal": "l_reh"}
+    reverse: ClassVar[bool] = True
+
+    @property
+    def words(self) -> str:
+        """The formula."""
+        return (
+            f"L = KL(student ‖ teacher) + β · L_reh with β = {self.beta:g}, on the student's own actions: the teacher "
+            f"is the model before this training with the experience in its prompt, its {self.teacher_top_k} likeliest "
+            "tokens and the rest as one"
+        )
+
+    def drops(self, kind: str) -> bool:
+        """Counterfactual rows, too: their actions are the teacher's."""
+        return kind == "counterfactual" or super().drops(kind)
+
+
+def divergence(
+    logits_MV: "torch.Tensor", ids_MK: "torch.Tensor", teacher_MK: "torch.Tensor", *, reverse: bool = False
+) -> "torch.Tensor":
     """KL(teacher || student) of each token over K + 1 outcomes: the teacher's K likeliest tokens, and any other; (M,).
 
-    ``teacher_MK`` are log-probabilities of the tokens ``ids_MK``; the student has logits.
+    ``teacher_MK`` are log-probabilities of the tokens ``ids_MK``; the student has logits. ``reverse``: KL(student ||
+    teacher) over the same outcomes.
     """
     import torch
 
     whole_M1 = logits_MV.logsumexp(-1, keepdim=True)
     student_MK = logits_MV.gather(-1, ids_MK) - whole_M1
-    kl_M = (teacher_MK.exp() * (teacher_MK - student_MK)).sum(-1)
+
+    def weighed(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+        return student.exp() * (student - teacher) if reverse else teacher.exp() * (teacher - student)
+
+    kl_M = weighed(teacher_MK, student_MK).sum(-1)
     if ids_MK.shape[-1] == logits_MV.shape[-1]:
         return kl_M
     rest_M = torch.log1p(-teacher_MK.exp().sum(-1).clamp(max=1 - 1e-6))
     student_M = logits_MV.scatter(-1, ids_MK, float("-inf")).logsumexp(-1) - whole_M1[:, 0]
-    return kl_M + rest_M.exp() * (rest_M - student_M)
+    return kl_M + weighed(rest_M, student_M)

@@ -33,10 +33,20 @@ class Asked:
     """Of a model of the world: what is to be predicted."""
     reflection: str | None = None
     """Of a self-reflection: the thoughts before the action."""
+    experience: str | None = None
+    """Of an on-policy row: what the teacher is told."""
 
 
-def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary, probes: Sequence[Probe] = ()) -> Iterator[Asked]:
-    """Every row that the settings ask for; ``summary`` counts what is left out. ``probes`` are the tree's.
+def asked(
+    tree: Mapping[str, Branch],
+    rows: Rows,
+    summary: Summary,
+    probes: Sequence[Probe] = (),
+    experience_turns: int | None = None,
+) -> Iterator[Asked]:
+    """Every row that the settings ask for; ``summary`` counts what is left out.
+
+    ``probes`` are the tree's, ``experience_turns`` how long branches were shown their experience, None is always.
 
     A branching event is a branch with a parent. One that was told nothing, as by the strategy "rewind", is one only if
     its first action is another than its parent's there: else nothing was revised.
@@ -51,6 +61,8 @@ def asked(tree: Mapping[str, Branch], rows: Rows, summary: Summary, probes: Sequ
         branch, turns = tree[name], path(tree, name)
         if _counts(tree, branch, rows):
             yield from _revised(tree, branch, turns, rows, summary, left_out)
+            if "on_policy" in rows.kinds and branch["parent"] not in left_out:
+                yield from _unrevised(tree, branch, experience_turns)
         recovered = branch["parent"] is not None
         if branch["end"] == "success" and "rehearsal" in rows.kinds and (recovered or rows.rehearse == "all"):
             start = branch["decision_point"] if rows.rehearse == "recoveries" else 0
@@ -125,6 +137,22 @@ def _parents(tree: Mapping[str, Branch], branch: Branch) -> tuple[bool, list[Tur
     t = branch["decision_point"]
     before = path(tree, branch["parent"] or "")[t : t + 1]
     return [turn["action"] for turn in before] == [branch["turns"][0]["action"]], before
+
+
+def _unrevised(tree: Mapping[str, Branch], branch: Branch, experience_turns: int | None) -> Iterator[Asked]:
+    """What was done where the branch was forked, unless that was shown an experience itself."""
+    t, parent = branch["decision_point"], tree[branch["parent"] or ""]
+    turns, before = path(tree, parent["id"]), player(tree, parent, t)
+    within = experience_turns is None or t - before["decision_point"] < experience_turns
+    if branch["experience"] and t < len(turns) and not (before["experience"] is not None and within):
+        yield Asked("on_policy", parent, t, turns, experience=branch["experience"])
+
+
+def player(tree: Mapping[str, Branch], branch: Branch, t: int) -> Branch:
+    """Whose own turn the turn ``t`` of a branch's path is."""
+    while t < branch["decision_point"] and branch["parent"] is not None:
+        branch = tree[branch["parent"]]
+    return branch
 
 
 def _siblings(tree: Mapping[str, Branch], summary: Summary, left_out: set[str]) -> Iterator[Asked]:

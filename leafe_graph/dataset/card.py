@@ -99,7 +99,7 @@ Training rows made by leafe-graph from trees of *failure, rewind, revised action
   counts ({counts}); `preference`, the same with what was done there before; `rehearsal`, every action of the
   successful trajectories; `rollout`, every action of independent attempts; `world_model`, what is seen after an
   action at a state of a success, tried there or taken; `self_reflection`, the action taken there after thoughts that
-  lead to it.
+  lead to it; `on_policy`, what was done at a decision point before it was revised.
 - `prompt`: chat messages: the instruction, {shown} (observation and action) and the current observation. The
   experience under which a revised action was sampled is left out, and no row holds its text outside `teacher_prompt`.
 - `completion`: one assistant message: what the model said.
@@ -108,7 +108,8 @@ Training rows made by leafe-graph from trees of *failure, rewind, revised action
 - `prompt_token_ids`, `completion_token_ids`: as sampled, where the model gave them; null elsewhere.
 - `version`: of this format.
 - `rejected`, `rejected_token_ids`: of a `preference`, what was done there before.
-- `teacher_prompt`: of a `counterfactual` row, if asked for: the prompt with the experience, for a teacher.
+- `teacher_prompt`: of a `counterfactual` row, if asked for, and of an `on_policy` one: the prompt with the
+  experience, for a teacher.
 - `advantage`, `logprobs`: of a `rollout`, how much better than other attempts at the task its own ended, and the
   natural-log probability of each sampled token.
 - `tools`: of a decision whose request had tools, their schemas in OpenAI's form.

@@ -25,12 +25,12 @@ from ..settings import Live, Rows, Shown, takes
 from ..text import matches
 from ..tree.probes import Probes
 from ..types import FORMAT_VERSION, Branch, Example, Message, ModelMessage, Turn
-from .asked import Asked, asked, at_most, weights
+from .asked import Asked, asked, at_most, player, weights
 from .leaks import LeakCheck
 from .messages import NoRow, answered, numbered, said_text, text_of, told
 from .summary import Summary
 
-KEEP_INVALID = ("rollout", "world_model")
+KEEP_INVALID = ("rollout", "world_model", "on_policy")
 """Kinds that ``skip_invalid`` leaves alone: they imitate no action."""
 
 
@@ -43,6 +43,8 @@ class Arguments(Rows, Shown):
     """The texts that rows are rendered with."""
     played: Live[Prompts | None] = None
     """The texts that the policy was run with, whose sentence carried the experience; ``prompts`` if None."""
+    experience_turns: int | None = None
+    """Turns of a branch that were shown its experience, as the policy was run; None is all."""
     probes: Live[Probes | None] = None
     """What was tried at the paths' states; some kinds need it."""
     prompt_ids: bool = True
@@ -145,7 +147,7 @@ def _of_tree(
     leaks = LeakCheck(tree.values(), args.played or prompts)
     task = next(iter(tree.values()))["task"]["id"]
     probes = args.probes[task] if args.probes is not None and task in args.probes else ()
-    for each in asked(tree, summary.asked, summary, probes):
+    for each in asked(tree, summary.asked, summary, probes, args.experience_turns):
         if args.nodes is not None and not matches(each.turns[each.t].get("node"), args.nodes):
             yield Judged(each, None, "other_nodes")
             continue
@@ -179,10 +181,7 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
     branch, t, turns = each.branch, each.t, each.turns
     turn, request = turns[t], turns[t].get("request")
     message = turn["message"]
-    player = branch  # whose own turn this is
-    while t < player["decision_point"] and player["parent"] is not None:
-        player = tree[player["parent"]]
-    hidden = player["experience"] is not None  # then the recorded prompt's ids hold the experience
+    hidden = player(tree, branch, t)["experience"] is not None  # then the recorded prompt's ids hold the experience
 
     def asked_with(experience: str | None) -> list[Message]:
         if request is not None:
@@ -222,6 +221,8 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
         row["logprobs"] = None if hidden else [min(0.0, each) for each in message["logprobs"]]
     if each.kind == "counterfactual" and args.teacher and branch["experience"]:
         row["teacher_prompt"] = asked_with(branch["experience"])
+    if each.experience is not None:
+        row["teacher_prompt"] = asked_with(each.experience)
     if request and request["tools"]:
         row["tools"] = request["tools"]
     if node := turn.get("node"):
@@ -284,6 +285,8 @@ class _Known:
         if "tools" in row:
             row["tools"], digest = self._held("tools", row["tools"])
             key.append(digest)
+        if row["kind"] == "on_policy":
+            key.append(_digest(row["teacher_prompt"]))
         if row["kind"] == "rollout":
             return True
         return self._rows.execute("INSERT OR IGNORE INTO rows VALUES (?)", [_digest(key)]).rowcount == 1

@@ -79,10 +79,10 @@ def export(args: Arguments) -> Summary:
     refuse_formats(args.formats, args.kinds)
     for name in ("examples.jsonl", "examples.parquet", "README.md"):
         check_file(target / name)
-    if args.teacher and settings.experience_turns == 0:
+    if (args.teacher or "on_policy" in args.kinds) and settings.experience_turns == 0:
         raise ConfigError(
             f"{folder.folder} was played with experience_turns 0, so no prompt of it showed an experience that a "
-            "teacher could know: leave teacher out"
+            "teacher could know: leave teacher, or the kind on_policy, out"
         )
     shown = settings.history if args.history == "run" else args.history
     played = as_played(folder, prompts or Prompts(), known=args.other_texts)
@@ -96,6 +96,7 @@ def export(args: Arguments) -> Summary:
         prompts=prompts,
         played=played,
         probes=_probes(args, folder.folder),
+        experience_turns=settings.experience_turns,
         prompt_ids=shown == settings.history and prompts.texts == played.texts,
     )
     summary, untold = Summary(asked=part(args, Rows), history=shown), 0

@@ -31,6 +31,8 @@ class Summary(BaseModel):
     """Rows."""
     self_reflection: int = 0
     """Rows."""
+    on_policy: int = 0
+    """Rows."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_are: Literal["token ids", "words"] = "words"

@@ -16,6 +16,7 @@ METHODS = Named(
         "rejection": "leafe_graph.methods.rejection:Rejection",
         "rehearsal": "leafe_graph.methods.rehearsal:Rehearsal",
         "self_distillation": "leafe_graph.methods.self_distillation:SelfDistillation",
+        "on_policy_distillation": "leafe_graph.methods.self_distillation:OnPolicyDistillation",
         "early_experience": "leafe_graph.methods.early_experience:EarlyExperience",
         "self_reflection": "leafe_graph.methods.early_experience:SelfReflection",
         "ace": "leafe_graph.methods.ace:Ace",
