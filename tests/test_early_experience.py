@@ -248,6 +248,9 @@ def test_both_losses_are_plain_means(config: TrainConfig, model: Any, tokenizer:
 # ---- methods
 
 
+BATCHES = {"train.batch_size": 10, "train.epochs": 2}
+
+
 def method(phases: Phases, monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> list[TrainConfig]:
     """One round of the method; its trainings."""
     found = Probed(states=5, trials=9, unlike=0, unbegun=0, spared_steps=0, cost=no_cost() | {"env_steps": 9})  # type: ignore[arg-type]
@@ -259,7 +262,7 @@ def method(phases: Phases, monkeypatch: pytest.MonkeyPatch, name: str, **changes
 
     monkeypatch.setattr(distilled, "run_export", export)
     phases.rows = [100]
-    told = run(rounds_config(out="o", method=name, rounds=1, **{"train.batch_size": 10, "train.epochs": 2, **changes}))
+    told = run(rounds_config(out="o", method=name, rounds=1, **BATCHES, **changes))
     assert told["rounds"][1]["spent"]["probe"]["env_steps"] == 9
     return phases.of(TrainConfig)
 
@@ -288,6 +291,14 @@ def test_probing_is_set_aside_from_exploring(phases: Phases, monkeypatch: pytest
         rounds_config(out="p", method="early_experience", env_steps=100)
     with pytest.raises(ConfigError, match="leaves too few"):
         rounds_config(out="p", method="early_experience", env_steps=100, **{"probe.env_steps": 100})
+
+
+def test_what_was_probed_is_spent(phases: Phases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine steps of a hundred: with forty set aside again, a second round has too few left for a task of sixty."""
+    settings = {"env_steps": 100, "probe.env_steps": 40, "explore.env_steps": 60}
+    method(phases, monkeypatch, "early_experience", **settings)
+    told = run(rounds_config(out="o", method="early_experience", rounds=3, **BATCHES, **settings))
+    assert told["stopped"] == "The budget of 100 environment steps is spent but for 91"
 
 
 def test_an_experts_play_is_a_run(tmp_path: Path) -> None:

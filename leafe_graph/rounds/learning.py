@@ -51,6 +51,7 @@ class Learning:
         left = self._left(self.number)
         if left is None or left >= (self.config.explore.budget.env_steps or 1):
             return None
+        left += self.method.reserved
         return f"The budget of {self.config.env_steps:,} environment steps is spent but for {left:,}"
 
     def play(self) -> str | None:
