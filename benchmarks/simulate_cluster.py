@@ -35,7 +35,9 @@ class Costs:
     branches: int = 5
     """Branches a tree, one after the other; assumed."""
     tokens: float = 100.0
-    """Output tokens a turn; assumed. Drawn from half to one and a half of it."""
+    """Output tokens a turn; assumed."""
+    spread: float = 0.5
+    """By which part of that they may be fewer or more; assumed."""
     rate: float = 3000.0
     """Output tokens a second of a busy GPU; assumed, a 7B model."""
     slots: int = 64
@@ -50,14 +52,14 @@ class Costs:
     """A turn where a branch is one superstep: the same table."""
     call: float = 2.5e-3
     """A call over HTTP by OpenAI's client, beyond LangChain's part, which turns have: benchmarks/balance.py."""
-    choice: float = 6e-6
+    choice: float = 5.5e-6
     """Choosing a server: benchmarks/balance.py."""
-    choice_a_server: float = 2.25e-6
+    choice_a_server: float = 1.37e-6
     """The same for each server, where all were looked at: benchmarks/balance.py with its --before."""
-    dict_a_branch: float = 0.85e-3
-    """The driver's part of a branch of 18 KB that comes alone, as a dict: a prototype on Ray, the same machine."""
-    batched_branch: float = 0.54e-3
-    """The driver's part of a branch whose line comes in a batch, bookkeeping included: the same."""
+    dict_a_branch: float = 2.1e-3
+    """The driver's part of a branch that comes alone, as a dict: a prototype on Ray, the same machine."""
+    batched_branch: float = 0.84e-3
+    """The driver's part of a branch whose line comes in a batch: benchmarks/simulated_and_real.py."""
     sync: float = 2.0e-3
     """Seconds of a sync of the log: the median there."""
     kept_whole: float = 71 * GIB / 1e6
@@ -137,17 +139,11 @@ class Station:
         self._waiting.append((task, seconds, self._clock.now))
         self._serve()
 
-    @property
-    def utilisation(self) -> float:
-        """Busy servers over all, in the mean."""
+    def means(self) -> tuple[float, float]:
+        """Busy servers over all; and tasks that wait or are answered."""
         self._note()
-        return self._busy_area / (self._clock.now - self._since) / self.servers
-
-    @property
-    def there(self) -> float:
-        """Tasks that wait or are answered, in the mean."""
-        self._note()
-        return self._there_area / (self._clock.now - self._since)
+        seconds = self._clock.now - self._since
+        return self._busy_area / seconds / self.servers, self._there_area / seconds
 
     def _note(self) -> None:
         seconds = self._clock.now - self._last
@@ -188,13 +184,15 @@ class Result:
     load: dict[str, float]
     """Of the stations of each kind, the share of time that this many branches a second keep them busy."""
     measured: dict[str, float]
-    """The same as it was in the time measured, which may be before a queue has grown to its full length."""
+    """The same as it was in the time measured, when a queue may still have grown."""
     memory: float
     """Bytes of the driver's memory that a second takes."""
     stations: dict[str, list[Station]]
     """As they were in the end."""
     seconds: float
     """The time measured; of trees that end, until the last one did."""
+    ended: list[float]
+    """When each branch was on the disk."""
     first: str
     """What saturates first. A disk that syncs for many at once never does: they only become more."""
 
@@ -228,7 +226,7 @@ def simulate(
         costs: what things take.
         workers: actors; enough for the GPUs unless given.
         tasks: in play; ``costs.in_flight`` for each slot unless given.
-        seconds: how long to measure, after a tenth of that; unless given, so long that branches are many.
+        seconds: how long to measure, after a fifth of that or three answers; unless given, until branches are many.
         trees: the turns of each tree's branches, and the simulation ends with them; without, they never end.
     """
     drawn, clock = random.Random(0), Clock()
@@ -243,49 +241,54 @@ def simulate(
     choosing = [Servers([*servers]) for _ in players]
     for number, chosen in enumerate(choosing):
         chosen._random.seed(number)
-    logged, ends = 0, iter(trees) if trees is not None else None
+    ended: list[float] = []
+    ends = iter(trees) if trees is not None else None
     names = itertools.count()
 
     def endless() -> Iterator[list[int]]:
-        """The first branch is somewhere in its middle, as are the tasks of a run that has begun long ago."""
+        """The first branch is in its middle, as are the tasks of a run that has begun long ago."""
         yield [drawn.randint(1, costs.turns)]
         while True:
             yield [costs.turns] * costs.branches
 
     def play(player: Station, chosen: Servers) -> Visits:
-        nonlocal logged
+        begins = ends is None
         for tree in endless() if ends is None else ends:
             key = str(next(names))
             for turns in tree:
                 for _ in range(turns):
-                    yield player, turn
+                    if not begins:
+                        yield player, turn
                     url = chosen.take(key)
-                    yield servers[url], answer * drawn.uniform(0.5, 1.5)
+                    yield servers[url], answer * drawn.uniform(1 - costs.spread, 1 + costs.spread)
                     chosen.give_back(url, well=True)
+                    begins = False
                 if design.actors:
                     yield driver, needed["driver"]
                 yield disk, costs.sync
-                logged += 1
+                ended.append(clock.now)
 
     for number in range(tasks):
         go_on(play(players[number % len(players)], choosing[number % len(players)]))
-    stations = {"GPUs": [*servers.values()], "workers": players if design.actors else [], "driver": [driver]}
-    stations = {kind: each for kind, each in (stations | {"disk": [disk]}).items() if each}
+    stations = {"GPUs": [*servers.values()], "driver": [driver], "disk": [disk]}
+    if design.actors:
+        stations["workers"] = players
     if ends is None:
         seconds = seconds or max(10.0, 600 * max(each / len(stations[kind]) for kind, each in needed.items()))
-        clock.run(seconds / 10)
+        clock.run(max(seconds / 5, 3 * answer))
         for station in itertools.chain(*stations.values()):
             station.forget()
-        logged = 0
+        ended.clear()
         clock.run(clock.now + seconds)
     else:
         clock.run()
         seconds = clock.now
-    rate = logged / seconds
-    measured = {kind: sum(each.utilisation for each in group) / len(group) for kind, group in stations.items()}
+    rate = len(ended) / seconds
+    measured = {kind: sum(each.means()[0] for each in group) / len(group) for kind, group in stations.items()}
     load = measured | {kind: min(1.0, rate * each / len(stations[kind])) for kind, each in needed.items()}
     kept = costs.kept_outline if design.outlines else costs.kept_whole
-    return Result(rate, load, measured, rate * kept, stations, seconds, first=max(needed, key=load.__getitem__))
+    first = max(needed, key=load.__getitem__)
+    return Result(rate, load, measured, rate * kept, stations, seconds, ended, first)
 
 
 def row(name: str, result: Result, costs: Costs) -> str:
@@ -299,22 +302,21 @@ def row(name: str, result: Result, costs: Costs) -> str:
     )
 
 
-HEAD = "| branches/s | GPUs | workers | driver | disk | driver's memory after a day, GiB | what limits it |\n|---|" + (
-    "---:|" * 6 + "---|"
-)
+HEAD = "| branches/s | GPUs | workers | driver | disk | driver's memory after a day, GiB | what limits it |"
+LINE = "|---|" + "---:|" * 6 + "---|"
 
 
 def sizes(costs: Costs, numbers: Sequence[int]) -> Iterator[str]:
     """The table of sizes, line by line: the design of before, and as built."""
-    yield f"| GPUs, design {HEAD}"
+    yield from (f"| GPUs, design {HEAD}", LINE)
     for gpus in numbers:
-        for name, design in (("before", OLD), ("as built", BUILT)):
-            yield row(f"{gpus:,}, {name}", simulate(design, gpus, costs), costs)
+        yield row(f"{gpus:,}, before", simulate(OLD, gpus, costs), costs)
+        yield row(f"{gpus:,}, as built", simulate(BUILT, gpus, costs), costs)
 
 
 def changes(costs: Costs, gpus: int) -> Iterator[str]:
     """The table of changes at one size: each by itself, and all but each."""
-    yield f"| {gpus:,} GPUs {HEAD}"
+    yield from (f"| {gpus:,} GPUs {HEAD}", LINE)
     yield row("before", simulate(OLD, gpus, costs), costs)
     for name in CHANGES:
         yield row(f"and {NAMES[name]}", simulate(replace(OLD, **{name: True}), gpus, costs), costs)

@@ -1,5 +1,6 @@
 """The Python blocks of every page run as printed, and print what their comments say."""
 
+import inspect
 import re
 import sqlite3
 from collections.abc import Callable
@@ -127,8 +128,23 @@ def dropin(patch: Patch) -> dict[str, Any]:
     return {**tools, "build": build, "copy_of_shop": copy_of_shop, "is_refunded": is_refunded, "tasks": ["Refund it."]}
 
 
+def cluster(patch: Patch) -> dict[str, Any]:
+    """A run that is told of a cluster, and is played here."""
+    from leafe_graph import Workers
+
+    signature = inspect.signature(explore)
+
+    def alone(*given: Any, **more: Any) -> Any:
+        told = signature.bind(*given, **more).arguments
+        assert told["workers"] in (8, Workers(64, address="auto", runtime_env={"working_dir": "."}))
+        return explore(MODEL, *given[1:], **{name: value for name, value in more.items() if name != "workers"})
+
+    patch.setattr(leafe_graph, "explore", alone, raising=False)
+    return {"MyEnv": GridWorld, "tasks": grid_tasks(2)}
+
+
 SETUP: dict[str, Callable[[Patch], dict[str, Any]]] = {
-    f"{each.__name__}.md": each for each in (environments, evaluation, reliability, serving, training, dropin)
+    f"{each.__name__}.md": each for each in (environments, evaluation, reliability, serving, training, dropin, cluster)
 }
 """What pages speak of as yours; the others are whole by themselves."""
 

@@ -29,7 +29,7 @@ def test_littles_law_holds_at_every_station(design: Design) -> None:
     trees = [[3, 6, 2]] * 100
     result = simulate(design, 2, COSTS, trees=trees)
     for station in itertools.chain(*result.stations.values()):
-        assert station.there * result.seconds == pytest.approx(station.stayed)
+        assert station.means()[1] * result.seconds == pytest.approx(station.stayed)
     served = {kind: sum(station.served for station in each) for kind, each in result.stations.items()}
     assert served["GPUs"] == 1100 and served["disk"] == 300
     assert served["driver"] == (300 if design.actors else 1100)
