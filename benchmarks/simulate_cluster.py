@@ -59,7 +59,7 @@ class Costs:
     dict_a_branch: float = 2.1e-3
     """The driver's part of a branch that comes alone, as a dict: a prototype on Ray, the same machine."""
     batched_branch: float = 0.84e-3
-    """The driver's part of a branch whose line comes in a batch: benchmarks/simulated_and_real.py."""
+    """The same where its line comes in a batch: benchmarks/simulated_and_real.py, the most of some runs."""
     sync: float = 2.0e-3
     """Seconds of a sync of the log: the median there."""
     kept_whole: float = 71 * GIB / 1e6
