@@ -22,12 +22,48 @@ from leafe_graph.testing import GridWorld, ScriptedModel, SnapshotGridWorld, gri
 from leafe_graph.tree.run_folder import RunFolder
 
 NODE: dict[str, Any] = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-WANDERING = partial(ScriptedModel, reply=wandering_reply)
-"""Makes the policy, here or in a worker."""
+
+
+class Short(ScriptedModel):
+    """A policy that says how long its answers may be, so that tokens can be limited."""
+
+    max_tokens: int = 20
+
+
 World = partial(GridWorld, size=6, pits=6)
 """Large enough that most walks are lost; rewinding it means replaying."""
 SnapshotWorld = partial(SnapshotGridWorld, size=6, pits=6)
 """The same, with snapshots."""
+
+
+WANDERING = partial(Short, reply=wandering_reply)
+"""Makes the policy, here or in a worker."""
+
+
+class PoisonWorld(GridWorld):
+    """The first of these whose task kills the process that plays it."""
+
+    def __init__(self) -> None:
+        super().__init__(size=6, pits=6)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        if seed == grid_tasks(24)[5].get("seed"):
+            os._exit(7)
+        return super().reset(seed=seed, options=options)
+
+
+def talkative() -> ScriptedModel:
+    """A policy that says a lot."""
+    return ScriptedModel(reply=[f"{word} {word * 50_000}" for word in ("up ", "left ")])
+
+
+def down() -> ScriptedModel:
+    """A policy whose server is gone."""
+    return ScriptedModel(reply=_nobody)
+
+
+def _nobody(messages: Any, seed: int | None) -> str:
+    raise ValueError("nobody is there")
 
 
 @contextlib.contextmanager
@@ -53,7 +89,7 @@ def at(cluster: Any, number: int, **settings: Any) -> Workers:
 
 def play(out: Path, world: Callable[[], Any], tasks: int = 24, **given: Any) -> RunFolder:
     """Grow the trees; with ``workers`` in as many processes."""
-    model = partial(WANDERING, delay=given.pop("delay", 0.0))
+    model = given.pop("model", None) or partial(WANDERING, delay=given.pop("delay", 0.0))
     return explore(
         model if given.get("workers") else model(),
         world,
@@ -79,12 +115,12 @@ def _bare(branch: Any) -> dict[str, Any]:
 
 
 def growers() -> list[int]:
-    """The process ids of the workers on this machine that are alive."""
+    """The process ids of the workers that are alive, of clusters that this process has started."""
     found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    for pid in family(os.getpid()):
         with contextlib.suppress(OSError):
-            if place.read_bytes().startswith(b"ray::Grower") and runs(int(place.parent.name)):
-                found.append(int(place.parent.name))
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Grower") and runs(pid):
+                found.append(pid)
     return found
 
 
