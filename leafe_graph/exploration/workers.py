@@ -94,7 +94,7 @@ class Grower:
                 f"a worker has leafe-graph {__version__}, and the run is of {self._version}: install the same release "
                 "on every node"
             )
-        sys.path.extend(place for place in self._path if place not in sys.path)
+        sys.path[:] = dict.fromkeys([*self._path, *sys.path])  # in its order: names mean the same here
         try:
             kit: Kit = pickle.loads(self._kit)
         except (ImportError, AttributeError) as error:
