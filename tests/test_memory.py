@@ -272,6 +272,20 @@ def test_run_goes_on_where_it_was_begun(tmp_path: Path) -> None:
     assert wander(tmp_path / "memory", SnapshotGridWorld, tasks=3, checkpointer="sqlite").branches[0]["turns"]
 
 
+def test_run_that_went_on_in_memory_stays_there(tmp_path: Path) -> None:
+    """As with workers for a while: what was played then has no checkpoints in the folder's file, so that is left."""
+    whole = wander(tmp_path, SnapshotGridWorld, tasks=3, checkpointer="sqlite")
+    expected, log = forest(whole.branches), tmp_path / "branches.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:1]))
+    again = wander(tmp_path, SnapshotGridWorld, tasks=3, checkpointer="memory")
+    lines = log.read_text().splitlines(keepends=True)
+    roots = [line for line, branch in zip(lines, again.branches, strict=True) if branch["parent"] is None]
+    log.write_text("".join(roots[:3]))
+    last = wander(tmp_path, SnapshotGridWorld, tasks=3)
+    assert forest(last.branches) == expected
+    assert {branch["thread_id"] for branch in last.branches[1:]} == {None}
+
+
 def test_run_may_go_on_with_a_state_a_branch_but_not_from_there_with_one_a_turn(tmp_path: Path) -> None:
     """As with memory: what is not in the saver comes from the log; a turn's own checkpoint cannot."""
     for first, then in (("async", "exit"), ("exit", "async")):

@@ -34,7 +34,8 @@ class Arguments(Growing):
     asynchronous context manager that opens one, or a database's address ``postgresql://USER@HOST/DATABASE`` (a
     `PostgresTreeSaver`; ``postgresql+langgraph://…``: LangGraph's AsyncPostgresSaver) each turn is a superstep whose
     checkpoint lasts, for a half to a third of the speed where model and environment are fast. The branches are the
-    same. A run whose folder has a ``checkpoints.sqlite`` goes on in it unless another place is given."""
+    same. A run whose folder has a ``checkpoints.sqlite`` goes on in it, unless another place is given or it went on in
+    memory since."""
     durability: Annotated[Durability, Pace] = "async"
     """When a saver is given a branch's states: after each turn, written behind, or once, when it has ended ("exit").
     A branch is one superstep then, nearly as fast as in memory, and what is forked after a kill is not played again."""

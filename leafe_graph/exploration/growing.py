@@ -173,7 +173,10 @@ async def grow_trees(
         stack.callback(run.close)
         file = run.folder / "checkpoints.sqlite"
         if checkpointer is None:
-            checkpointer = SQLITE if workers is None and strategy.forks and file.exists() else MEMORY
+            in_file = workers is None and strategy.forks and file.exists()
+            # Not where it went on in memory since, with workers: what was played there has no checkpoints.
+            in_file = in_file and not (run.outlines and run.branches[-1]["thread_id"] is None)
+            checkpointer = SQLITE if in_file else MEMORY
         elif checkpointer == SQLITE and unfinished and run.outlines and not file.exists():
             raise RunFolderError(
                 f"{file} does not exist: the run was begun with its decision points in memory or elsewhere; go on with "
