@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 STORE = 80 * 2**20
 """Bytes of Ray's object store on this machine, about the least that it takes: branches go another way."""
+AGAIN = 0.5
+"""Seconds before a worker that died before any was ready is asked again whether it is."""
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Off: Ray listens on 127.0.0.1 alone, as on systems whose firewalls would ask. An address that it is given is taken
 for the machine's own otherwise, and it listens everywhere."""
@@ -66,8 +68,6 @@ async def started(workers: Workers, kit: bytes, *, concurrency: int, tasks: int)
         )
     slots = [concurrency // number + (each < concurrency % number) for each in range(number)]
     ours = not ray.is_initialized()
-    if ours:
-        await asyncio.to_thread(_connect, workers, number)
     gpus = (workers.resources or {}).get("GPU")
     others = {name: amount for name, amount in (workers.resources or {}).items() if name != "GPU"}
     remote: Any = ray.remote(Grower)
@@ -92,6 +92,8 @@ async def started(workers: Workers, kit: bytes, *, concurrency: int, tasks: int)
         return actor
 
     try:
+        if ours:
+            await _to_the_end(_connect, workers, number)
         for each in slots:
             make(each)
         await _first(actors, workers)
@@ -103,9 +105,31 @@ async def started(workers: Workers, kit: bytes, *, concurrency: int, tasks: int)
             await asyncio.to_thread(ray.shutdown)
 
 
+async def _to_the_end(work: Callable[..., None], *given: Any) -> None:
+    """Do it in a thread, and return, or be cancelled, when that has ended: what it has started can be ended then."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work, *given))
+    try:
+        await asyncio.shield(doing)
+    finally:
+        await asyncio.wait([doing])
+
+
 async def _first(actors: Sequence[Any], workers: Workers) -> None:
-    """Return when one is ready."""
-    waiting = [asyncio.ensure_future(ready(actor, check=True)) for actor in actors]
+    """Return when one is ready. One that dies before is waited for again, as later on."""
+    from ray.exceptions import RayError
+
+    died = ""
+
+    async def wait(actor: Any) -> None:
+        nonlocal died
+        while True:
+            try:
+                return await ready(actor, check=True)
+            except RayError as error:
+                died = f"; the last one died: {_line(error)}"
+                await asyncio.sleep(AGAIN)
+
+    waiting = [asyncio.ensure_future(wait(actor)) for actor in actors]
     try:
         done, _ = await asyncio.wait(waiting, timeout=workers.timeout, return_when=asyncio.FIRST_COMPLETED)
         for each in done:
@@ -114,6 +138,7 @@ async def _first(actors: Sequence[Any], workers: Workers) -> None:
             raise WorkersLost(
                 f"no worker came up within {workers.timeout:g} seconds; each needs {workers.cpus:g} CPUs"
                 f"{f' and {workers.resources}' if workers.resources else ''}: see what the cluster has with ray status"
+                f"{died}"
             )
     finally:
         for each in waiting:
