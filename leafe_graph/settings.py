@@ -145,6 +145,8 @@ class Limits(Settings):
     """Rollouts from the start; unless given, a new one whenever no request waits."""
     stop_on_success: bool = True
     """End a task's tree with its first success."""
+    max_successes: int | None = Field(default=None, ge=1)
+    """Without ``stop_on_success``: end a task's tree with so many, which leaves more of a run's budget for others."""
 
 
 class Workers(Settings):

@@ -126,6 +126,8 @@ def test_tree_ends_with_its_first_success_or_goes_on(strategy: str) -> None:
     won = [branch(0), branch(1, "0", end="success", reflection=None)]
     assert next_request(strategy, won, WIDE) is None
     assert next_request(strategy, won, Limits(stop_on_success=False)) is not None
+    assert next_request(strategy, won, Limits(stop_on_success=False, max_successes=2)) is not None
+    assert next_request(strategy, won, Limits(stop_on_success=False, max_successes=1)) is None
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -146,7 +146,7 @@ def spent(bench: BenchConfig, cell: Cell) -> tuple[Cost, int]:
     return cost, targets
 
 
-SINCE = ("expert", "anchors", "fork_every")
+SINCE = ("expert", "anchors", "fork_every", "max_successes")
 """Settings that are newer than the names of the folders of what was played: at their defaults they change no name."""
 
 

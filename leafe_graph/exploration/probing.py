@@ -113,10 +113,10 @@ async def _probe(
         raise errors.exceptions[0] from None
     if unlike:
         log.warning("%d paths were given up when they were walked again: see to the environment", unlike)
-    found = [probe for task in probes for probe in probes[task]]
+    tried = [len(each["others"]) for task in probes for each in probes[task]]
     return Probed(
-        states=len(found),
-        trials=sum(len(each["others"]) for each in found),
+        states=len(tried),
+        trials=sum(tried),
         unlike=unlike,
         unbegun=unbegun,
         spared_steps=sum(probes.spared.values()),

@@ -51,7 +51,8 @@ def next_request(strategy: Strategy, branches: Sequence[Branch], limits: Limits)
     """What to play next on a task whose finished branches are these, in order; None when its tree is done."""
     if len(branches) >= limits.max_branches:
         return None
-    if limits.stop_on_success and any(branch["end"] == "success" for branch in branches):
+    most = 1 if limits.stop_on_success else limits.max_successes
+    if most is not None and sum(branch["end"] == "success" for branch in branches) >= most:
         return None
     if branches and branches[-1]["end"] == "budget":
         return None
