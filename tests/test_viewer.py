@@ -1,24 +1,34 @@
 """The viewer in a real browser: what `leafe report` wrote is opened from the disk, and walked."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from browsers import Visit, browser
 from tool_trees import TOLD as BOOK_IT
 from tool_trees import flight
 from trees import branch, run_folder, turn
 from worlds import LESSON, PIT, TOLD, pit_reply, wandering_reply
 
+from leafe_graph.envs.sokoban.tiny import TINY_POLICY
 from leafe_graph.exploration.explore import explore
+from leafe_graph.phases.config import ExploreConfig
+from leafe_graph.phases.explore import run_explore
+from leafe_graph.report.ends import ENDS
 from leafe_graph.report.page import write_report
 from leafe_graph.report.viewing import Viewer
 from leafe_graph.settings import Limits
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+from leafe_graph.tree.run_folder import RunFolder
 from leafe_graph.types import Branch
 
 SCRIPT = "<script>window.hit=1</script><img src=x onerror='window.hit=1'><svg onload=window.hit=1>"
@@ -42,7 +52,20 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chromium(played: Path) -> Iterator[Any]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """A real run of the demo's policy, as the demo plays, of a few levels; None without torch."""
+    if find_spec("torch") is None:
+        return None
+    recipe = yaml.safe_load((files("leafe_graph.cli") / "demo-tiny.yaml").read_text())
+    how = {name: recipe[name] for name in ("env", "env_options", "prompts", "max_turns", "max_tokens", "history")}
+    out = tmp_path_factory.mktemp("demo")
+    smaller = {"tasks": 6, "max_branches": 6, "out": out, "model": f"local:{TINY_POLICY}"}
+    run_explore(ExploreConfig(**{**how, **recipe["explore"], **smaller}))
+    return out
+
+
+@pytest.fixture(scope="module")
+def chromium(played: Path, demo: Path | None) -> Iterator[Any]:
     """One browser for all of them; what is played is played before, since the driver keeps an event loop running."""
     with browser() as started:
         yield started
@@ -136,6 +159,26 @@ def test_link_leads_to_a_turn(visit: Any, played: Path) -> None:
     assert "There is no task nowhere" in page.locator(".top").inner_text() and page.locator(".tasks li").count() == 7
 
 
+def test_run_of_the_demo_is_walked(visit: Any, demo: Path | None) -> None:
+    """Its tasks that a rewind solved are found, and each fork tells what the policy itself had reflected."""
+    if demo is None:
+        pytest.skip('pip install ".[hf]"')
+    run = RunFolder(demo)
+    depths = {task: [b.depth for b in tree.values() if b.end == "success"] for task, tree in run.trees.outlines.items()}
+    page = visit().open(write_report(demo))
+    page.get_by_role("button", name="solved after a rewind").click()
+    rewound = sorted(task for task, found in depths.items() if found and min(found))
+    assert sorted(page.locator(".tasks .id").all_inner_texts()) == rewound
+    fork = next(branch for branch in run.branches if branch["parent"] is not None and branch["turns"])
+    parent = run.trees[fork["task"]["id"]][fork["parent"] or ""]
+    page.evaluate("(link) => { location.hash = link; }", f"#/task/{fork['task']['id']}/{fork['id']}")
+    page.wait_for_selector(".rewind-card")
+    told = page.locator(".rewind-card").inner_text()
+    assert parent["reflections"][-1]["raw"].strip() in told and str(fork["experience"]) in told
+    page.keyboard.press("End")
+    assert ENDS[fork["end"]][2] in page.locator(".turn.open .head").inner_text()
+
+
 def test_dark_mode_is_dark(visit: Any, played: Path) -> None:
     """Page and curves alike, without a switch."""
     colour = "getComputedStyle(document.body).backgroundColor"
@@ -224,6 +267,15 @@ def test_prompt_of_an_agent_of_its_own_is_shown(visit: Any, tmp_path: Path) -> N
     page.get_by_text("Tools that it had").click()
     assert "To book a flight." in page.locator(".turn.open details details").inner_text()
     assert page.locator(".turn.open .part-of h4").all_inner_texts()[:2] == ["Observation", "Tool call: book"]
+
+
+def test_moving_picture_is_made_of_a_page(chromium: Any, played: Path, tmp_path: Path) -> None:
+    """By the script that makes README's: from the list into a tree, and along it."""
+    image = pytest.importorskip("PIL.Image", reason="pip install pillow")
+    script = Path(__file__).parents[1] / "scripts" / "viewer_picture.py"
+    subprocess.run([sys.executable, script, played.parent, tmp_path / "walk.gif"], check=True, timeout=120)
+    with image.open(tmp_path / "walk.gif") as picture:
+        assert picture.n_frames >= 8 and picture.size == (1120, 660)
 
 
 def hostile() -> list[Branch]:

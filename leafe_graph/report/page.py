@@ -132,5 +132,5 @@ def _digest(text: str) -> str:
 
 def _block(out: IO[str], name: str, value: Any) -> None:
     """A value as text that no browser runs: JSON, deflated, in base64."""
-    packed = base64.b64encode(zlib.compress(as_json(value), 9)).decode("ascii")
+    packed = base64.b64encode(zlib.compress(as_json(value))).decode("ascii")
     out.write(f'<script type="text/plain" id="{name}">{packed}</script>\n')

@@ -126,6 +126,23 @@ async function grown() {
   window.scrollTo(0, at);
 }
 
+// One redrawing at a time, and not more than one a second: a run may end many branches in that.
+let drawing = false, waiting = false;
+async function news() {
+  waiting = drawing;
+  if (drawing) return;
+  drawing = true;
+  try {
+    await grown();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  } catch (error) {
+    told.textContent = visible(String(error.message));
+  } finally {
+    drawing = false;
+  }
+  if (waiting) news();
+}
+
 async function start() {
   try {
     run = await overviewData();
@@ -136,7 +153,7 @@ async function start() {
   draw();
   await route();
   window.addEventListener("hashchange", route);
-  follow(run.version, grown, (words) => { told.textContent = words; });
+  follow(run.version, news, (words) => { told.textContent = words; });
   document.documentElement.dataset.ready = "";
   performance.mark("leafe-drawn");
 }
