@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import BaseMessage
+from viewed import viewed
 from worlds import forest
 
 from leafe_graph import ConfigError, RunFolder, RunFolderError
@@ -124,7 +125,7 @@ def test_from_exploring_to_the_report(leafe: Run) -> None:
 
     code, out, _ = leafe("report", "run")
     assert code == 0 and "run/report.html" in out
-    assert "adapted" in Path("run/report.html").read_text(encoding="utf-8")
+    assert "adapted" in json.dumps(viewed(Path("run/report.html"))[0])
 
 
 def test_the_same_command_again_plays_nothing_twice(leafe: Run) -> None:
@@ -345,7 +346,7 @@ def test_help_loads_nothing_heavy() -> None:
         "print([m for m in ('torch', 'transformers', 'langgraph', 'langchain_core', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    commands = "explore,demonstrate,export,train,eval,compare,show,serve,report,prune,compact,envs,run,bench,demo"
+    commands = "explore,demonstrate,export,train,eval,compare,show,serve,report,view,prune,compact,envs,run,bench,demo"
     assert f"{{{commands}}}" in done.stdout
     assert done.stdout.endswith("[]\n")
 
