@@ -97,6 +97,25 @@ def test_same_seed_same_answer_whoever_shares_the_batch(model: LocalChatModel) -
         assert alone.response_metadata["logprobs"] == pytest.approx(answer.response_metadata["logprobs"], abs=1e-4)
 
 
+def test_answers_that_are_computed_by_themselves_are_the_same_to_the_last_bit(tiny_model_path: Path) -> None:
+    """In company, in another order, and after others, as the log-probabilities tell."""
+    asked = [(prompt, i) for i, prompt in enumerate(prompts(30))]
+
+    def answers(order: list[Any], at_once: int, **settings: Any) -> dict[int, Any]:
+        with LocalChatModel(path=str(tiny_model_path), logprobs=True, **settings) as model:
+
+            async def some(part: list[Any]) -> list[Any]:
+                return await asyncio.gather(*(model.ainvoke(prompt, seed=seed) for prompt, seed in part))
+
+            told = [asyncio.run(some(order[at : at + at_once])) for at in range(0, len(order), at_once)]
+            said = [each.response_metadata for part in told for each in part]
+            return {seed: (each["token_ids"], each["logprobs"]) for (_, seed), each in zip(order, said, strict=True)}
+
+    alone = answers(asked, 1, batch_invariant=True)
+    assert answers(asked[::-1], 30, batch_invariant=True) == alone
+    assert answers(asked[10:] + asked[:10], 7, batch_invariant=True) == alone
+
+
 def test_seed_none_draws_afresh(model: LocalChatModel) -> None:
     """Without a seed the same prompt gives different answers; with one, always the same."""
     assert len({tuple(facts(m)[0]) for m in model.batch([PROMPT] * 10)}) > 1

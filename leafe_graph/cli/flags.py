@@ -34,6 +34,7 @@ GROUPS = {
     "Shown": "the prompts",
     "Texts": "the prompts",
     "Acting": "how the policy acts",
+    "Spread": "where it plays",
     "Play": "how the policy acts",
     "Limits": "bounds of a task's tree",
     "TaskBudget": "budget of each task",

@@ -70,8 +70,23 @@ class Texts(Shown):
     "leafe_graph.envs.sokoban.warm_start:PROMPTS"."""
 
 
-class Played(Environment, Texts, Acting):
-    """What a policy plays, and how: the settings that a run's sections share."""
+class Spread(Settings):
+    """Where a policy plays."""
+
+    workers: Annotated[int | None, Pace] = Field(default=None, ge=1)
+    """Play in so many actors on Ray, which make models and environments of their own; in this process unless given. The
+    branches are the same."""
+    ray: Annotated[str | None, Pace] = None
+    """The Ray cluster of the workers: "auto", if this machine belongs to it, or HOST:PORT. Unless given, Ray is started
+    on this machine, and listens on 127.0.0.1 alone."""
+    batch_invariant: Annotated[bool, Pace] = False
+    """Compute each answer of a local: model by itself, so that it is the same to the last bit however many tasks are
+    played at once, by however many workers; many times as slow. Else answers that are computed together differ in
+    rounding, which now and then decides a token."""
+
+
+class Played(Environment, Texts, Acting, Spread):
+    """What a policy plays, how and where: the settings that a run's sections share."""
 
     model: Annotated[str, Recorded]
     """The policy: "local:smollm2-135m" (embedded), "local:FOLDER", "vllm:NAME@http://HOST:PORT/v1" (several servers of
@@ -128,12 +143,6 @@ class PlayConfig(Played, Choosing, TaskBudget, TotalBudget):
     """Play each environment in a process of its own, and end it if a call takes longer than so many seconds."""
     concurrency: Annotated[int, Pace] = Field(default=32, ge=1)
     """Tasks played at once, by all workers together."""
-    workers: Annotated[int | None, Pace] = Field(default=None, ge=1)
-    """Play in so many actors on Ray, which make models and environments of their own; in this process unless given. The
-    branches are the same."""
-    ray: Annotated[str | None, Pace] = None
-    """The Ray cluster of the workers: "auto", if this machine belongs to it, or HOST:PORT. Unless given, Ray is started
-    on this machine, and listens on 127.0.0.1 alone."""
     checkpointer: str | None = None
     """Where decision points are kept. "memory", unless given: fastest, but LangGraph has no checkpoint or event of a
     single turn. "sqlite" (OUT/checkpoints.sqlite) and a PostgreSQL database, postgresql://USER@HOST/DATABASE

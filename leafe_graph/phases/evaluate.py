@@ -96,7 +96,7 @@ def _in_lockstep(config: EvalConfig, policy: str) -> Result | None:
 def _at_random(config: EvalConfig) -> Result:
     """The floor: no model, so no graph and no run folder."""
     limits = [*TaskBudget.model_fields, *TotalBudget.model_fields]
-    if unused := [name for name in ("adapter", "workers", *limits) if getattr(config, name) is not None]:
+    if unused := [name for name in ("adapter", *limits) if getattr(config, name) is not None]:
         raise ConfigError(f"a random policy has no {unused[0]}; leave it out")
     make, tasks = world(config)
     result = random_policy(

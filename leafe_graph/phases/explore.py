@@ -20,7 +20,7 @@ from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
 from .config import ExploreConfig, PlayConfig, Recorded
 from .console import console, show, told_cost
-from .resolve import horizon, policy_of, resolve, sampling, texts, world
+from .resolve import horizon, policy_of, reflecting, resolve, sampling, texts, world
 
 
 def run_explore(config: ExploreConfig, *, agent: str | None = None) -> RunFolder:
@@ -64,7 +64,7 @@ def play(
 ) -> RunFolder:
     """`explore` with what exploring and judging share; ``how`` but for its horizon, which the environment may tell."""
     found, many = resolve(config), config.many
-    critic = None if reflector is None else partial(chat_model, reflector)
+    critic = None if reflector is None else partial(chat_model, reflector, **reflecting(config, reflector))
     return explore(
         found.policy if many is None else partial(chat_model, config.model, **sampling(config)),
         found.make,

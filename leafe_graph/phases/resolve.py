@@ -13,9 +13,11 @@ from ..env.pool import EnvPool
 from ..env.protocol import TextEnv
 from ..env.subprocess_env import SubprocessEnv
 from ..envs.catalog import environment, find
+from ..errors import ConfigError
 from ..exploration.playbook import with_playbook
 from ..importing import attribute
 from ..models.load import chat_model
+from ..models.spec import ModelSpec
 from ..parsing import read_text
 from ..prompts import Prompts
 from ..settings import Play, marked, part
@@ -84,7 +86,22 @@ def sampling(config: PlayConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "top_p": config.top_p,
         "logprobs": config.logprobs or None,
+        "batch_invariant": _invariant(config, config.model),
     }
+
+
+def reflecting(config: PlayConfig, spec: str) -> dict[str, Any]:
+    """What a reflector of its own answers by."""
+    return {"batch_invariant": _invariant(config, spec) if ModelSpec.parse(spec).kind == "local" else None}
+
+
+def _invariant(config: PlayConfig, spec: str) -> bool | None:
+    if config.batch_invariant and ModelSpec.parse(spec).kind != "local":
+        raise ConfigError(
+            f"batch_invariant and the model {spec!r}: only a local: model can be told so; leave it out, and start the "
+            "server that way (vLLM: VLLM_BATCH_INVARIANT=1)"
+        )
+    return config.batch_invariant or None
 
 
 def world(config: PlayConfig) -> tuple[Callable[[], TextEnv], list[Task]]:

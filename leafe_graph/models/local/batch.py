@@ -45,11 +45,11 @@ class Stats:
 class Batch:
     """Rows that are being decoded. ``rows`` stand in the order of the block's batch dimension."""
 
-    def __init__(self, model: Any, stats: Stats) -> None:
+    def __init__(self, model: Any, stats: Stats, prefix_bytes: int = PREFIX_BYTES) -> None:
         self._model, self._stats = model, stats
         self.rows: Rows = {}
         self._block: Block | None = None
-        self._prefixes = Prefixes(PREFIX_BYTES)
+        self._prefixes = Prefixes(prefix_bytes)
         self._spare = FORWARD // sum(weights.numel() for weights in model.parameters()) if model is not None else 0
 
     def size(self) -> int:

@@ -32,6 +32,7 @@ from ...files import holding, path_of
 from ..adapters import check_adapter
 from ..identity import Digests, adapter_files, identity
 from ..tool_calls import no_calls, read_tool_calls
+from .batch import PREFIX_BYTES
 from .engine import Engine, shared_engine
 from .loading import load, version
 from .memo import Ids
@@ -84,6 +85,10 @@ class LocalChatModel(BaseChatModel):
     memo_bytes: int = 256 * 2**20
     """Bound of the memo of next-token logits by exact token sequence, with the distributions of small vocabularies; 0
     turns it off."""
+    batch_invariant: bool = False
+    """Compute each answer by itself, with nothing that another one left: same seed and prompt, same answer to the last
+    bit, whoever asks beside, on a machine of the same kind with as many threads. Many times as slow. Else what is
+    computed together, or from what is remembered, differs in rounding, which now and then decides a token."""
 
     _engine: Engine | None = PrivateAttr(default=None)
     _engine_key: Any = PrivateAttr(default=None)
@@ -326,7 +331,8 @@ class LocalChatModel(BaseChatModel):
         )
 
     def _shared(self) -> Engine:
-        key = (self.path, self._adapters, self.max_batch_size, self.batch_window, self.memo_bytes)
+        alone = self.batch_invariant
+        key = (self.path, self._adapters, self.max_batch_size, self.batch_window, self.memo_bytes, alone)
         if self._engine is None or key != self._engine_key:
             # A folder that was written anew (the next round's adapter) is another model.
             path, adapters = self.path, self._adapters
@@ -334,9 +340,10 @@ class LocalChatModel(BaseChatModel):
                 (key, *map(version, (path, *adapters))),
                 lambda: Engine(
                     lambda: load(path, adapters),
-                    max_batch_size=self.max_batch_size,
+                    max_batch_size=1 if alone else self.max_batch_size,
                     batch_window=self.batch_window,
-                    memo_bytes=self.memo_bytes,
+                    memo_bytes=0 if alone else self.memo_bytes,
+                    prefix_bytes=0 if alone else PREFIX_BYTES,
                 ),
             )
             self._engine_key = key

@@ -19,7 +19,7 @@ from typing import Any
 
 from ...errors import ModelError
 from ...processes import daemon
-from .batch import Batch, Rows, Stats
+from .batch import PREFIX_BYTES, Batch, Rows, Stats
 from .memo import Ids, Memo, Row
 from .sampling import Answer, Request, Sampling
 
@@ -36,14 +36,21 @@ class Engine:
 
     ``load`` gives the model and its tokenizer and is called at first use. At most ``max_batch_size`` requests are
     decoded together; an idle worker starts once as many calls wait as did at once before, else when none came for
-    ``batch_window`` seconds; the memo of logits takes at most ``memo_bytes``.
+    ``batch_window`` seconds; the memo of logits takes at most ``memo_bytes``, what prompts have in common
+    ``prefix_bytes``.
     """
 
     def __init__(
-        self, load: Callable[[], tuple[Any, Any]], *, max_batch_size: int, batch_window: float, memo_bytes: int
+        self,
+        load: Callable[[], tuple[Any, Any]],
+        *,
+        max_batch_size: int,
+        batch_window: float,
+        memo_bytes: int,
+        prefix_bytes: int = PREFIX_BYTES,
     ) -> None:
         self._load, self._max_batch_size, self._batch_window = load, max_batch_size, batch_window
-        self._memo_bytes = memo_bytes
+        self._memo_bytes, self._prefix_bytes = memo_bytes, prefix_bytes
         self._stats = Stats()
         self._loading = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
@@ -140,7 +147,7 @@ class Engine:
         import torch
 
         model, _ = self.loaded()
-        batch: Batch = Batch(model, self._stats)
+        batch: Batch = Batch(model, self._stats, self._prefix_bytes)
         waiting: list[Request] = []
         with torch.inference_mode():
             while self._gather(batch, waiting):
@@ -148,7 +155,7 @@ class Engine:
                     waiting = self._round(batch, waiting)
                 except Exception as error:
                     _fail(batch, waiting, error)
-                    batch, waiting = Batch(model, self._stats), []
+                    batch, waiting = Batch(model, self._stats, self._prefix_bytes), []
 
     def _gather(self, batch: Batch, waiting: list[Request]) -> bool:
         """Add what has arrived to ``waiting``; an idle worker waits until no more come. Whether to go on."""
