@@ -249,7 +249,8 @@ def test_served_rounds_lead_to_their_trees(visit: Any, tmp_path: Path) -> None:
     run_folder(tmp_path / "round-1", [branch("0", [turn("o", "up")], "success", task="t")])
     (tmp_path / "run.json").write_text(json.dumps({"version": 1, "model": "m", "export": {"keep": "every"}}))
     with served(tmp_path) as viewer:
-        page = visit().open(viewer.address)
+        page = visit(width=390).open(viewer.address)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
         page.get_by_role("link", name="round 1: its trees").click()
         page.locator(".tasks a").click()
         page.wait_for_selector(".turn.open")
