@@ -6,6 +6,7 @@ reserved at its upper bound and given back when known.
 """
 
 import threading
+from collections.abc import Mapping
 
 from pydantic import Field
 
@@ -88,11 +89,19 @@ class Ledger:
     def refuses(self, **amounts: float) -> str | None:
         """The field whose limit would be exceeded, or None: then `charge` would succeed now."""
         with lock:
-            for field, amount in amounts.items():
-                limit = getattr(self.budget, field, None)
-                if limit is not None and amount > 0 and self.spent[field] + amount > limit:  # type: ignore[literal-required]
-                    return field
-            return self.parent.refuses(**amounts) if self.parent is not None else None
+            own = self._refuses(amounts)
+            if own is not None or self.parent is None:
+                return own
+            # Again: a parent may have waited, and others have spent meanwhile.
+            return self.parent.refuses(**amounts) or self._refuses(amounts)
+
+    def _refuses(self, amounts: Mapping[str, float]) -> str | None:
+        """The same of this ledger alone."""
+        for field, amount in amounts.items():
+            limit = getattr(self.budget, field, None)
+            if limit is not None and amount > 0 and self.spent[field] + amount > limit:  # type: ignore[literal-required]
+                return field
+        return None
 
 
 def at_most(each: Budget, whole: Budget) -> dict[str, int]:

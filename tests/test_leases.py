@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -111,6 +112,47 @@ def test_lease_of_the_dead_is_there_again_less_what_was_logged(seed: int) -> Non
         bank.purse.lost(name)
     assert bank.purse.left("prompt_tokens") == 3000 - bank.total.spent["prompt_tokens"]
     assert bank.purse.left("env_steps") == 200 - bank.total.spent["env_steps"]
+
+
+def test_what_is_spent_beyond_a_lease_is_not_there_for_others() -> None:
+    """As where an answer is longer than was reserved for: who did it owes it, and others get what is really left."""
+    bank = Bank(Budget(prompt_tokens=100), 2)
+    first, second = (Ledger(parent=bank.worker(name)) for name in range(2))
+    first.charge(prompt_tokens=10)
+    first.record(prompt_tokens=30)
+    bank.logged(0, prompt_tokens=40)
+    assert bank.purse.left("prompt_tokens") == 60
+    with pytest.raises(BudgetExceeded):
+        second.charge(prompt_tokens=61)
+    first.charge(prompt_tokens=20)
+    second.charge(prompt_tokens=40)
+    assert first.refuses(prompt_tokens=1) == second.refuses(prompt_tokens=1) == "prompt_tokens"
+
+
+def test_limit_of_a_task_holds_while_the_total_is_asked_for() -> None:
+    """Who waits for a part lets others spend, and they may have reached the task's own limit by then."""
+    asked: list[int] = []
+    total = Leased(Budget(env_steps=100), lambda number, short: asked.append(number))
+    task = Ledger(Budget(env_steps=3), parent=total)
+    refused: list[str] = []
+
+    def spend() -> None:
+        try:
+            task.charge(env_steps=1)
+        except BudgetExceeded as error:
+            refused.append(error.limit)
+
+    threads = [threading.Thread(target=spend) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    while len(asked) < 5:
+        time.sleep(0.001)
+    for number in asked:
+        total.grant(number, {"env_steps": 1})
+    for thread in threads:
+        thread.join(60)
+    assert task.spent["env_steps"] == 3
+    assert refused == ["env_steps"] * 2
 
 
 def test_unlimited_fields_are_never_asked_for() -> None:

@@ -89,16 +89,21 @@ class Purse:
         self._fields = limited(total.budget)
         self._held: dict[Hashable, Amounts] = {}
 
-    def left(self, field: str) -> float:
-        """What is neither spent nor held."""
+    def left(self, field: str, holder: Hashable = None) -> float:
+        """What is neither spent nor held; for a holder that has spent more than it held, also what it lacks for that.
+
+        What one has spent beyond its part, such as a longer answer than was reserved for, is not there for others.
+        """
         limit: int = getattr(self._total.budget, field)
-        return limit - self._total.spent[field] - sum(held[field] for held in self._held.values())  # type: ignore[literal-required,no-any-return]
+        held = {name: amounts[field] for name, amounts in self._held.items()}
+        spent: float = self._total.spent[field] + min(0, held.get(holder, 0))  # type: ignore[literal-required]
+        return limit - spent - sum(max(0, each) for each in held.values())
 
     def lease(self, holder: Hashable, needed: Amounts) -> Amounts:
         """What the holder gets of what it needs, of each field enough or nothing."""
         granted: Amounts = {}
         for field, least in needed.items():
-            if (left := self.left(field)) >= least:
+            if (left := self.left(field, holder)) >= least:
                 granted[field] = max(least, left // (2 * self._parts))
         self._add(holder, granted, 1)
         return granted
