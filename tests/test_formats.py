@@ -93,6 +93,26 @@ def test_another_export_leaves_no_file_of_the_forms_before(tmp_path: Path) -> No
     assert {file.name for file in folder.iterdir()} == plain
 
 
+def test_other_datasets_of_the_folder_stay_known(tmp_path: Path) -> None:
+    """LLaMA-Factory's own folder of data may be written to: with its form and without, nothing of others is lost."""
+    info, others = tmp_path / "data" / "dataset_info.json", {"mine": {"file_name": "mine.json"}}
+    info.parent.mkdir()
+    info.write_text(json.dumps(others))
+    run = run_folder(tmp_path / "run", lost_and_recovered())
+    export(run, out=info.parent)
+    assert json.loads(info.read_text()) == others
+    export(run, out=info.parent, formats=["llama-factory"])
+    told = json.loads(info.read_text())
+    assert told.pop("mine") == others["mine"] and {*told} == {"sharegpt"}
+    export(run, out=info.parent)
+    assert json.loads(info.read_text()) == others
+    info.write_text("[1")
+    export(run, out=info.parent)
+    with pytest.raises(ConfigError, match=r"dataset_info\.json is no JSON object of datasets"):
+        export(run, out=info.parent, formats=["llama-factory"])
+    assert info.read_text() == "[1"
+
+
 def test_what_has_no_such_form_is_said(tmp_path: Path) -> None:
     """Beforehand where the kinds tell; afterwards where none of the rows is of the kind."""
     run = run_folder(tmp_path / "run", [branch("0", [turn("here", "right")], "success")])

@@ -33,6 +33,7 @@ _TAGS = {
     "system_tag": "system",
 }
 _INFO = "dataset_info.json"
+_CHATS = ("sharegpt.jsonl", "sharegpt_preferences.jsonl")
 
 
 def refuse_formats(formats: Sequence[RowFormat], kinds: Sequence[str]) -> None:
@@ -53,6 +54,8 @@ def write_formats(
 ) -> list[str]:
     """Write the rows in these forms too, and remove what an earlier export left of others.
 
+    What ``dataset_info.json`` tells of other datasets stays there.
+
     Args:
         folder: where the rows are.
         read: the rows, read once for each file.
@@ -66,6 +69,9 @@ def write_formats(
         RunFolderError: a file cannot be written.
     """
     chats, made = {"sharegpt", "llama-factory"} & set(formats), []
+    asked = "llama-factory" in formats
+    known = _known(folder / _INFO, asked)
+    others = {name: each for name, each in known.items() if each.get("file_name") not in _CHATS}
     for name, convert, wanted in (
         ("sharegpt.jsonl", _chat, chats),
         ("sharegpt_preferences.jsonl", _pair, chats),
@@ -78,12 +84,35 @@ def write_formats(
             continue
         replace_file(folder / name, partial(_write, chain([first], held)))
         made.append(name)
-    if "llama-factory" in formats:
-        save_json(folder / _INFO, {Path(name).stem: _told(name, tools) for name in made if name != "trl_dpo.jsonl"})
+    ours = {Path(name).stem: _told(name, tools) for name in made if asked and name != "trl_dpo.jsonl"}
+    if asked or known != others:
+        save_json(folder / _INFO, others | ours)
+    if asked:
         made.append(_INFO)
-    else:
-        (folder / _INFO).unlink(missing_ok=True)
+    elif known and not others:
+        (folder / _INFO).unlink()
     return made
+
+
+def _known(file: Path, asked: bool) -> dict[str, dict[str, Any]]:
+    """What is told of datasets in the folder; nothing where it is not ours to read.
+
+    Raises:
+        ConfigError: it is asked for more than that.
+    """
+    try:
+        known = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        known = None
+    if isinstance(known, dict) and all(isinstance(each, dict) for each in known.values()):
+        return known
+    if asked:
+        raise ConfigError(
+            f"{file} is no JSON object of datasets, as LLaMA-Factory reads them: mend it, or move it away"
+        )
+    return {}
 
 
 def _write(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
