@@ -1,5 +1,6 @@
 """`explore` keeps its decision points where it is told to: a saver, what opens one, a database's address."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def test_decision_points_are_kept_in_postgresql(tmp_path: Path, postgres_server:
         (7, "checkpointer is 'int'; expected a checkpoint saver"),
         (SqliteSaver.from_conn_string, "checkpointer is 'method'"),
         ("postgresql://127.0.0.1:9/db", "cannot be opened: .*127.0.0.1"),
+        ("postgresql://me:a%secret@127.0.0.1:9/db", "cannot be opened: .* %25 for %"),
+        ("postgresql://me:a@secret@127.0.0.1:9/db", "cannot be opened: .* %40 for @"),
+        ("postgresql+langgraph://me:a secret@127.0.0.1:9/db", "cannot be opened: .* %20 for a space"),
     ],
 )
 def test_what_is_no_saver_is_refused(wrong: Any, said: str, tmp_path: Path) -> None:
@@ -56,5 +60,5 @@ def test_what_is_no_saver_is_refused(wrong: Any, said: str, tmp_path: Path) -> N
     pytest.importorskip("psycopg", reason='pip install ".[postgres]"')
     with pytest.raises(ConfigError, match=said) as caught:
         run(tmp_path / "run", wrong)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
     assert not (tmp_path / "run").exists()

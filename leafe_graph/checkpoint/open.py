@@ -8,7 +8,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..errors import ConfigError, MissingDependency
 from .points import DecisionPoints, Saved, Saver, Unsaved
-from .postgres import PostgresTreeSaver
+from .postgres import PostgresTreeSaver, not_opened
 from .sqlite import TreeSaver
 
 Checkpoints = Saver | AbstractAsyncContextManager[Saver] | str
@@ -82,14 +82,14 @@ async def _postgres(address: str, stack: AsyncExitStack, interval: float) -> Sav
         return stack.enter_context(await asyncio.to_thread(PostgresTreeSaver, plain, interval=interval))
     try:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-        from psycopg import OperationalError
+        from psycopg import Error
     except ImportError as error:
         raise MissingDependency(extra="postgres", needed_for="checkpoints in PostgreSQL") from error
     try:
         saver = await stack.enter_async_context(AsyncPostgresSaver.from_conn_string(plain))
         await saver.setup()
-    except OperationalError as error:
-        raise ConfigError(f"the database for checkpoints cannot be opened: {error}") from error
+    except Error as error:
+        raise not_opened(plain, error) from None
     return saver
 
 

@@ -4,6 +4,7 @@ One connection a saver, which keeps nothing between transactions: no prepared st
 So PgBouncer may give each transaction another server connection.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,24 @@ SCHEMA = (
     # Ids of any length; and so short an index is cheap to log.
     "CREATE INDEX IF NOT EXISTS leafe_segments_thread ON leafe_segments USING hash (thread_id)",
 )
+
+
+_BEFORE_HOST = re.compile(r"(?:[^@/?#%\s]|%[0-9a-fA-F]{2})*")
+"""A user and a password as an address has them."""
+
+
+def not_opened(address: str, error: Exception) -> ConfigError:
+    """What is said of a database that cannot be opened: why, unless that may tell a part of the password.
+
+    So does the database's library of an address that it reads otherwise than it is meant, and so would a traceback.
+    """
+    said, before_host = str(error).strip(), address.partition("://")[2].rpartition("@")[0]
+    if not _BEFORE_HOST.fullmatch(before_host):
+        said = (
+            "its address has a user or a password with characters that stand for something else there: write them as "
+            "%40 for @, %25 for %, %2F for /, %3F for ?, %23 for # and %20 for a space"
+        )
+    return ConfigError(f"the database for checkpoints cannot be opened: {said}")
 
 
 class PostgresTreeSaver(SegmentSaver):
@@ -65,7 +84,7 @@ class PostgresStore:
             if not there:
                 self.run(lambda execute: [execute(statement) for statement in SCHEMA])
         except (psycopg.Error, RunFolderError) as error:
-            raise ConfigError(f"the database for checkpoints cannot be opened: {error}") from error
+            raise not_opened(address, error) from None
 
     def _connect(self) -> Any:
         return self._psycopg.connect(self._address, autocommit=True, prepare_threshold=None)
