@@ -27,10 +27,16 @@ from clusters import (
     play,
     talkative,
 )
+from langgraph.checkpoint.memory import InMemorySaver
+from postgres import Server
 
 from leafe_graph.budget import Budget
+from leafe_graph.checkpoint.postgres import PostgresTreeSaver
 from leafe_graph.errors import ConfigError, ModelError, RunFolderError, WorkersLost
 from leafe_graph.exploration.kit import Kit
+from leafe_graph.exploration.pruning import prune
+from leafe_graph.phases.config import ExploreConfig
+from leafe_graph.settings import Workers
 from leafe_graph.tree.run_folder import RunFolder
 
 
@@ -186,6 +192,39 @@ def test_disk_that_is_full_stops_the_run_and_room_lets_it_go_on(
     assert forest(play(out, World, workers=at(ray, 1))) == alone[World]
 
 
+def test_decision_points_may_be_in_a_database(
+    ray: Any, alone: dict[Any, Any], tmp_path: Path, postgres_server: Server
+) -> None:
+    """Each worker writes its own threads there; the driver drops those of trees that are finished."""
+    kept, dropped = postgres_server.new_database(), postgres_server.new_database()
+    run = play(tmp_path / "kept", SnapshotWorld, workers=at(ray, 2), checkpointer=kept)
+    assert forest(run) == alone[SnapshotWorld]
+    threads = {branch["thread_id"] for branch in run.branches}
+    assert None not in threads and prune(run.folder, checkpoints=kept).threads == len(threads)
+    run = play(tmp_path / "dropped", SnapshotWorld, workers=at(ray, 2), checkpointer=dropped, prune=True)
+    assert forest(run) == alone[SnapshotWorld]
+    with PostgresTreeSaver(dropped) as saver:
+        assert not [*saver.list(None)]
+
+
+def test_place_that_workers_cannot_write_to_is_refused(tmp_path: Path) -> None:
+    """A file of the run folder, and a saver that is open in this process; nothing is started for it."""
+    for place, seen in (("sqlite", "a file of the run folder"), (InMemorySaver(), "InMemorySaver, an object")):
+        with pytest.raises(ConfigError, match=f"checkpointer is {seen}, which workers cannot write to"):
+            play(tmp_path / "run", World, workers=2, checkpointer=place)
+    assert not (tmp_path / "run").exists()
+
+
+def test_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    """With what to give instead; and a cluster without workers is a slip."""
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=r"nothing answers at '127\.0\.0\.1:1', where a Ray cluster was expected"):
+        play(tmp_path / "run", World, workers=Workers(1, address="127.0.0.1:1"))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=r"ray='auto' and no workers: say how many"):
+        ExploreConfig(model="local:m", out=tmp_path / "run", ray="auto").many  # noqa: B018
+
+
 def test_cluster_without_room_is_told(ray: Any, tmp_path: Path) -> None:
     """Nothing was begun, and no folder was made."""
     with pytest.raises(WorkersLost, match=r"no worker came up within 2 seconds; each needs 0\.1 CPUs and .*'rare'"):
@@ -229,3 +268,18 @@ def test_node_that_goes_and_comes_back_leaves_no_trace(
     for node in nodes:
         ray.remove_node(node)
     assert "a worker died, and its" in caplog.text
+
+
+def test_run_whose_last_worker_is_lost_ends_and_goes_on(ray: Any, alone: dict[Any, Any], tmp_path: Path) -> None:
+    """After the seconds that it waits for another one; what was logged is safe."""
+    out, node = tmp_path / "run", ray.add_node(**NODE | {"resources": {"only": 1}})
+    with ThreadPoolExecutor(1) as aside:
+        where = at(ray, 1, resources={"only": 1}, timeout=2.0)
+        playing = aside.submit(play, out, World, workers=where, delay=0.05, concurrency=4)
+        while not playing.done() and not (out / "branches.jsonl").exists():
+            time.sleep(0.01)
+        ray.remove_node(node, allow_graceful=False)
+        with pytest.raises(WorkersLost, match=r"no worker has been there for 2 seconds.*run the same again"):
+            playing.result()
+    assert gone(growers)
+    assert forest(play(out, World)) == alone[World]

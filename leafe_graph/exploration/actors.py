@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -189,6 +190,15 @@ def _connect(workers: Workers, number: int) -> None:
                 **quiet,
             )
         return
+    if workers.address != "auto":
+        host, _, port = workers.address.rpartition(":")
+        try:  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"nothing answers at {workers.address!r}, where a Ray cluster was expected ({error}): give the address "
+                'of its head node, HOST:6379 unless it was started otherwise, or "auto" on a machine that belongs to it'
+            ) from error
     try:
         ray.init(address=workers.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
