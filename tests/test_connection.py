@@ -192,6 +192,17 @@ def test_connection_that_fails_through_a_proxy_names_it(tmp_path: Path, monkeypa
     assert "proxy" not in told(failed.value)
 
 
+@pytest.mark.parametrize("hosts", ["127.0.0.1:9", "127.0.0.1:9/v1,http://me:hunter-2@127.0.0.1:8"])
+def test_password_of_an_address_is_not_told(hosts: str, tmp_path: Path) -> None:
+    """Neither before a run nor on a branch, whose error is logged."""
+    model = f"vllm:m@http://me:hunter-2@{hosts}/v1"
+    with pytest.raises(ModelError, match=r"http://me:\[redacted\]@127\.0\.0\.") as before:
+        play(model, tmp_path)
+    final = create_leafe_agent(model, env=GridWorld, retry=None).invoke({"task": PIT})
+    assert "http://me:[redacted]@127.0.0." in final["error"]
+    assert "hunter" not in str(before.value) + final["error"]
+
+
 def test_socks_proxy_without_its_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line that says what to install."""
     monkeypatch.setitem(sys.modules, "socksio", None)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ..errors import ConfigError, MissingDependency
+from ..redaction import without_passwords
 
 
 def checked_url(url: str) -> str:
@@ -67,8 +68,11 @@ def direct(url: str | None) -> dict[str, Any]:
 
 
 def told(error: BaseException, model: Any = None) -> str:
-    """An error in words: where the connection went to and through which proxy, where it is one of a connection."""
-    said = f"{type(error).__name__}: {error}"
+    """An error in words: where the connection went to and through which proxy, where it is one of a connection.
+
+    Without the passwords of addresses: it is logged.
+    """
+    said = without_passwords(f"{type(error).__name__}: {error}")
     url = getattr(_attribute(error, "request"), "url", None)
     if url is None or getattr(error, "status_code", None) is not None:
         return said
@@ -77,7 +81,7 @@ def told(error: BaseException, model: Any = None) -> str:
         cause = cause.__cause__
     why = f": {cause}" if str(cause) and cause is not error else ""
     ours = getattr(model, "http_client", None) is not None  # then what the environment says is not asked
-    return f"{said} ({url}{why}){'' if ours else through_proxy(str(url))}"
+    return f"{said} ({without_passwords(str(url))}{why}){'' if ours else through_proxy(str(url))}"
 
 
 def _on_this_machine(url: str) -> bool:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import ConfigError, LeafeError, ModelError
+from ..redaction import without_passwords
 from .connection import told
 from .local.chat_model import LocalChatModel
 
@@ -58,7 +59,7 @@ def _wrong(model: Any, client: Any) -> LeafeError | None:
 
     if client is None:  # its key is asked for in an event loop
         return None
-    url = str(client.base_url).rstrip("/")
+    url = without_passwords(str(client.base_url).rstrip("/"))
     client = client.with_options(timeout=SOON, max_retries=0)
     name = model.model_name
     listed: list[str] = []
