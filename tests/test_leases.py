@@ -1,5 +1,6 @@
 """A total budget that several processes spend from: no limit is passed, and nothing stays unspent for being split."""
 
+import logging
 import random
 import threading
 import time
@@ -11,7 +12,7 @@ from leafe_graph.budget import Budget, Ledger, add_costs, no_cost
 from leafe_graph.errors import BudgetExceeded, ConfigError
 from leafe_graph.exploration.kit import Kit, made
 from leafe_graph.exploration.leases import Leased, Purse
-from leafe_graph.exploration.outbox import Outbox
+from leafe_graph.exploration.outbox import Outbox, Warnings
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits, Play, Workers
 from leafe_graph.strategies import STRATEGIES
@@ -181,6 +182,15 @@ def test_branch_that_is_alone_is_sent_soon() -> None:
     outbox = Outbox(100, 0.01, beat=lambda: ("calls", {"task": 3}))
     outbox.say("branch", 1, size=1)
     assert next(outbox.parcels()) == [("branch", 1), ("calls", {"task": 3})]
+
+
+def test_warning_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a process of one's own: it is told on the worker's own output, and the tree grows on."""
+    outbox = Outbox(100, 0.0, beat=lambda: None)
+    for said, given in (("%d of %d", (1,)), ("%d of %d", (1, 2))):
+        Warnings(outbox).handle(logging.LogRecord("a", logging.WARNING, "file", 1, said, given, None))
+    assert next(outbox.parcels()) == [("warning", logging.WARNING, "1 of 2")]
+    assert "not enough arguments" in capsys.readouterr().err
 
 
 def kit(**other: Any) -> Kit:

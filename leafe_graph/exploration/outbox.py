@@ -81,4 +81,9 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send it as a text, with its traceback."""
-        self._outbox.say("warning", record.levelno, self.format(record))
+        try:
+            text = self.format(record)
+        except Exception:  # its arguments do not fit: no fault of the tree that grows
+            self.handleError(record)
+        else:
+            self._outbox.say("warning", record.levelno, text)
