@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -173,6 +174,16 @@ def test_texts_are_not_kept_in_memory(tmp_path: Path) -> None:
         return most
 
     assert min(peak() for _ in range(3)) < 5e5  # in one of them Python's own table of names may grow by megabytes
+
+
+def test_names_are_once_in_memory_also_of_branches_from_other_processes(tmp_path: Path) -> None:
+    """There are few of them, and many branches."""
+    log = RunFolder(tmp_path)
+    for number in (10, 11):
+        written = branch("t", number, parent="12")
+        log.add(pickle.loads(pickle.dumps(log_of_runs.encoded(written).outline)))
+    first, second = log.outlines
+    assert first.end is second.end and first.parent is second.parent and first.id is sys.intern("10")
 
 
 def test_lines_grow_with_what_turns_add(tmp_path: Path) -> None:

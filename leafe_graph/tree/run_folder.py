@@ -17,6 +17,7 @@ In memory are outlines of the branches; the branches themselves are read when th
 
 import json
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -200,7 +201,9 @@ class RunFolder:
         tree = self._trees.setdefault(outline.task["id"], {})
         same = next((known.task for known in tree.values()), None)
         if same == outline.task:
-            outline.task = same  # once in memory
+            outline.task = same  # once in memory; and so the names, also of one from another process
+        outline.id, outline.end = sys.intern(outline.id), sys.intern(outline.end)  # type: ignore[assignment]
+        outline.parent = outline.parent if outline.parent is None else sys.intern(outline.parent)
         if (before := tree.pop(outline.id, None)) is not None:
             before.superseded = True
         tree[outline.id] = outline
