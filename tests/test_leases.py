@@ -13,10 +13,11 @@ from leafe_graph.errors import BudgetExceeded, ConfigError
 from leafe_graph.exploration.kit import Kit, made
 from leafe_graph.exploration.leases import Leased, Purse
 from leafe_graph.exploration.outbox import Outbox, Warnings
+from leafe_graph.exploration.progress import Progress
 from leafe_graph.prompts import Prompts
 from leafe_graph.settings import Limits, Play, Workers
 from leafe_graph.strategies import STRATEGIES
-from leafe_graph.testing import GridWorld, ScriptedModel
+from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
 
 
 class Bank:
@@ -243,6 +244,15 @@ def test_what_a_factory_makes_must_be_a_chat_model() -> None:
     """As everywhere."""
     with pytest.raises(ConfigError, match="model is None"):
         made(lambda: None, "model")
+
+
+def test_bar_tells_of_the_last_trees() -> None:
+    """Once no other one waits for them: how many there are, and how far the longest is."""
+    tasks = grid_tasks(4)
+    bar = Progress("explore", tasks, [], Ledger(), shown=False)
+    assert bar.counts()[0] == "0 won"
+    bar.stragglers = lambda: {tasks[0]["id"]: 7, tasks[2]["id"]: 41}
+    assert bar.counts()[:2] == ["2 tasks left, longest 41 calls", "0 won"]
 
 
 def test_workers_are_settings() -> None:

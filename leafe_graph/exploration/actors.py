@@ -166,7 +166,7 @@ async def ready(actor: Any, *, check: bool) -> None:
             f"a worker cannot be started ({_line(error)}): install this package with its extra ray on every node"
         ) from error
     except RayTaskError as error:
-        raise error.cause from None
+        raise error.cause or error from None
 
 
 def _line(error: BaseException) -> str:

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..agent.context import Outage
@@ -24,6 +23,7 @@ from ..tree.log import Entry
 from ..tree.run_folder import RunFolder
 from ..types import Branch, Task
 from .actors import Actors, ready
+from .handed import Hand, Tree
 from .kit import Job
 from .leases import Amounts, Purse
 from .players import unplayed_branch
@@ -34,35 +34,6 @@ DEATHS = 3
 """Workers that a task may take with it; for the last one it is alone there, so that no other is to blame."""
 WINDOW = 16
 """Messages of a worker that may wait to be read."""
-
-News = Entry | Exception | int | None
-"""Of a tree: a branch, what was raised, that its worker died (1 where the tree was in play there), or that it is
-done."""
-
-
-@dataclass(eq=False)
-class Tree:
-    """A tree that is handed out, or waits to be."""
-
-    task: Task
-    branches: list[Branch]
-    ledger: Ledger
-    suspect: bool
-    """Whether it has taken workers with it."""
-    news: "asyncio.Queue[News]" = field(default_factory=asyncio.Queue)
-
-
-@dataclass(eq=False)
-class Hand:
-    """A worker as the driver knows it."""
-
-    actor: Any
-    slots: int
-    there: bool = False
-    lives: int = 0
-    """How often it has died."""
-    trees: dict[str, Tree] = field(default_factory=dict)
-    """What it was handed and has not finished, by task, in that order."""
 
 
 class Cluster:
@@ -76,6 +47,7 @@ class Cluster:
         total: the run's account.
         outage: told of calls that fail or do not.
         halted: whether to begin no other branch.
+        on_news: called when trees in play have gone on.
     """
 
     def __init__(
@@ -88,10 +60,11 @@ class Cluster:
         total: Ledger,
         outage: Outage,
         halted: Callable[[], bool],
+        on_news: Callable[[], None],
     ) -> None:
         self._hands = [Hand(actor, slots) for actor, slots in zip(actors.started, actors.slots, strict=True)]
         self._actors, self._run, self._strategy, self._limits = actors, run, strategy, limits
-        self._outage, self._halted = outage, halted
+        self._outage, self._halted, self._on_news = outage, halted, on_news
         self._purse, self._leasing = Purse(total, len(self._hands)), asyncio.Lock()
         self._waiting: deque[Tree] = deque()
         self._suspects: deque[Tree] = deque()
@@ -104,8 +77,6 @@ class Cluster:
         """Trees that may be begun at once: those in play, and as many that wait where they will be."""
         self.calls: dict[str, int] = {}
         """Model calls of the trees in play, by task, some seconds ago."""
-        self.on_news: Callable[[], None] = lambda: None
-        """Called when the calls have changed."""
 
     async def __aenter__(self) -> "Cluster":
         for hand in self._hands:
@@ -166,8 +137,14 @@ class Cluster:
 
     def _deal(self) -> None:
         self._dealing = False
-        if self._halted():
+        if self._halted() or self._error is not None:
             return
+        try:
+            self._deal_out()
+        except Exception as error:
+            self._fail(error)
+
+    def _deal_out(self) -> None:
         for hand in sorted((hand for hand in self._hands if hand.there), key=lambda hand: len(hand.trees)):
             if self._suspects and not hand.trees:
                 self._give(hand, [self._suspects.popleft()])
@@ -214,28 +191,25 @@ class Cluster:
         from ray.exceptions import ActorDiedError, RayError
 
         replaced = 0
-        try:
-            while True:
-                try:
-                    await ready(hand.actor, check=False)
-                    stream = hand.actor.play.options(
-                        num_returns="streaming", _generator_backpressure_num_objects=WINDOW
-                    ).remote()
-                    async for said in stream:
-                        parcel = await said
-                        if not hand.there:
-                            hand.there, replaced = True, 0
-                        for kind, *told in parcel:
-                            getattr(self, f"_{kind}")(hand, *told)
-                except RayError as error:
-                    for_good = isinstance(error, ActorDiedError) and not hand.there
-                    self._lost(hand, error)
-                    if for_good:  # it is not started anew by itself
-                        replaced += 1
-                        await asyncio.sleep(min(10.0, 0.1 * 2**replaced))
-                        hand.actor = self._actors.make(hand.slots)
-        except Exception as error:
-            self._fail(error)
+        while True:
+            try:
+                await ready(hand.actor, check=False)
+                stream = hand.actor.play.options(
+                    num_returns="streaming", _generator_backpressure_num_objects=WINDOW
+                ).remote()
+                async for said in stream:
+                    parcel = await said
+                    if not hand.there:
+                        hand.there, replaced = True, 0
+                    for kind, *told in parcel:
+                        getattr(self, f"_{kind}")(hand, *told)
+            except RayError as error:
+                for_good = isinstance(error, ActorDiedError) and not hand.there
+                self._lost(hand, error)
+                if for_good:  # it is not started anew by itself
+                    replaced += 1
+                    await asyncio.sleep(min(10.0, 0.1 * 2**replaced))
+                    hand.actor = self._actors.make(hand.slots)
 
     def _lost(self, hand: Hand, error: Exception) -> None:
         """A worker has died: what it was handed goes on elsewhere."""
@@ -245,6 +219,8 @@ class Cluster:
             why = " ".join(str(error).split())[:200]
             log.warning("a worker died, and its %d tasks go on elsewhere: %s", len(trees), why)
         hand.there, hand.lives = False, hand.lives + 1
+        hand.gone.set()
+        hand.gone = asyncio.Event()
         for at, tree in enumerate(trees):
             tree.news.put_nowait(int(at < hand.slots))
 
@@ -280,7 +256,12 @@ class Cluster:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._fail(error)
 
     # ---- what workers say
 
@@ -322,7 +303,7 @@ class Cluster:
 
     def _calls(self, hand: Hand, calls: dict[str, int]) -> None:
         self.calls |= {name: number for name, number in calls.items() if name in hand.trees}
-        self.on_news()
+        self._on_news()
 
     def _needs(self, hand: Hand, number: int, amounts: Amounts) -> None:
         self._begin(self._lease(hand, hand.lives, number, amounts))
@@ -341,8 +322,17 @@ class Cluster:
     async def _call_back(self, hand: Hand) -> None:
         from ray.exceptions import RayError
 
+        async def asked() -> Amounts:
+            with suppress(RayError):
+                amounts: Amounts = await hand.actor.give_back.remote()
+                return amounts
+            return {}
+
+        # What a dead one held is there again by itself; and the call would wait for it to be started anew.
         life = hand.lives
-        with suppress(RayError):  # what a dead one held is there again by itself
-            amounts = await hand.actor.give_back.remote()
-            if hand.lives == life:
-                self._purse.given_back(hand, amounts)
+        call, gone = asyncio.ensure_future(asked()), asyncio.ensure_future(hand.gone.wait())
+        await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if call.done() and hand.lives == life:
+            self._purse.given_back(hand, call.result())
+        call.cancel()
+        gone.cancel()

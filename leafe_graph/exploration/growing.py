@@ -205,12 +205,22 @@ async def grow_trees(
 
         costs = run.costs
         total = Ledger(total_budget, spent=run.cost)
+        bar = stack.enter_context(Progress(given.label, work, run.outlines, total, shown=given.progress))
         source: Source
         if actors is not None:
             from .cluster import Cluster
 
             source = await stack.enter_async_context(
-                Cluster(actors, run=run, strategy=strategy, limits=limits, total=total, outage=outage, halted=halted)
+                Cluster(
+                    actors,
+                    run=run,
+                    strategy=strategy,
+                    limits=limits,
+                    total=total,
+                    outage=outage,
+                    halted=halted,
+                    on_news=bar.look,
+                )
             )
         else:
             context = Context(
@@ -233,7 +243,6 @@ async def grow_trees(
                 halted=halted,
             )
             source = Here(worker, run, at_once=given.concurrency)
-        bar = stack.enter_context(Progress(given.label, work, run.outlines, total, shown=given.progress))
         places, admission = asyncio.Semaphore(source.at_once), Admission(budget, total, costs)
 
         def stragglers() -> dict[str, int]:
