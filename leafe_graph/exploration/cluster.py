@@ -145,17 +145,20 @@ class Cluster:
             self._fail(error)
 
     def _deal_out(self) -> None:
+        if not (self._waiting or self._suspects):
+            return
+        everything = len(self._waiting) + sum(len(each.trees) for each in self._hands)
+        share = math.ceil(everything / len(self._hands))  # once: dealing changes neither
         for hand in sorted((hand for hand in self._hands if hand.there), key=lambda hand: len(hand.trees)):
             if self._suspects and not hand.trees:
                 self._give(hand, [self._suspects.popleft()])
             elif not any(tree.suspect for tree in hand.trees.values()):
-                lease = [self._waiting.popleft() for _ in range(self._room(hand))]
+                lease = [self._waiting.popleft() for _ in range(self._room(hand, share))]
                 self._give(hand, lease)
 
-    def _room(self, hand: Hand) -> int:
+    def _room(self, hand: Hand, share: int) -> int:
         """How many more it gets: as many as it can play, some that wait there for those to end, and its share."""
         waiting, have = len(self._waiting), len(hand.trees)
-        share = math.ceil((waiting + sum(len(each.trees) for each in self._hands)) / len(self._hands))
         ahead = min(hand.slots, waiting // (2 * len(self._hands)))
         return min(waiting, max(0, min(hand.slots + ahead, share) - have))
 
