@@ -14,10 +14,10 @@ from leafe_graph.errors import ConfigError
 from leafe_graph.files import check_file
 from leafe_graph.models.adapters import check_adapter
 from leafe_graph.models.folders import load_tokenizer, model_folder, stop_ids
+from leafe_graph.models.hub import check_hub
 
 from .config import TrainConfig
 from .gguf import converter_for
-from .hub import check_hub
 from .objectives import Objective, objective
 from .outputs import check_kind
 from .rows import Problem, SourceRow, of_nodes, raise_problems, read_examples, refuse_shared_tasks, split_tasks

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import postgres
 import pytest
+from hub_stand_in import Hub
 from hypothesis import HealthCheck, settings
 from tiny_models import tiny_llama
 
@@ -101,3 +102,21 @@ def postgres_server() -> Iterator[postgres.Server]:
     assert binaries is not None, postgres.MISSING
     with postgres.server(binaries) as server:
         yield server
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine, and a token for it."""
+    huggingface_hub = pytest.importorskip("huggingface_hub", reason='pip install ".[hf]"')
+    from huggingface_hub import constants
+
+    hub = Hub()
+    with hub.served() as url:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        try:
+            yield hub
+        finally:
+            huggingface_hub.close_session()

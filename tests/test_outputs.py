@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from leafe_graph.finetune import TrainConfig, TrainResult
 from leafe_graph.finetune import train as train_module
 from leafe_graph.finetune.card import write_card
 from leafe_graph.finetune.gguf import INSTALL, SCRIPT
-from leafe_graph.finetune.hub import check_hub, push
+from leafe_graph.finetune.hub import push
 from leafe_graph.finetune.train import train
+from leafe_graph.models.hub import check_hub
 
 torch = pytest.importorskip("torch", reason='the trainer is not installed: pip install ".[train]"')
 pytest.importorskip("peft", reason='the trainer is not installed: pip install ".[train]"')
@@ -256,23 +256,6 @@ def test_llama_cpps_converter_makes_the_same_model(tmp_path: Path) -> None:
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub on this machine, and a token for it."""
-    import huggingface_hub
-
-    hub = Hub()
-    with hub.served() as url:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        try:
-            yield hub
-        finally:
-            huggingface_hub.close_session()
 
 
 def test_an_upload_holds_what_others_need_and_no_path_of_ours(config: TrainConfig, hub: Hub) -> None:

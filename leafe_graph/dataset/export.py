@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..errors import ConfigError
 from ..files import check_file, path_of, save_text
+from ..models.hub import check_hub
 from ..prompts import Prompts
 from ..settings import Live, Rows, part, takes
 from ..tree.branches import refuse_unplayed
@@ -20,6 +21,7 @@ from .card import card
 from .examples import Arguments as Making
 from .examples import clean_rows
 from .formats import RowFormat, refuse_formats, write_formats
+from .hub import push_rows
 from .row_files import SHARD_BYTES, RowFiles
 from .row_files import write_jsonl as write_jsonl
 from .row_files import write_parquet as write_parquet
@@ -46,6 +48,9 @@ class Arguments(Rows):
     formats: list[RowFormat] = Field(default=[])
     """Forms that others read, written beside the rows: chats as "sharegpt" has them; the same with the
     ``dataset_info.json`` that "llama-factory" takes; preferences for TRL's DPOTrainer, "trl-dpo"."""
+    push_to_hub: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    """Upload what is written to this dataset, "user/name", of the Hugging Face hub. It is made, and is private, unless
+    it is there; the card that it gets names no folder and no server of yours."""
     license: str = "unknown"
     """For the dataset card; a Hugging Face licence name."""
     shard_bytes: int = Field(default=SHARD_BYTES, ge=1)
@@ -77,6 +82,8 @@ def export(args: Arguments) -> Summary:
             "rows of them no training data. Explore the train split; test_tasks=True (--test-tasks), if that is meant"
         )
     refuse_formats(args.formats, args.kinds)
+    if args.push_to_hub is not None:
+        check_hub(args.push_to_hub)
     for name in ("examples.jsonl", "examples.parquet", "README.md"):
         check_file(target / name)
     if (args.teacher or "on_policy" in args.kinds) and settings.experience_turns == 0:
@@ -121,6 +128,8 @@ def export(args: Arguments) -> Summary:
     if args.formats and not others:
         summary.notes.append(f"no file of {', '.join(args.formats)}: these rows have no such form")
     summary.files += [*others, "README.md"]
+    if args.push_to_hub is not None:
+        summary.notes.append(f"uploaded to {push_rows(target, summary.files, args.push_to_hub)}")
     return summary
 
 

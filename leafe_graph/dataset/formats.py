@@ -33,6 +33,8 @@ _TAGS = {
     "system_tag": "system",
 }
 _INFO = "dataset_info.json"
+FILES = ("sharegpt.jsonl", "sharegpt_preferences.jsonl", "trl_dpo.jsonl", _INFO)
+"""All files of these forms."""
 _CHATS = ("sharegpt.jsonl", "sharegpt_preferences.jsonl")
 
 

@@ -223,6 +223,8 @@ class ExportConfig(Taught, Rows):
     """Folder to write to; RUN/examples unless given."""
     formats: list[RowFormat] = Field(default=[], validation_alias=AliasChoices("format", "formats"))
     """Forms that others read, beside the rows: sharegpt, llama-factory (the same and a dataset_info.json), trl-dpo."""
+    push_to_hub: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    """Upload it all to this dataset, "user/name", of the Hugging Face hub: made where it is not there, private then."""
 
 
 class EvalConfig(PlayConfig):

@@ -61,6 +61,7 @@ def run_export(config: ExportConfig) -> Summary:
         out=config.out,
         probes=config.probes,
         formats=config.formats,
+        push_to_hub=config.push_to_hub,
         prompts=texts(config.other_prompts) or _played(run),
         other_texts=config.other_prompts is not None,
     )

@@ -11,10 +11,11 @@ from ..errors import ConfigError
 from ..evaluation.model_card import add_result
 from ..evaluation.results import Result, powers_of_two
 from ..files import lock_folder, refuse_other_settings, save_json
-from ..finetune.hub import check_hub, push
+from ..finetune.hub import push
 from ..methods import Method, Policy
 from ..models.adapters import check_adapter
 from ..models.folders import model_folder
+from ..models.hub import check_hub
 from ..models.identity import Digests, identity
 from ..parsing import load_json, read_text
 from ..phases.evaluate import run_eval
