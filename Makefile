@@ -67,7 +67,7 @@ unsloth-test: $(READY) $(if $(LEAFE_UNSLOTH_PYTHON),,$(UNSLOTH)/.ready)  ## Real
 $(OLDEST)/.ready: pyproject.toml scripts/oldest.py
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python scripts/oldest.py $(CORE) >$(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install -qq --constraint $(OLDEST)/constraints.txt --editable ".[$(subst $(space),$(comma),$(CORE))]" "pytest>=9" "hypothesis>=6.120"
+	$(OLDEST)/bin/python -m pip install -qq --constraint $(OLDEST)/constraints.txt --editable ".[$(subst $(space),$(comma),$(CORE))]" "pytest==9.0.*" "hypothesis>=6.120"
 	touch $@
 
 oldest-test: $(OLDEST)/.ready  ## The core tests with the oldest dependencies that are allowed.
