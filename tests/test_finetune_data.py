@@ -151,7 +151,10 @@ ROLLOUT = {"kind": "rollout", "advantage": 1.0, "completion_token_ids": [8, 2]}
         ({"kind": "preference", "rejected": []}, "rejected has the roles.*exactly one assistant message"),
         ({"kind": "preference", "rejected": [ANSWER[0] | {"content": " "}]}, "rejected.0.content is empty"),
         ({"kind": "counterfactual", "teacher_prompt": []}, "teacher_prompt is empty"),
-        ({"teacher_prompt": [{"role": "user", "content": "a"}]}, "expected it in counterfactual and on_policy rows alone"),
+        (
+            {"teacher_prompt": [{"role": "user", "content": "a"}]},
+            "expected it in counterfactual and on_policy rows alone",
+        ),
         ({"kind": "rollout", "advantage": float("nan")}, "advantage is nan: expected a finite number"),
         ({"kind": "rollout", "advantage": 1.0, "logprobs": [-1.0]}, "logprobs has 1 numbers, .* null"),
         (ROLLOUT | {"logprobs": [-1.0]}, "logprobs has 1 numbers, completion_token_ids 2"),
