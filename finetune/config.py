@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from leafe_graph.files import UserPath, path_of
+from leafe_graph.models.hub import Repo
 from leafe_graph.parsing import load_yaml, read_text
 from leafe_graph.settings import Output, Pace, Place
 
@@ -169,7 +170,7 @@ class TrainConfig(BaseModel):
     """Also save out/model-TYPE.gguf, base and adapter in one file for llama.cpp and Ollama, with 32, 16 or 8 bits a
     weight. llama.cpp's converter must be installed, see finetune/gguf.py; its `llama-quantize` makes smaller ones."""
 
-    push_to_hub: Annotated[str | None, Output] = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    push_to_hub: Annotated[Repo | None, Output] = None
     """Upload what is saved to this repository, "user/name", of the Hugging Face hub. It is made, and is private, unless
     it is there."""
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,16 @@ def test_data_of_which_all_is_left_out_is_told(config: TrainConfig) -> None:
         train(config.model_copy(update={"objective": "rejection"}))
 
 
+def outcomes(p: Any, q: Any, k: int) -> Iterator[tuple[float, float]]:
+    """At each position the probabilities by ``p`` and ``q`` of p's k likeliest tokens, and of the rest as one."""
+    for p_V, q_V in zip(p, q, strict=True):
+        top = p_V.topk(min(k, len(p_V))).indices.tolist()
+        yield from ((p_V[i].item(), q_V[i].item()) for i in top)
+        if len(top) < len(p_V):
+            rest = [i for i in range(len(p_V)) if i not in top]
+            yield p_V[rest].sum().item(), q_V[rest].sum().item()
+
+
 @pytest.mark.parametrize("k", [3, 1000])
 @pytest.mark.parametrize("tune", ["lora", "full"])
 def test_soft_labels_are_the_divergence_from_the_teacher_that_is_told_more(
@@ -158,13 +169,7 @@ def test_soft_labels_are_the_divergence_from_the_teacher_that_is_told_more(
     for r in told[:3]:
         assert r.teacher_ids and len(r.teacher_ids) == len(r.prompt_ids) + 2
         p, q = (logits(model, ids, r.completion_ids).double().softmax(-1) for ids in (r.teacher_ids, r.prompt_ids))
-        for p_V, q_V in zip(p, q, strict=True):
-            top = p_V.topk(min(k, len(p_V))).indices.tolist()
-            outcomes = [(p_V[i].item(), q_V[i].item()) for i in top]
-            if len(top) < len(p_V):
-                rest = [i for i in range(len(p_V)) if i not in top]
-                outcomes.append((p_V[rest].sum().item(), q_V[rest].sum().item()))
-            total += sum(a * math.log(a / b) for a, b in outcomes)
+        total += sum(a * math.log(a / b) for a, b in outcomes(p, q, k))
     reh = sum(-log_probs(model, r.prompt_ids, r.completion_ids).sum().item() for r in told[3:]) / 2
     line = first(config, rows, "self_distillation", teacher_top_k=k, beta=0.5, tune=tune)
     assert total > 0.1
@@ -194,13 +199,7 @@ def test_on_policy_the_student_is_measured_by_its_own_probabilities(
         assert r.teacher_ids
         p = logits(model, r.teacher_ids, r.completion_ids).double().softmax(-1)
         q = logits(other, r.prompt_ids, r.completion_ids).double().softmax(-1)
-        for p_V, q_V in zip(p, q, strict=True):
-            top = p_V.topk(min(k, len(p_V))).indices.tolist()
-            outcomes = [(p_V[i].item(), q_V[i].item()) for i in top]
-            if len(top) < len(p_V):
-                rest = [i for i in range(len(p_V)) if i not in top]
-                outcomes.append((p_V[rest].sum().item(), q_V[rest].sum().item()))
-            total += sum(b * math.log(b / a) for a, b in outcomes)
+        total += sum(b * math.log(b / a) for a, b in outcomes(p, q, k))
     reh = sum(-log_probs(other, r.prompt_ids, r.completion_ids).sum().item() for r in told[3:]) / 2
     value = ours(config, model, other, rows, "on_policy_distillation", teacher_top_k=k, beta=0.5)
     assert total > 0.1 and value == pytest.approx(total / 3 + 0.5 * reh, abs=1e-4)

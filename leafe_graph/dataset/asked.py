@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..settings import RowKind, Rows
-from ..tree.branches import UNFINISHED, path
+from ..tree.branches import UNFINISHED, owner, path
 from ..types import Branch, Example, Outcome, Probe, Turn
 from .groups import advantages
 from .summary import Summary
@@ -142,17 +142,10 @@ def _parents(tree: Mapping[str, Branch], branch: Branch) -> tuple[bool, list[Tur
 def _unrevised(tree: Mapping[str, Branch], branch: Branch, experience_turns: int | None) -> Iterator[Asked]:
     """What was done where the branch was forked, unless that was shown an experience itself."""
     t, parent = branch["decision_point"], tree[branch["parent"] or ""]
-    turns, before = path(tree, parent["id"]), player(tree, parent, t)
+    turns, before = path(tree, parent["id"]), owner(tree, parent["id"], t)
     within = experience_turns is None or t - before["decision_point"] < experience_turns
     if branch["experience"] and t < len(turns) and not (before["experience"] is not None and within):
         yield Asked("on_policy", parent, t, turns, experience=branch["experience"])
-
-
-def player(tree: Mapping[str, Branch], branch: Branch, t: int) -> Branch:
-    """Whose own turn the turn ``t`` of a branch's path is."""
-    while t < branch["decision_point"] and branch["parent"] is not None:
-        branch = tree[branch["parent"]]
-    return branch
 
 
 def _siblings(tree: Mapping[str, Branch], summary: Summary, left_out: set[str]) -> Iterator[Asked]:

@@ -23,9 +23,10 @@ from ..errors import ConfigError
 from ..prompts import Prompts
 from ..settings import Live, Rows, Shown, takes
 from ..text import matches
+from ..tree.branches import owner
 from ..tree.probes import Probes
 from ..types import FORMAT_VERSION, Branch, Example, Message, ModelMessage, Turn
-from .asked import Asked, asked, at_most, player, weights
+from .asked import Asked, asked, at_most, weights
 from .leaks import LeakCheck
 from .messages import NoRow, answered, numbered, said_text, text_of, told
 from .summary import Summary
@@ -181,7 +182,9 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
     branch, t, turns = each.branch, each.t, each.turns
     turn, request = turns[t], turns[t].get("request")
     message = turn["message"]
-    hidden = player(tree, branch, t)["experience"] is not None  # then the recorded prompt's ids hold the experience
+    hidden = (
+        owner(tree, branch["id"], t)["experience"] is not None
+    )  # then the recorded prompt's ids hold the experience
 
     def asked_with(experience: str | None) -> list[Message]:
         if request is not None:

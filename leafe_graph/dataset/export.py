@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..errors import ConfigError
 from ..files import check_file, path_of, save_text
-from ..models.hub import check_hub
+from ..models.hub import Repo, check_hub
 from ..prompts import Prompts
 from ..settings import Live, Rows, part, takes
 from ..tree.branches import refuse_unplayed
@@ -48,7 +48,7 @@ class Arguments(Rows):
     formats: list[RowFormat] = Field(default=[])
     """Forms that others read, written beside the rows: chats as "sharegpt" has them; the same with the
     ``dataset_info.json`` that "llama-factory" takes; preferences for TRL's DPOTrainer, "trl-dpo"."""
-    push_to_hub: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    push_to_hub: Repo | None = None
     """Upload what is written to this dataset, "user/name", of the Hugging Face hub. It is made, and is private, unless
     it is there; the card that it gets names no folder and no server of yours."""
     license: str = "unknown"

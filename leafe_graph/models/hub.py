@@ -3,10 +3,15 @@
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import StringConstraints
 
 from ..errors import ConfigError, LeafeError, MissingDependency
 from .connection import told
+
+Repo = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+$")]
+"""A repository's name, ``OWNER/NAME``."""
 
 
 def check_hub(repo: str) -> None:

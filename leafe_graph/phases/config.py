@@ -14,6 +14,7 @@ from ..dataset.formats import RowFormat
 from ..env.common import Split
 from ..errors import ConfigError
 from ..files import UserFile, UserPath
+from ..models.hub import Repo
 from ..parsing import key_values
 from ..settings import Acting, Limits, Pace, Play, Rows, Settings, Shown, Workers
 from ..strategies import STRATEGIES
@@ -223,7 +224,7 @@ class ExportConfig(Taught, Rows):
     """Folder to write to; RUN/examples unless given."""
     formats: list[RowFormat] = Field(default=[], validation_alias=AliasChoices("format", "formats"))
     """Forms that others read, beside the rows: sharegpt, llama-factory (the same and a dataset_info.json), trl-dpo."""
-    push_to_hub: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    push_to_hub: Repo | None = None
     """Upload it all to this dataset, "user/name", of the Hugging Face hub: made where it is not there, private then."""
 
 

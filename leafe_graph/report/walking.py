@@ -11,7 +11,7 @@ from textual.widgets import Footer, Input, Static, Tree
 
 from ..prompts import call_text
 from ..text import printable
-from ..tree.branches import telling
+from ..tree.branches import owner, telling
 from ..tree.outline import Outline
 from ..tree.run_folder import RunFolder
 from ..types import Branch, Turn
@@ -268,7 +268,7 @@ def _rewind(tree: Mapping[str, Branch], branch: Branch) -> Iterator[tuple[str, s
         return
     parent, t = tree[branch["parent"]], branch["decision_point"]
     yield f"branch {branch['id']}", f"from branch {branch['parent']}, rewound to step {t}"
-    sides = (("before", tree[_owner(tree, parent, t)]), ("after", branch))
+    sides = (("before", owner(tree, parent["id"], t)), ("after", branch))
     for side, own in sides:
         turns = own["turns"][t - own["decision_point"] :]
         ended = (parent if side == "before" else branch)["end"]
@@ -278,13 +278,6 @@ def _rewind(tree: Mapping[str, Branch], branch: Branch) -> Iterator[tuple[str, s
     for reflection in parent["reflections"]:
         if reflection["decision_point"] == t and reflection["experience"] == branch["experience"]:
             yield f"reflection after {reflection['turn']} steps, word for word", reflection["raw"]
-
-
-def _owner(tree: Mapping[str, Branch], branch: Branch, t: int) -> str:
-    """The branch that played turn ``t`` of a branch's path."""
-    while t < branch["decision_point"] and branch["parent"] is not None:
-        branch = tree[branch["parent"]]
-    return branch["id"]
 
 
 def _ended(branch: Branch) -> Iterator[tuple[str, str]]:
