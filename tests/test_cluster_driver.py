@@ -76,6 +76,17 @@ def test_ctrl_c_finishes_what_is_played_and_a_second_one_does_not(ray: Any, tmp_
     assert forest(play(out, SnapshotWorld)) == forest(play(tmp_path / "alone", SnapshotWorld))
 
 
+def test_reference_that_is_dropped_while_ray_ends_does_not_end_the_driver(ray: Any, tmp_path: Path) -> None:
+    """The event loop would drop one between the end of Ray's core and that of ``ray.shutdown``."""
+    said = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("dropped_reference.py")), str(tmp_path / "run"), ray.address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (said.returncode, said.stdout) == (0, "dropped\nwent on\n"), said.stderr
+
+
 def test_ray_of_one_machine_listens_on_loopback_alone(tmp_path: Path) -> None:
     """All processes of a run with ``workers=2``; they end with it."""
     pytest.importorskip("ray")

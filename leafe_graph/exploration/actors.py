@@ -1,12 +1,15 @@
 """Actors on Ray: started, reached and ended. The only place that knows how Ray is started and what its errors mean."""
 
 import asyncio
+import gc
 import logging
 import math
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +106,7 @@ async def started(workers: Workers, kit: bytes, *, concurrency: int, tasks: int)
         for actor in actors:
             ray.kill(actor, no_restart=True)
         if ours:
-            await asyncio.to_thread(ray.shutdown)
+            await _leave()
 
 
 async def _to_the_end(work: Callable[..., None], *given: Any) -> None:
@@ -209,6 +212,31 @@ def _connect(workers: Workers, number: int) -> None:
             "`ray start` has turned tokens on, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH are "
             "set here"
         ) from error
+
+
+async def _leave() -> None:
+    """End what `_connect` began.
+
+    Ray ends the whole process, with status 1 and without a word, where a reference of its is dropped by one thread
+    while ``ray.shutdown`` in another one is between the end of Ray's core and its own. The event loop, which holds the
+    calls that are pending, stands still for that moment; and what is garbage, which any thread may collect at any time,
+    is collected before.
+    """
+    import ray
+    from ray._private.worker import global_worker
+
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    with ThreadPoolExecutor(1) as aside:
+        try:
+            ending = aside.submit(ray.shutdown)
+            while hasattr(global_worker, "core_worker") and not ending.done():
+                time.sleep(0.001)
+        finally:
+            if collects:
+                gc.enable()
+        await asyncio.wrap_future(ending)
 
 
 @contextmanager
