@@ -31,6 +31,7 @@ def branch(
         "raw": "",
     }
     record = {"id": str(number), "parent": parent, "depth": depth, "decision_point": 0, "turns": [{}], "end": end}
+    record["return_"] = 0.0
     return record | {"reflection": reflection} | more  # type: ignore[return-value]
 
 
@@ -204,3 +205,44 @@ def test_reflexion_tells_the_last_three_reflections() -> None:
     ]
     assert next_request("reflexion", [lesson(0, None)], WIDE) == Request()
     assert next_request("reflexion", [lesson(0, "a"), lesson(1, "b", turns=[])], WIDE) == Request("0", 0, "a\nb")
+
+
+def test_tree_search_widens_the_start_then_goes_where_bounds_lead() -> None:
+    """Five leave a state before one of the next is chosen: by its mean return and by how little is known of it."""
+    turns, quiet = [{}] * 3, {"reflection": None}
+    roots = [branch(n, turns=turns, return_=[0.2, 3.0, -1.0, 0.0, 0.0][n], **quiet) for n in range(5)]
+    for n in range(5):
+        assert next_request("lats", roots[:n], WIDE) == Request()
+    assert next_request("lats", roots, WIDE) == Request("1", 1)  # 1.0 of all that are known once
+    tree = list(roots)
+    for n in range(5, 9):
+        asked = next_request("lats", tree, WIDE)
+        assert asked is not None
+        tree.append(branch(n, asked.parent, decision_point=asked.decision_point, depth=1, turns=turns[:2], **quiet))
+    # With six branches 1's way is worth 1/2 + sqrt(ln 6 / 2) = 1.45, 0's 0.2 + sqrt(ln 6) = 1.54; with seven 1.49 and
+    # 0.1 + sqrt(ln 7 / 2) = 1.09, an untried one sqrt(ln 7) = 1.40; with eight 1/3 + sqrt(ln 8 / 3) = 1.17 and 1.44.
+    assert [(b["parent"], b["decision_point"]) for b in tree[5:]] == [("1", 1), ("0", 1), ("1", 1), ("2", 1)]
+
+
+def test_tree_search_ends_where_all_states_are_tried() -> None:
+    """Ends of branches are not gone back to, and five are enough of each state; nor is any deeper than it may be."""
+    limits = Limits(max_branches=1000, max_depth=2)
+    tree: list[Branch] = []
+    while (request := next_request("lats", tree, limits)) is not None:
+        depth = 0 if request.parent is None else tree[int(request.parent)]["depth"] + 1
+        turns = [{}] * (3 - request.decision_point)
+        more = {"turns": turns, "decision_point": request.decision_point, "reflection": None}
+        tree.append(branch(len(tree), request.parent, depth=depth, **more))
+    # 5 ways on from the start, from each of these 5, from each of these 5
+    assert len(tree) == 125 and max(b["depth"] for b in tree) == 2
+    assert len(grown("lats", Limits(max_branches=300, max_depth=0))) == 5
+
+
+def test_tree_search_tells_the_last_three_reflections() -> None:
+    """Wherever it goes; from the start as a fork, so that it can be told."""
+    tree = [lesson(n, f"lesson {n}", turns=[{}] * 2) for n in range(5)]
+    for n, each in enumerate(tree):
+        each["parent"] = None
+        assert next_request("lats", tree[: n + 1], WIDE) == Request(
+            "0", 1 if n == 4 else 0, "\n".join(f"lesson {m}" for m in range(max(0, n - 2), n + 1))
+        )

@@ -14,6 +14,7 @@ STRATEGIES = Named(
     {
         "leafe": "leafe_graph.strategies.leafe:Leafe",
         "independent": "leafe_graph.strategies.independent:Independent",
+        "lats": "leafe_graph.strategies.lats:Lats",
         "refine": "leafe_graph.strategies.refine:Refine",
         "reflexion": "leafe_graph.strategies.reflexion:Reflexion",
         "restart": "leafe_graph.strategies.restart:Restart",

@@ -21,9 +21,14 @@ class Reflexion(Strategy):
 
     def next(self, branches: Sequence[Branch], limits: Limits) -> Request | None:
         """The last branch's start, told what is in memory; a new root where nothing is."""
-        said = [branch["reflection"]["experience"] for branch in branches if branch["reflection"] is not None]
-        memory = [" ".join(text.split()) for text in said if text][-MEMORY:]
+        memory = remembered(branches)
         last = next((branch for branch in reversed(branches) if branch["turns"]), None)
-        if last is None or not memory:
+        if last is None or memory is None:
             return new_root(branches, limits)
-        return Request(last["id"], 0, "\n".join(memory))
+        return Request(last["id"], 0, memory)
+
+
+def remembered(branches: Sequence[Branch]) -> str | None:
+    """The last reflections that said something, a line each, the oldest first; None where there is none."""
+    said = [branch["reflection"]["experience"] for branch in branches if branch["reflection"] is not None]
+    return "\n".join([" ".join(text.split()) for text in said if text][-MEMORY:]) or None
