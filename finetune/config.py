@@ -60,6 +60,10 @@ class TrainConfig(BaseModel):
     """self_distillation and on_policy_distillation: so many of the teacher's likeliest tokens, and all others as one.
     100 is SDPO's value."""
 
+    gate: float | None = Field(default=None, gt=0)
+    """on_policy_distillation: a token counts the more, the likelier the teacher holds it than the student does: times
+    sigmoid(gate * (log teacher - log student)). 5 is SDAR's value; None: all count alike."""
+
     dpo_beta: float = Field(default=0.1, gt=0)
     """dpo: how much the reference, the model before the training, holds. 0.1 is TRL's default, and ETO's and IPR's."""
 

@@ -186,11 +186,15 @@ def test_a_student_like_its_teacher_has_nothing_to_learn() -> None:
     assert kl.detach().abs().max() < 1e-6 and logits.grad.abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("gate", [None, 5.0])
 @pytest.mark.parametrize("k", [3, 1000])
 def test_on_policy_the_student_is_measured_by_its_own_probabilities(
-    config: TrainConfig, model: Any, other: Any, tokenizer: Any, tmp_path: Path, k: int
+    config: TrainConfig, model: Any, other: Any, tokenizer: Any, tmp_path: Path, k: int, gate: float | None
 ) -> None:
-    """The divergence of weights that have moved from the teacher, over its k likeliest tokens and the rest as one."""
+    """The divergence of weights that have moved from the teacher, over its k likeliest tokens and the rest as one.
+
+    With a gate, token by token, by what both say of the token itself.
+    """
     rows, total = taught(), 0.0
     for one in rows[:3]:
         one["kind"] = "on_policy"
@@ -199,10 +203,12 @@ def test_on_policy_the_student_is_measured_by_its_own_probabilities(
         assert r.teacher_ids
         p = logits(model, r.teacher_ids, r.completion_ids).double().softmax(-1)
         q = logits(other, r.prompt_ids, r.completion_ids).double().softmax(-1)
-        total += sum(b * math.log(b / a) for a, b in outcomes(p, q, k))
+        for said, (p_V, q_V) in zip(r.completion_ids, zip(p, q, strict=True), strict=True):
+            kl = sum(b * math.log(b / a) for a, b in outcomes(p_V[None], q_V[None], k))
+            total += kl / (1 + (q_V[said].item() / p_V[said].item()) ** gate) if gate else kl
     reh = sum(-log_probs(other, r.prompt_ids, r.completion_ids).sum().item() for r in told[3:]) / 2
-    value = ours(config, model, other, rows, "on_policy_distillation", teacher_top_k=k, beta=0.5)
-    assert total > 0.1 and value == pytest.approx(total / 3 + 0.5 * reh, abs=1e-4)
+    value = ours(config, model, other, rows, "on_policy_distillation", teacher_top_k=k, beta=0.5, gate=gate)
+    assert total > 0.05 and value == pytest.approx(total / 3 + 0.5 * reh, abs=1e-4)
 
 
 def test_a_row_that_lacks_the_teachers_prompt_is_told(config: TrainConfig) -> None:

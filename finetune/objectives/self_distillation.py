@@ -74,9 +74,13 @@ class SelfDistillation(WithRehearsal):
         if not taught:
             return said.nll_N, {}
         soft_M = said.spread([row.reference is not None for row in rows])
-        ids_MK, teacher_MK = (torch.cat(part).to(soft_M.device) for part in zip(*taught, strict=True))
+        ids_MK, teacher_MK, *rest = (torch.cat(part).to(soft_M.device) for part in zip(*taught, strict=True))
         kl = divergence(said.logits_MV[soft_M], ids_MK, teacher_MK, reverse=self.reverse)
-        return said.sums(said.nll_M.masked_scatter(soft_M, kl)), {}
+        return said.sums(said.nll_M.masked_scatter(soft_M, self.weighed(kl, said.nll_M[soft_M], rest))), {}
+
+    def weighed(self, kl: "torch.Tensor", nll: "torch.Tensor", kept: "Sequence[torch.Tensor]") -> "torch.Tensor":
+        """What each token's divergence counts; of the token the student's -log pi, and the rest of what was kept."""
+        return kl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +91,26 @@ class OnPolicyDistillation(SelfDistillation):
     terms: ClassVar[Mapping[str, str]] = {"on_policy": "l_rkl", "rehearsal": "l_reh"}
     reverse: ClassVar[bool] = True
 
+    gate: float | None = None
+    """Each token counts sigmoid(gate * (log teacher(token) - log student(token))), which has no gradient; None: 1."""
+
     @property
     def words(self) -> str:
         """The formula."""
+        gated = f", each token's times σ({self.gate:g} · (log teacher − log student))" if self.gate else ""
         return (
-            f"L = KL(student ‖ teacher) + β · L_reh with β = {self.beta:g}, on the student's own actions: the teacher "
-            f"is the model before this training with the experience in its prompt, its {self.teacher_top_k} likeliest "
-            "tokens and the rest as one"
+            f"L = KL(student ‖ teacher) + β · L_reh with β = {self.beta:g}, on the student's own actions{gated}: the "
+            f"teacher is the model before this training with the experience in its prompt, its {self.teacher_top_k} "
+            "likeliest tokens and the rest as one"
         )
+
+    def kept(self, said: "Said") -> list[Any]:
+        """Also the teacher's -log pi of each token."""
+        return [(*both, nll) for both, nll in zip(super().kept(said), said.by_row(said.nll_M.cpu()), strict=True)]
+
+    def weighed(self, kl: "torch.Tensor", nll: "torch.Tensor", kept: "Sequence[torch.Tensor]") -> "torch.Tensor":
+        """By the gate of SDAR (arXiv 2605.15155): what the teacher believes in less than the student counts little."""
+        return kl if self.gate is None else kl * (self.gate * (nll.detach() - kept[0])).sigmoid()
 
     def drops(self, kind: str) -> bool:
         """Counterfactual rows, too: their actions are the teacher's."""
