@@ -153,6 +153,26 @@ def test_it_keeps_the_contract_on_every_task_type(tmp_path: Path, task_type: str
     check_env(lambda: AlfworldEnv(max_steps=12), tasks=[task], steps=12)
 
 
+def test_a_state_is_the_same_however_it_was_come_to(tmp_path: Path) -> None:
+    """Its anchor tells; a closed fridge is no open one, and what was looked at leaves no trace."""
+    file = furnished_game(tmp_path, "pick_and_place_simple", KITCHEN, obj="Mug", recep="Cabinet")
+    env = AlfworldEnv()
+    env.reset(options={"game": str(file)})
+
+    def after(*actions: str) -> str:
+        for action in actions:
+            assert env.step(action)[4]["valid"] is True
+        return env.anchor()
+
+    closed = after("go to fridge 1")
+    opened = after("open fridge 1")
+    taken = after("take egg 1 from fridge 1")
+    assert len({closed, opened, taken}) == 3
+    assert after("move egg 1 to fridge 1") == opened
+    assert after("close fridge 1", "look", "inventory") == closed
+    assert after("go to countertop 1") != closed and after("go to fridge 1") == closed
+
+
 def test_what_cannot_be_done_is_answered_and_an_episode_ends_once(tmp_path: Path) -> None:
     """Nothing happens, the horizon truncates, and after the end nothing more is played."""
     file = small_game(tmp_path, "pick_and_place_simple")

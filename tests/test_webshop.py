@@ -140,6 +140,23 @@ def test_leaving_a_product_forgets_its_options(shop: Catalog) -> None:
         assert answers[-1][4]["reward_info"]["r_option"] == 0
 
 
+def test_a_visit_is_the_same_however_it_was_come_to(shop: Catalog) -> None:
+    """Its anchor tells: the page, what was chosen there, and where its buttons lead."""
+
+    def after(*actions: str) -> str:
+        env = webshop.WebShopEnv()
+        env.reset(options={"goal": 0, "catalog": "thirteen"})
+        for action in actions:
+            assert env.step(action)[4]["valid"] is True
+        return env.anchor()
+
+    item = after("search[shirt]", "click[b000000000]")
+    blue_large = after("search[shirt]", "click[b000000000]", "click[dark blue]", "click[large]")
+    large_blue = after("search[red]", "search[shirt]", "click[b000000000]", "click[large]", "click[dark blue]")
+    assert blue_large == large_blue != item
+    assert after("search[striped shirt]", "click[b000000000]") != item  # it goes back to other results
+
+
 @pytest.mark.parametrize(
     "action",
     [

@@ -237,6 +237,19 @@ class World:
         """Whether the goal is reached."""
         return bool(self._lib.check_goal())
 
+    @property
+    def holds(self) -> list[str]:
+        """Everything that is so, sorted: worlds of a game that say the same are in one state.
+
+        What was looked at is left out: only effects speak of it, no precondition, goal or sentence does.
+        """
+        return sorted(
+            " ".join((name, *arguments))
+            for (name, _), held in self._facts.items()
+            if name != "checked" and not name.startswith("not_")
+            for arguments in held
+        )
+
     def do(self, command: str) -> str | None:
         """What a command brings about, in words; None where it is none of `commands`."""
         operator = self.commands.get(command)

@@ -169,6 +169,10 @@ class AlfworldEnv:
         state = {"alfworld": 1, "game": world.game.digest, "applied": world.applied}
         return json.dumps(state | {"steps": self._steps, "max_steps": self._max_steps, "end": self._end}).encode()
 
+    def anchor(self) -> str:
+        """All that is so in the game."""
+        return "\n".join(self._playing().holds)
+
     def restore(self, state: bytes) -> None:
         """Bring back what `snapshot` saved, in any instance that was reset to the same game.
 

@@ -233,6 +233,10 @@ class WebShopEnv:
         record = {"webshop": 1, "catalog": self.shop.name, "mode": self._mode, "session": asdict(self.session)}
         return json.dumps(record).encode()
 
+    def anchor(self) -> str:
+        """The visit: a session has no more than its pages depend on."""
+        return json.dumps(asdict(self.session), sort_keys=True)
+
     def restore(self, state: bytes) -> None:
         """Bring back what `snapshot` saved, in any instance and process.
 

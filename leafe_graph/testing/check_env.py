@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ..env.answers import scalar
 from ..env.gymnasium_adapter import action_names
-from ..env.protocol import SnapshotEnv, TextEnv
+from ..env.protocol import SnapshotEnv, TextEnv, anchor
 from ..env.tasks import as_tasks
 from ..errors import EnvError
 from ..types import Task
@@ -33,8 +33,9 @@ def check_env(
     """Prove on some tasks that an environment keeps its contract.
 
     Same task and actions give the same answers, in a new instance and after another reset; a snapshot restored later,
-    in this instance or a new one, goes on with the same answers; bad actions are answered; what is returned has the
-    right types; it can be closed twice. Snapshots are checked where the environment has them.
+    in this instance or a new one, has the same anchor and goes on with the same answers; bad actions are answered;
+    what is returned has the right types; it can be closed twice. Snapshots and anchors are checked where the
+    environment has them.
 
     Args:
         make_env: builds an instance.
@@ -122,13 +123,14 @@ class _Check:
         """Restore each decision point in the instance that went on, and in a new one."""
         live = cast(TextEnv, env)
         self.reset(live)
-        saved: list[bytes] = []
+        saved: list[tuple[bytes, str | None]] = []
         for number, action in enumerate([*played, None]):
             with self.no_raise(f"snapshot before step {number}"):
                 state = env.snapshot()
             if not isinstance(state, bytes):
                 self.fail(f"snapshot before step {number}", "bytes", repr(state)[:80])
-            saved.append(state)
+            with self.no_raise(f"anchor before step {number}"):
+                saved.append((state, anchor(live)))
             if action is not None:
                 self.same(story[number], self.step(live, action, f"step {number}"), f"step {number} after snapshots")
         new = self.make_env()
@@ -136,8 +138,11 @@ class _Check:
             self.reset(new)
             for instance, what in ((live, "in the same instance"), (new, "in a new instance")):
                 where = f"snapshot before step {number} restored {what}"
+                state, stands_at = saved[number]
                 with self.no_raise(where):
-                    cast(SnapshotEnv, instance).restore(saved[number])
+                    cast(SnapshotEnv, instance).restore(state)
+                    stands_at_now = anchor(instance)
+                self.same(stands_at, stands_at_now, f"{where}, digest of its anchor")
                 self.replay(instance, played, story, number, where)
         new.close()
 
