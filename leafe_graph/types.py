@@ -114,6 +114,23 @@ class Request(TypedDict):
     it had none."""
 
 
+class Time(TypedDict):
+    """From when to when something took, in seconds since 1970 by the clock of the machine that did it.
+
+    Nothing that is found depends on it: runs are the same if they are but for this. Releases before 0.2.0 kept none.
+    """
+
+    started: float
+    ended: float
+
+
+class Usage(TypedDict):
+    """Tokens of one answer, where the model counts them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
 class ModelMessage(TypedDict):
     """What the model said, as it came."""
 
@@ -132,6 +149,10 @@ class ModelMessage(TypedDict):
     """Sampled token ids, thoughts and the stop token included, where the model gave them."""
     logprobs: NotRequired[list[float]]
     """Natural-log probability of each of ``token_ids``."""
+    usage: NotRequired[Usage]
+    """Of the call that was answered; what tries before it cost is in the branch's `Cost` alone."""
+    time: NotRequired[Time]
+    """Of the call, with tries that failed and the waits between."""
 
 
 class Reply(TypedDict):
@@ -173,6 +194,8 @@ class Turn(TypedDict):
     replay to give back."""
     replies: NotRequired[list[Reply]]
     """Of such an agent: what it had asked a person since the turn before."""
+    time: NotRequired[Time]
+    """Of the environment's step, with what was replayed for it; the model's part is its message's."""
 
 
 class Outcome(TypedDict):
@@ -217,6 +240,10 @@ class Reflection(TypedDict):
     experience: str | None
     raw: str
     """The model's words."""
+    usage: NotRequired[Usage]
+    """Of the call that was answered."""
+    time: NotRequired[Time]
+    """Of the call, with tries that failed and the waits between."""
 
 
 class Cost(TypedDict):
@@ -260,6 +287,8 @@ class Branch(TypedDict):
     was played on from a state that its history does not tell."""
     return_: float
     """Sum of rewards from the task's start, parents' turns included."""
+    time: NotRequired[Time]
+    """From its start or fork to its end."""
     cost: Cost
     thread_id: str | None
     """The LangGraph thread that holds its checkpoints."""

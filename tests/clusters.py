@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from processes import runs
-from worlds import wandering_reply
+from worlds import lasting, wandering_reply
 
 from leafe_graph.exploration.explore import explore
 from leafe_graph.settings import Limits, Workers
@@ -101,17 +101,8 @@ def play(out: Path, world: Callable[[], Any], tasks: int = 24, **given: Any) -> 
 
 
 def forest(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every branch by task and id, but for its seconds and what LangGraph calls it."""
-    return {(branch["task"]["id"], branch["id"]): _bare(branch) for branch in run.branches}
-
-
-def _bare(branch: Any) -> dict[str, Any]:
-    return {
-        **branch,
-        "cost": {field: spent for field, spent in branch["cost"].items() if field != "seconds"},
-        "turns": [turn | {"checkpoint_id": None} for turn in branch["turns"]],
-        "thread_id": None,
-    }
+    """Every branch by task and id, but for its times and what LangGraph calls it."""
+    return {(branch["task"]["id"], branch["id"]): lasting(branch) for branch in run.branches}
 
 
 def growers() -> list[int]:

@@ -89,7 +89,8 @@ def test_what_a_provider_gets_and_answers_is_recorded() -> None:
     assert called["tool_calls"][0]["function"] == {"name": "look", "arguments": {"place": "attic"}}
     assert (told["role"], told["name"], told["content"]) == ("tool", "look", "attic is empty")
     assert told["tool_call_id"] == called["tool_calls"][0]["id"]
-    assert second.message == {"content": "Nothing there."}
+    assert second.message["content"] == "Nothing there." and second.message.keys() == {"content", "usage", "time"}
+    assert first.message["time"]["ended"] <= second.message["time"]["started"]
     assert first.began < first.ended < second.began
 
 
@@ -199,7 +200,7 @@ def test_a_stream_that_is_consumed_later_keeps_its_episode() -> None:
     stream = agent.stream(ASK, {"configurable": {"leafe_episode": episode}}, stream_mode="messages")
     assert episode.decisions == []
     assert [chunk.text for chunk, _ in stream if chunk.text] == ["one ", "two "]  # type: ignore[misc, union-attr]
-    assert episode.decisions[0].message == {"content": "one two "} and episode.decisions[0].told
+    assert episode.decisions[0].message["content"] == "one two " and episode.decisions[0].told
 
     async def later() -> list[str]:
         found = agent.astream(ASK, {"configurable": {"leafe_episode": episode}}, stream_mode="messages")

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     "types errors text seeds",
-    "settings terminal redaction",
+    "settings terminal redaction clock",
     "budget prompts files parsing importing processes method_settings",
     "env models checkpoint tree strategies",
     "agent dataset evaluation serve envs",

@@ -127,9 +127,9 @@ def actions(record: Any) -> list[str]:
 
 
 def lasting(value: Any) -> Any:
-    """A record without what differs between equal runs: ids of threads and checkpoints, and seconds."""
+    """A record without what differs between equal runs: ids of threads and checkpoints, moments and seconds."""
     if isinstance(value, dict):
-        gone = ("checkpoint_id", "decision_checkpoint", "thread_id", "seconds")
+        gone = ("checkpoint_id", "decision_checkpoint", "thread_id", "seconds", "time")
         return {key: lasting(item) for key, item in value.items() if key not in gone}
     return [lasting(item) for item in value] if isinstance(value, list) else value
 

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage
 from langgraph.runtime import get_runtime
 
 from ..budget import add_costs
+from ..clock import now, since
 from ..env.answers import step_of
 from ..env.protocol import TextEnv, anchor, snapshot
 from ..env.questions import asked_in_vain
@@ -50,7 +51,7 @@ def reset(state: AgentInput, ctx: Context) -> Update:
 
 def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     """Ask the policy for the next action. The experience goes into this prompt and nowhere else."""
-    account, play = Account(state, ctx), ctx.play
+    account, play, started = Account(state, ctx), ctx.play, now()
     if account.ledger.refuses(env_steps=1):  # the answer could not be used
         return {"end": "budget"}
     branch, turns = state["branch"], state["turns"]
@@ -74,6 +75,7 @@ def act(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     except CallFailed as failed:
         return {"end": "model_error", "error": utf8(str(failed)), "cost": account.cost}
     said = model_message(answer)
+    said["time"] = since(started)
     if shown and state["experience"] is not None:
         said.pop("prompt_token_ids", None)  # they spell the experience, which is no part of the history
     return {"message": said, "decision_checkpoint": _checkpoint_id(), "cost": account.cost}
@@ -84,7 +86,7 @@ def step(state: State, ctx: Context) -> Update:
     turns, message = state["turns"], state["message"]
     if message is None:
         raise ConfigError("step was reached without an action; it must follow act")
-    account, started, here = Account(state, ctx), time.perf_counter(), place(state)
+    account, started, began, here = Account(state, ctx), time.perf_counter(), now(), place(state)
     accepted: list[ReplayDivergence] = []
 
     def ended(update: Update) -> Update:
@@ -118,6 +120,7 @@ def step(state: State, ctx: Context) -> Update:
             checkpoint_id=state["decision_checkpoint"],
             env_state=state["env_state"],
         )
+        turn["time"] = since(began)
         if stands_at is not None:
             turn["anchor"] = stands_at
     except BudgetExceeded:
@@ -148,7 +151,7 @@ def step(state: State, ctx: Context) -> Update:
 
 def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     """Ask which decision went wrong and what to do instead. Nothing understood: recorded, and no rewind."""
-    account, turns = Account(state, ctx), state["turns"]
+    account, turns, started = Account(state, ctx), state["turns"], now()
     call = Call(
         model=ctx.reflector,
         messages=ctx.prompts.reflect_messages(state["task"], turns, state["observation"], state["end"]),
@@ -164,11 +167,18 @@ def reflect(state: State, ctx: Context) -> Generator["Call", AIMessage, Update]:
     except CallFailed as failed:
         spent = {"reflection": None, "cost": account.cost, "error": utf8(str(failed))}
         return spent if state["end"] else spent | {"end": "model_error"}
-    raw = model_message(answer)["content"]
-    verdict, decision_point, experience = parse_reflection(raw, len(turns))
+    said = model_message(answer)
+    verdict, decision_point, experience = parse_reflection(raw := said["content"], len(turns))
     reflection = Reflection(
-        turn=len(turns), verdict=verdict, decision_point=decision_point, experience=experience, raw=raw
+        turn=len(turns),
+        verdict=verdict,
+        decision_point=decision_point,
+        experience=experience,
+        raw=raw,
+        time=since(started),
     )
+    if "usage" in said:
+        reflection["usage"] = said["usage"]
     update: Update = {
         "reflection": reflection,
         "reflections": [reflection],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..budget import add_costs, no_cost
+from ..clock import since
 from ..files import make_folder, path_of
 from ..models.episode import Decision
 from ..models.identity import described, digests
@@ -164,6 +165,8 @@ class Recorder:
                     cost=add_costs(*spent, Cost(**no_cost() | {"reflections": asked, "model_calls": asked})),
                     thread_id=None,
                 )
+                if "time" in own[0]["message"]:
+                    branch["time"] = since(own[0]["message"]["time"]["started"])
                 words = ("task", "experience", "turns", "reflection", "reflections")
                 safe = {name: self._redacted(branch[name]) for name in words}  # type: ignore[literal-required]
                 self._log.folder.append({**branch, **safe})  # type: ignore[typeddict-item]

@@ -18,6 +18,7 @@ from langgraph.config import get_config
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
+from ..clock import now, since
 from ..errors import ConfigError, LeafeError
 from ..models.door import policy
 from ..models.episode import KEY, Episode
@@ -169,6 +170,7 @@ class Rewinder:
             )
         asked = reflect_messages(self.prompts, state["messages"], progress, ended=ended, feedback=verdict.feedback)
         prompt: Any = [dict(message) for message in asked]
+        started = now()
         try:
             answer: AIMessage = yield Effect(
                 lambda: model.invoke(prompt, REFLECTION), lambda: model.ainvoke(prompt, REFLECTION)
@@ -183,7 +185,14 @@ class Rewinder:
             said = "out_of_range"
         _tell(runtime, {"event": "reflection", "verdict": said, "decision": t, "experience": experience})
         self._reflected.setdefault(progress["run"], []).append(
-            Reflection(turn=done, verdict=said, decision_point=t, experience=experience, raw=answer.text)
+            Reflection(
+                turn=done,
+                verdict=said,
+                decision_point=t,
+                experience=experience,
+                raw=answer.text,
+                time=since(started),
+            )
         )
         if said == "out_of_range":
             progress["out_of_range"] += 1

@@ -10,6 +10,7 @@ from typing import Protocol
 from ..agent.context import Context
 from ..budget import Budget, Ledger, add_costs, at_most, is_spent
 from ..checkpoint.points import DecisionPoints
+from ..clock import now, since
 from ..settings import Limits
 from ..strategies import Strategy, next_request
 from ..tree.branches import played
@@ -57,7 +58,9 @@ class Worker:
                 # Where no branch can follow, no reflection is paid for.
                 reflect = self.strategy.reflects and self.strategy.may_follow(so_far, request, self.limits)
                 context = replace(self.context, ledger=ledger, reflect=reflect)
+                started = now()
                 branch = await player.play(context, task, branches, request)
+                branch["time"] = since(started)
                 branches[branch["id"]] = branch
                 await self.points.flush(str(branch["thread_id"]))  # what is logged can be forked
                 yield branch

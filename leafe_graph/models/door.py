@@ -23,6 +23,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp
 
+from ..clock import now, since
 from ..errors import ConfigError, LeafeError
 from ..types import Request
 from .bounds import completion_bound, limits_tokens, prompt_bound
@@ -231,7 +232,7 @@ class _Call:
                 bound = prompt_bound(model, self.messages, kwargs.get("tools") or ())
                 self._reserved = {"prompt_tokens": bound, "completion_tokens": completion_bound(model, kwargs)}
             episode.ledger.charge(model_calls=1, env_steps=1, **self._reserved)
-        self._started, self._began = time.perf_counter(), episode.tick()
+        self._started, self._at, self._began = time.perf_counter(), now(), episode.tick()
         self._answer: AIMessage | None = self.known
 
     def answered(self, result: ChatResult) -> ChatResult:
@@ -271,6 +272,7 @@ class _Call:
 
     def _record(self, answer: AIMessage) -> None:
         message = model_message(answer)
+        message["time"] = since(self._at)
         if self.told:
             message.pop("prompt_token_ids", None)  # they spell the experience, which is no part of the request
         self.episode.add(

@@ -9,7 +9,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ..errors import ConfigError
 from ..text import utf8, utf8_all
-from ..types import CalledFunction, Message, ModelMessage, Request, ToolCall
+from ..types import CalledFunction, Message, ModelMessage, Request, ToolCall, Usage
 
 _ROLES = {"human": "user", "ai": "assistant", "function": "tool"}
 _SAID_ELSEWHERE = {"text", "tool_call", "tool_use", "function_call", "thinking", "redacted_thinking", "reasoning"}
@@ -100,6 +100,8 @@ def model_message(answer: AIMessage) -> ModelMessage:
     for field in TOKEN_FIELDS:
         if isinstance(answer.response_metadata.get(field), list):
             message[field] = answer.response_metadata[field]
+    if usage := answer.usage_metadata:
+        message["usage"] = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
     return message
 
 

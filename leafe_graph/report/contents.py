@@ -1,7 +1,6 @@
 """What the viewer is given of a run: an overview with an outline of every tree, and each tree whole."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -22,7 +21,8 @@ from ..settings import Rows
 from ..tree.branches import causes, frequent
 from ..tree.outline import Outline
 from ..tree.run_folder import RunFolder
-from ..types import Branch, Turn
+from ..types import Branch, Time, Turn
+from .times import day, took
 
 POINTS = 24
 """Most points of a curve."""
@@ -41,7 +41,7 @@ def overview(run: RunFolder) -> dict[str, Any]:
     return {
         "title": title(settings, run.folder),
         "folder": run.folder.resolve().name,
-        "facts": [*_facts(settings, run.folder)],
+        "facts": [*_facts(settings, run)],
         "settings": {name: value for name, value in settings.items() if name not in _NO_FACT},
         "texts": settings.get("texts", {}),
         "history": settings.get("history"),
@@ -121,13 +121,14 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def day(file: Path) -> str:
+def written(file: Path) -> str:
     """When a file was written last; empty where there is none."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime)) if file.exists() else ""
+    return day(file.stat().st_mtime) if file.exists() else ""
 
 
-def _facts(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+def _facts(settings: Mapping[str, Any], run: RunFolder) -> Iterator[tuple[str, str]]:
     model = settings.get("model")
+    first: Mapping[str, Any] = run.branches[0] if run.outlines else {}
     told = {
         "model": model if isinstance(model, str | None) else json.dumps(model, ensure_ascii=False),
         "adapter": settings.get("adapter"),
@@ -136,7 +137,8 @@ def _facts(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str
         "environment": settings.get("env"),
         "split": settings.get("split"),
         "strategy": settings.get("strategy"),
-        "last branch": day(folder / "branches.jsonl"),
+        "first branch": day(span["started"]) if (span := first.get("time")) else "",
+        "last branch": written(run.folder / "branches.jsonl"),
     }
     for name, value in told.items():
         if value:
@@ -243,6 +245,7 @@ def _tree(
             "divergence": branch.get("divergence"),
             "return": branch["return_"],
             "cost": branch["cost"],
+            "time": _times(branch.get("time")),
             "rows": rows.get(name, []),
             "no_rows": uncounted.get(name),
         }
@@ -267,15 +270,27 @@ def _turn(turn: Turn, known: "_Numbered") -> dict[str, Any]:
         told["tools"] = known(request["tools"]) if request["tools"] else None
     elif message.get("tool_calls"):
         told["said"] = said(message)
+    if "usage" in message:
+        told |= {"prompt_tokens": message["usage"]["input_tokens"], "tokens": message["usage"]["output_tokens"]}
     for name, ids in (("prompt_tokens", message.get("prompt_token_ids")), ("tokens", message.get("token_ids"))):
         if ids is not None:
-            told[name] = len(ids)
+            told.setdefault(name, len(ids))
+    if "time" in message:
+        told["time"] = _times(message["time"], turn.get("time"))
     return told
 
 
 def _reflections(branch: Branch) -> list[Any]:
     last, told = branch["reflection"], [*branch["reflections"]]
-    return told if last is None or last in told else [*told, last]
+    known = told if last is None or last in told else [*told, last]
+    return [each | {"time": _times(each["time"])} if "time" in each else each for each in known]
+
+
+def _times(*spans: Time | None) -> list[float | None] | None:
+    """When the first began, and the seconds of each; None where it is not known."""
+    if spans[0] is None:
+        return None
+    return [round(spans[0]["started"], 1), *(span and round(took(span), 4) for span in spans)]
 
 
 class _Numbered:

@@ -6,6 +6,7 @@ from ..prompts import said
 from ..text import printable
 from ..types import Branch, Reflection
 from .ends import ENDS
+from .times import told_time, told_turn_time
 
 
 def transcript(tree: Sequence[Branch]) -> str:
@@ -29,12 +30,16 @@ def _branch(branch: Branch, *, first: bool) -> Iterator[str]:
     yield f"\nBRANCH {branch['id']}{start}"
     if branch["experience"] is not None:
         yield f"told: {branch['experience']}"
+    if when := told_time(branch):
+        yield f"({when})"
     for number, turn in enumerate(branch["turns"]):
         t = branch["decision_point"] + number
         yield f"\n{t}> {turn['action']}"
         # The action of an agent that makes its own prompts is all that it said and called.
         if "request" not in turn and (words := said(turn["message"])).strip() != turn["action"]:
             yield f"(said: {words})"
+        if when := told_turn_time(turn):
+            yield f"({when})"
         following = branch["turns"][number + 1 : number + 2]
         seen = following[0]["observation"] if following else turn["feedback"]
         yield from [seen] if turn["feedback"] in seen else [turn["feedback"], seen]
@@ -44,4 +49,5 @@ def _branch(branch: Branch, *, first: bool) -> Iterator[str]:
 
 def _reflection(reflection: Reflection) -> str:
     where = "" if reflection["decision_point"] is None else f" to step {reflection['decision_point']}"
-    return f"\nREFLECTION after {reflection['turn']} steps: {reflection['verdict']}{where}\n{reflection['raw']}"
+    when = f"\n({when})" if (when := told_time(reflection)) else ""
+    return f"\nREFLECTION after {reflection['turn']} steps: {reflection['verdict']}{where}{when}\n{reflection['raw']}"

@@ -17,6 +17,7 @@ from ..tree.run_folder import RunFolder
 from ..types import Branch, Turn
 from .contents import title
 from .ends import ENDS
+from .times import told_time, told_turn_time
 from .tree_svg import trunk
 
 COLOURS = {"good": "green", "bad": "red", "back": "yellow", "off": "bright_black"}
@@ -248,7 +249,8 @@ def _sections(parts: Iterable[tuple[str, str]]) -> Text:
 
 def _said(turn: Turn, t: int, name: str) -> Iterator[tuple[str, str]]:
     message = turn["message"]
-    yield f"branch {name}, step {t}", f"reward {turn['reward']:g}" + ", no effect" * (turn["valid"] is False)
+    facts = [f"reward {turn['reward']:g}" + ", no effect" * (turn["valid"] is False), told_turn_time(turn)]
+    yield f"branch {name}, step {t}", "\n".join(filter(None, facts))
     yield "observation", turn["observation"]
     if thoughts := message.get("thoughts"):
         yield "thoughts", thoughts
@@ -281,7 +283,8 @@ def _rewind(tree: Mapping[str, Branch], branch: Branch) -> Iterator[tuple[str, s
 
 
 def _ended(branch: Branch) -> Iterator[tuple[str, str]]:
-    yield f"branch {branch['id']}: {ENDS[branch['end']][2]}", f"return {branch['return_']:g}"
+    facts = [f"return {branch['return_']:g}", told_time(branch)]
+    yield f"branch {branch['id']}: {ENDS[branch['end']][2]}", "\n".join(filter(None, facts))
     if branch["error"]:
         yield "error", branch["error"]
     for reflection in branch["reflections"]:

@@ -12,7 +12,7 @@ from ..evaluation.panel_tables import COSTS
 from ..parsing import load_json, read_text
 from ..redaction import without_passwords
 from ..settings import Rows, mistakes
-from .contents import POINTS, day, title
+from .contents import POINTS, title, written
 
 
 def rounds_overview(folder: Path) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def rounds_overview(folder: Path) -> dict[str, Any]:
         ("environment", settings.get("env")),
         ("best", f"round {told['best']}" if told else None),
         ("state", told.get("stopped") or "not all rounds are played"),
-        ("last figures", day(file)),
+        ("last figures", written(file)),
     ]
     return {
         "title": title({**settings, "strategy": settings.get("method")}, folder),
@@ -63,7 +63,7 @@ def bench_overview(folder: Path) -> dict[str, Any]:
         why = mistakes(error) if isinstance(error, ValidationError) else "it has no panel"
         raise ConfigError(f"{file} holds no tables of leafe bench: {why}") from error
     rows = [*panel.rows, *([panel.floor] if panel.floor else [])]
-    facts = [("tasks", str(panel.tasks)), ("baselines", ", ".join(panel.baselines)), ("last figures", day(file))]
+    facts = [("tasks", str(panel.tasks)), ("baselines", ", ".join(panel.baselines)), ("last figures", written(file))]
     return {
         "title": f"bench · {folder.resolve().name}",
         "folder": folder.resolve().name,

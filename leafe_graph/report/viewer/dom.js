@@ -32,6 +32,9 @@ export function duration(seconds) {
   return minutes < 100 ? `${minutes} min` : `${amount(minutes / 60)} h`;
 }
 
+// A moment, given in seconds since 1970, by the reader's clock: 2026-11-29 06:16:21.
+export const moment = (seconds) => new Date(1000 * seconds).toLocaleString("sv");
+
 export const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
 // The first characters of a text in one line, for where a line has room for no more; the whole text stands elsewhere.

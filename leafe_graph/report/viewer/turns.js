@@ -1,6 +1,6 @@
 // The path of a branch, turn by turn: what was seen, said, done and answered; and its rewind.
 
-import { amount, badge, duration, endOf, figure, h, many, short, visible } from "./dom.js";
+import { amount, badge, duration, endOf, figure, h, many, moment, short, visible } from "./dom.js";
 import { last, owner } from "./tree.js";
 import { calls, json, part, prompt, words } from "./words.js";
 
@@ -70,7 +70,8 @@ function body(told, branch, turns, by, turn, t, rows) {
     turn.valid === null ? null : turn.valid ? "valid" : "not understood, or without effect",
     turn.tokens !== undefined && many(turn.tokens, "token"),
     turn.prompt_tokens !== undefined && `${many(turn.prompt_tokens, "token")} of prompt`,
-    by.turns.length && by.cost.seconds > 0 && `${duration(by.cost.seconds / by.turns.length)} a turn in this branch`,
+    turn.time && [moment(turn.time[0]), `${duration(turn.time[1])} of the model`, turn.time[2] === null ? null : `${duration(turn.time[2])} of the environment`].filter(Boolean).join(" · "),
+    !turn.time && by.turns.length && by.cost.seconds > 0 && `${duration(by.cost.seconds / by.turns.length)} a turn in this branch`,
   ].filter(Boolean);
   const acted = !turn.request && (turn.content.trim() !== turn.action.trim() || turn.tool_calls);
   return h("div", { class: "body" },
@@ -137,7 +138,7 @@ function end(told, branch, t, at, choose) {
       h("span", { class: "step" }, "end"), badge(branch.end),
       h("span", { class: "dim back-said" }, `return ${figure(branch.return)} · ${many(kept, "training row")}`)),
     open && h("div", { class: "body" },
-      h("p", { class: "facts dim" }, [name, `return ${figure(branch.return)}`, many(branch.cost.model_calls, "model call"),
+      h("p", { class: "facts dim" }, [name, branch.time && `${moment(branch.time[0])} to ${moment(branch.time[0] + branch.time[1])}`, `return ${figure(branch.return)}`, many(branch.cost.model_calls, "model call"),
         `${amount(branch.cost.prompt_tokens)} + ${amount(branch.cost.completion_tokens)} tokens`, duration(branch.cost.seconds),
         branch.cost.replayed_steps ? `${many(branch.cost.replayed_steps, "step")} replayed` : null].filter(Boolean).join(" · "),
       " · ", h("a", { href: told.link(branch.id, t) }, "link to this end")),
@@ -145,7 +146,8 @@ function end(told, branch, t, at, choose) {
       branch.divergence && part(`The replay showed something else at step ${branch.divergence.turn}`,
         words(branch.divergence.expected, "expected"), words(branch.divergence.actual, "actual")),
       branch.reflections.map((each) => part(`Reflection after ${many(each.turn, "step")}: ${each.verdict.replaceAll("_", " ")}`
-        + (each.decision_point === null ? "" : ` to step ${each.decision_point}`), words(each.raw, "reflection"))),
+        + (each.decision_point === null ? "" : ` to step ${each.decision_point}`)
+        + (each.time ? `, ${moment(each.time[0])}, ${duration(each.time[1])}` : ""), words(each.raw, "reflection"))),
       part("Training rows of this branch",
         branch.no_rows && h("p", {}, `No correction is learned from it: ${visible(branch.no_rows)}.`),
         told.tree.no_rows && h("p", {}, visible(told.tree.no_rows)),
