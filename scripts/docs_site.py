@@ -1,13 +1,16 @@
 """What MkDocs asks while the site is built: files of the checkout that pages point to become part of it.
 
-A page that says ``../examples/agent.py`` is right where it lies; on the site that file is ``source/examples/agent.py``.
+A page that says ``../examples/agent.py`` is right where it lies; on the site that file is ``source/examples/agent.py``,
+and a notebook is a page.
 """
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
 _OUTSIDE = re.compile(r"\]\(\.\./([^)#\s]+)")
@@ -18,14 +21,41 @@ def _pages() -> dict[str, set[str]]:
     return {page.name: set(_OUTSIDE.findall(page.read_text(encoding="utf-8"))) for page in (ROOT / "docs").glob("*.md")}
 
 
+def _place(name: str) -> str:
+    """Where a file of the checkout is on the site."""
+    return f"source/{name.removesuffix('.ipynb')}.md" if name.endswith(".ipynb") else f"source/{name}.txt"
+
+
+def notebook_page(notebook: Path) -> Iterator[str]:
+    """The parts of a notebook as Markdown: its texts, its code, and what that printed."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            text = text.replace("](../docs/", "](../../")
+            yield re.sub(r"\]\((\w+)\.(ipynb|py)\)", lambda link: f"]({_place(link[1] + '.' + link[2])[7:]})", text)
+            continue
+        yield f"```python\n{text}\n```"
+        for output in cell["outputs"]:
+            told = output.get("data", {}) | ({"text/plain": output["text"]} if "text" in output else {})
+            if "image/svg+xml" in told:
+                yield f'<div style="overflow-x: auto">{"".join(told["image/svg+xml"]).strip()}</div>'
+            else:
+                yield f"```text\n{''.join(told['text/plain']).rstrip()}\n```"
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add what is pointed to."""
     for name in sorted(set().union(*_pages().values())):
-        if (ROOT / name).is_file():
-            files.append(File.generated(config, f"source/{name}.txt", abs_src_path=str(ROOT / name)))
+        if name.endswith(".ipynb"):
+            page = "\n\n".join(notebook_page(ROOT / name))
+            files.append(File.generated(config, _place(name), content=page, inclusion=InclusionLevel.NOT_IN_NAV))
+        elif (ROOT / name).is_file():
+            files.append(File.generated(config, _place(name), abs_src_path=str(ROOT / name)))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Point there."""
-    return _OUTSIDE.sub(r"](source/\1.txt", markdown)
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Point there; notebooks do by themselves."""
+    if page.file.src_uri.startswith("source/"):
+        return markdown
+    return _OUTSIDE.sub(lambda link: f"]({_place(link[1])}", markdown)

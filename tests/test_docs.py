@@ -181,6 +181,13 @@ def test_links_lead_to_files(page: str) -> None:
     assert [target for target in targets if not (DOCS / target).is_file()] == []
 
 
+def test_every_example_is_told_of() -> None:
+    """By its name, on the page of examples."""
+    told = set(re.findall(r"\]\(\.\./(examples/[^)]+)\)", PAGES["examples.md"]))
+    files = (file for file in (ROOT / "examples").rglob("*.*") if "__pycache__" not in file.parts)
+    assert sorted(str(file.relative_to(ROOT)) for file in files) == sorted(told)
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     """By the module that it lives in; records and errors by theirs, which are there whole."""
     told = set(re.findall(r"^::: (leafe_graph\S*)", PAGES["api.md"], re.MULTILINE))

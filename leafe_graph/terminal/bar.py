@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from rich.cells import cell_len
@@ -20,10 +21,10 @@ LEAST, MOST = 10, 40
 
 
 class Bar:
-    """Drawn on standard error if that is a terminal or a notebook; nothing elsewhere, where lines would pile up."""
+    """Drawn on standard error if that is a terminal, or a notebook with ipywidgets; elsewhere lines would pile up."""
 
     def __init__(self, label: str, total: int, done: int = 0, *, shown: bool = True) -> None:
-        drawn = shown and (errors.is_terminal or errors.is_jupyter)
+        drawn = shown and (errors.is_terminal or (errors.is_jupyter and find_spec("ipywidgets") is not None))
         self._progress = Progress(_Line(), console=errors, refresh_per_second=2, disable=not drawn)
         self._task = self._progress.add_task(printable(label), total=total, completed=done, notes=())
 
