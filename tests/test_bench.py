@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from test_rounds import Phases
+from viewed import viewed
 
 from leafe_graph.bench import bench, cells, read_bench
 from leafe_graph.bench import loop as benches
@@ -260,6 +261,9 @@ def test_more_settings_for_what_another_starts_from(stand: Stand) -> None:
     with pytest.raises(ConfigError, match=r"cells/after/setting-0/seed-0 holds a run with other settings \(weights"):
         bench(config(**{"tune.grid": [*grid, {"train.learning_rate": 1e-1}]}))
     told = json.loads(Path("runs/b/table.json").read_text())
+    assert [row["name"] for row in viewed(Path("runs/b/report.html"))[0]["methods"]] == [
+        row["method"] for row in told["panel"]["rows"]
+    ]
     assert "after" not in [row["method"] for row in told["panel"]["rows"]]
 
 

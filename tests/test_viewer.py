@@ -20,6 +20,8 @@ from trees import branch, run_folder, turn
 from worlds import LESSON, PIT, TOLD, pit_reply, wandering_reply
 
 from leafe_graph.envs.sokoban.tiny import TINY_POLICY
+from leafe_graph.evaluation.panel import Entry, panel
+from leafe_graph.evaluation.results import Result, TaskResult
 from leafe_graph.exploration.explore import explore
 from leafe_graph.phases.config import ExploreConfig
 from leafe_graph.phases.explore import run_explore
@@ -255,6 +257,19 @@ def test_served_rounds_lead_to_their_trees(visit: Any, tmp_path: Path) -> None:
         page.locator(".tasks a").click()
         page.wait_for_selector(".turn.open")
         assert page.url == f"{viewer.address}round-1/report.html#/task/t/0/0"
+
+
+def test_served_bench_is_followed_from_its_start(visit: Any, tmp_path: Path) -> None:
+    """A method that is judged appears without a reload, and the page says so where none is yet."""
+    (tmp_path / "cells").mkdir()
+    judged = Result(policy="base", n=1, tasks=[TaskResult(task_id="a", n=1, c=1)])
+    table = {"panel": panel([Entry(method="base", result=judged)]).model_dump(mode="json")}
+    with served(tmp_path) as viewer:
+        page = visit().open(viewer.address)
+        assert "no method is judged yet" in page.locator(".facts-list").inner_text()
+        (tmp_path / "table.json").write_text(json.dumps(table))
+        page.wait_for_selector("table th[scope=row]")
+        assert page.locator("table th[scope=row]").all_inner_texts() == ["base"]
 
 
 def test_prompt_of_an_agent_of_its_own_is_shown(visit: Any, tmp_path: Path) -> None:

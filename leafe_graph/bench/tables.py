@@ -1,4 +1,4 @@
-"""What a bench came to so far: table.md, table.json, and Pass@k as a picture."""
+"""What a bench came to so far: table.md, table.json, Pass@k as a picture, and the page of the viewer."""
 
 import logging
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from ..evaluation.panel import Entry, Panel, panel
 from ..evaluation.random_policy import NAME as RANDOM
 from ..files import save_json, save_text
 from ..parsing import load_json, read_text
+from ..report.page import write_overview
 from ..rounds.folder import done
 from ..text import markdown_table
 from .cells import spent
@@ -55,6 +56,7 @@ def write_tables(config: BenchConfig) -> None:
             judged.plot(config.out / f"curves.{suffix}")
         except MissingDependency as error:
             log.info("no curves drawn: %s", error)
+    write_overview(config.out)
 
 
 def saved(config: BenchConfig) -> Panel | None:

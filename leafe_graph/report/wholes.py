@@ -50,12 +50,15 @@ def rounds_overview(folder: Path) -> dict[str, Any]:
 
 
 def bench_overview(folder: Path) -> dict[str, Any]:
-    """The methods of a folder of ``leafe bench``, as its last tables have them.
+    """The methods of a folder of ``leafe bench``, as its last tables have them; none while nothing is judged.
 
     Raises:
         ConfigError: its tables cannot be read.
     """
     file = folder / "table.json"
+    if not file.is_file():
+        named = {"title": f"bench · {folder.resolve().name}", "folder": folder.resolve().name}
+        return named | {"facts": [("state", "no method is judged yet")]}
     told = _json(file)
     try:
         panel = Figures.model_validate(told["panel"])
@@ -88,8 +91,8 @@ def is_rounds(folder: Path) -> bool:
 
 
 def is_bench(folder: Path) -> bool:
-    """Whether ``leafe bench`` made this folder, and has judged a method."""
-    return (folder / "table.json").is_file() and (folder / "cells").is_dir()
+    """Whether ``leafe bench`` made this folder."""
+    return (folder / "cells").is_dir()
 
 
 def rows_of_rounds(folder: Path) -> Rows:
