@@ -12,6 +12,9 @@ from random import Random
 
 from .tokens import TokenRow
 
+ALIKE = 8
+"""Most chains for each sequence of a forward pass: each adds a row of logits for each token of its answer."""
+
 
 def chains(rows: Sequence[TokenRow], *, longest: int) -> list[list[int]]:
     """All row indices, in chains of at most ``longest`` rows: each row equals the next or is a prefix of its prompt.
@@ -68,14 +71,31 @@ def epoch_steps(
 
 
 def micro_batches(rows: Sequence[TokenRow], chains: Sequence[Sequence[int]], size: int) -> list[list[Sequence[int]]]:
-    """Cut a step into forward passes of at most ``size`` chains and of similar lengths: a fifth at most is padding."""
+    """Cut a step into forward passes of at most ``size`` sequences and of similar lengths: a fifth at most is padding.
 
-    def lengths(chain: Sequence[int]) -> tuple[int, int, Sequence[int]]:
-        return len(rows[chain[-1]]), len(rows[chain[-1]].prompt_ids), chain
+    Chains whose last rows are alike stand together and count once, since `ask` runs once what they run: where prompts
+    show no history, samples of one task meet in the same states.
+    """
+
+    def order(chain: Sequence[int]) -> tuple[int, int, tuple[tuple[int, ...], ...], Sequence[int]]:
+        last = rows[chain[-1]]
+        return len(last), len(last.prompt_ids), run(last), chain
 
     batches: list[list[Sequence[int]]] = []
-    for chain in sorted(chains, key=lengths):
-        if not batches or len(batches[-1]) == size or lengths(chain)[0] > 1.25 * lengths(batches[-1][0])[0]:
+    there: set[tuple[tuple[int, ...], ...]] = set()
+    for length, _, ids, chain in sorted(map(order, chains)):
+        new = ids not in there
+        full = len(there) == size if new else len(batches[-1]) == ALIKE * size
+        if not batches or full or length > 1.25 * len(rows[batches[-1][0][-1]]):
             batches.append([])
+            there = set()
         batches[-1].append(chain)
+        there.add(ids)
     return batches
+
+
+def run(row: TokenRow) -> tuple[tuple[int, ...], ...]:
+    """The sequences that a chain's last row has the model run: the last token of each predicts nothing."""
+    return tuple(
+        (*row.prompt_ids, *answer[:-1]) for answer in (row.completion_ids, row.rejected_ids) if answer is not None
+    )

@@ -65,34 +65,36 @@ class Said:
 def ask(model: Any, chains: Sequence[Sequence[TokenRow]], *, pad_id: int = 0) -> Said:
     """Run chains of rows, and the rejected completions of those that have one, in one forward pass.
 
-    Only a chain's last row is run (see `leafe_graph.finetune.batches`). Sequences are padded on the right: under a
-    causal mask no real token sees what comes after it, so neither an attention mask nor position ids are needed
-    (Unsloth ignores masks in training). Logits are computed where a target is predicted, nowhere else.
+    Only a chain's last row is run (see `leafe_graph.finetune.batches`), and of equal sequences one. They are padded on
+    the right: under a causal mask no real token sees what comes after it, so neither an attention mask nor position ids
+    are needed (Unsloth ignores masks in training). Logits are computed where a target is predicted, nowhere else.
     """
     import torch
 
     device = next(model.parameters()).device
-    rows = [(b, row) for b, chain in enumerate(chains) for row in chain]
-    ids_B = [chain[-1].prompt_ids + chain[-1].completion_ids for chain in chains]
-    answers = [(n, b, len(row.prompt_ids), len(row.completion_ids)) for n, (b, row) in enumerate(rows)]
-    for n, (_, row) in enumerate(rows):
+    rows = [row for chain in chains for row in chain]
+    places: dict[tuple[int, ...], int] = {}  # of what is run in the batch; a sequence's last token predicts nothing
+
+    def place(prompt: list[int], answer: list[int]) -> int:
+        return places.setdefault((*prompt, *answer[:-1]), len(places))
+
+    runs = [place(chain[-1].prompt_ids, chain[-1].completion_ids) for chain in chains for _ in chain]
+    answers = [(n, b, row.prompt_ids, row.completion_ids) for n, (b, row) in enumerate(zip(runs, rows, strict=True))]
+    for n, row in enumerate(rows, len(rows)):
         if row.rejected_ids is not None:
-            answers.append((len(rows) + n, len(ids_B), len(row.prompt_ids), len(row.rejected_ids)))
-            ids_B.append(row.prompt_ids + row.rejected_ids)
-    T = max(map(len, ids_B))
-    ids_BT = torch.tensor([ids + [pad_id] * (T - len(ids)) for ids in ids_B])
-    spots = [(n, b, t) for n, b, start, length in answers for t in range(start, start + length)]
-    answer_M, b_M, t_M = torch.tensor(spots).unbind(1)
-    targets_M = ids_BT[b_M, t_M].to(device)
-    with _head_sees(model, b_M.to(device), t_M.to(device) - 1):
-        # The last position predicts nothing that is a target: it need not be run.
-        logits = model(input_ids=ids_BT[:, :-1].to(device), use_cache=False).logits
+            answers.append((n, place(row.prompt_ids, row.rejected_ids), row.prompt_ids, row.rejected_ids))
+    T = max(map(len, places))
+    ids_BT = torch.tensor([[*ids, *[pad_id] * (T - len(ids))] for ids in places])
+    spots = [(n, b, len(prompt) + t - 1, target) for n, b, prompt, ids in answers for t, target in enumerate(ids)]
+    answer_M, b_M, t_M, targets_M = torch.tensor(spots).to(device).unbind(1)
+    with _head_sees(model, b_M, t_M):
+        logits = model(input_ids=ids_BT.to(device), use_cache=False).logits
     if logits.shape[:2] != (1, len(spots)):
         raise ModelError(
             f"{type(model).__name__} gave logits of shape {tuple(logits.shape)}, expected (1, {len(spots)}, V): it "
             "does not call the module that get_output_embeddings() names, so its loss cannot be computed here"
         )
-    return Said(logits[0].float(), targets_M, answer_M.to(device), [len(row.completion_ids) for _, row in rows])
+    return Said(logits[0].float(), targets_M, answer_M, [len(row.completion_ids) for row in rows])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rows import write
 
 from leafe_graph.finetune import TrainConfig
-from leafe_graph.finetune.batches import chains, epoch_steps
+from leafe_graph.finetune.batches import ALIKE, chains, epoch_steps, micro_batches, run
 from leafe_graph.finetune.metrics import read_metrics
 from leafe_graph.finetune.said import ask
 from leafe_graph.finetune.tokens import TokenRow
@@ -86,6 +86,41 @@ def test_a_chain_has_the_loss_and_gradient_of_its_rows(tiny_model_path: Path) ->
     assert together.shape == (5,) and len(set(together.tolist())) == 5
     assert torch.allclose(together, alone, atol=1e-5)
     assert gradient.abs().max() > 0.01 and torch.allclose(gradient, weight.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_that_meet_in_a_state_run_it_once(tiny_model_path: Path) -> None:
+    """Rows of equal sequences, but for the last token, have the loss and gradient of rows run one by one."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
+    ran: list[list[int]] = []
+    model.register_forward_pre_hook(
+        lambda _, args, given: ran.append([*given["input_ids"].shape]) and None, with_kwargs=True
+    )
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    rows = [token_row([4, 5, 6], [7, 8]), token_row([4, 5], [6]), token_row([4, 5, 6], [7, 9]), token_row([4, 5], [6])]
+    rows.append(TokenRow("preference", [4, 5], [9], 1.0, rejected_ids=[7]))
+    said = ask(model, [[row] for row in rows])
+    together = torch.cat([said.nll_N, said.sums(said.nll_M, rejected=True)[-1:]])
+    together.sum().backward()
+    assert ran == [[2, 4]]
+    gradient = weight.grad.clone()
+    model.zero_grad()
+    alone = torch.cat([ask(model, [[row]]).nll_N for row in [*rows, token_row([4, 5], [7])]])
+    alone.sum().backward()
+    assert len(set(together.tolist())) == 5
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert gradient.abs().max() > 0.01 and torch.allclose(gradient, weight.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_equal_sequences_share_a_forward_pass_and_count_once() -> None:
+    """A pass has at most so many different ones, and a bounded number of rows for each."""
+    rows = [token_row([4 + i % 3, 5], [6 + i // 3]) for i in range(60)]
+    batches = micro_batches(rows, [[i] for i in range(60)], 2)
+    assert sorted(i for batch in batches for [i] in batch) == list(range(60))
+    assert [len(batch) for batch in batches] == [2 * ALIKE, 2 * ALIKE, 2 * ALIKE, 12]
+    assert [len({run(rows[i]) for [i] in batch}) for batch in batches] == [1, 2, 2, 1]
 
 
 def test_training_on_whole_histories_runs_them_once(tiny_model_path: Path, tmp_path: Path) -> None:

@@ -111,9 +111,27 @@ def test_answers_that_are_computed_by_themselves_are_the_same_to_the_last_bit(ti
             said = [each.response_metadata for part in told for each in part]
             return {seed: (each["token_ids"], each["logprobs"]) for (_, seed), each in zip(order, said, strict=True)}
 
-    alone = answers(asked, 1, batch_invariant=True)
+    alone = answers(asked, 1, batch_invariant=True, memo_bytes=0)
     assert answers(asked[::-1], 30, batch_invariant=True) == alone
     assert answers(asked[10:] + asked[:10], 7, batch_invariant=True) == alone
+
+
+def test_what_was_computed_by_itself_is_remembered_to_the_last_bit(tiny_model_path: Path) -> None:
+    """An answer is drawn from the memo as a whole, or computed as a whole, whatever was asked before."""
+    settings: Any = {"path": str(tiny_model_path), "logprobs": True, "batch_invariant": True}
+    asked = [(prompt, seed, length) for length in (1, 2, 12) for seed in range(20) for prompt in prompts(2)]
+
+    def answers(model: LocalChatModel) -> list[Any]:
+        said = [model.invoke(prompt, seed=seed, max_tokens=length) for prompt, seed, length in asked]
+        return [(each.response_metadata["token_ids"], each.response_metadata["logprobs"]) for each in said]
+
+    with LocalChatModel(**settings, memo_bytes=0) as bare, LocalChatModel(**settings) as memo:
+        alone = answers(bare)
+        assert answers(memo) == alone
+        fewer = memo.stats["forwards"]
+        assert fewer < bare.stats["forwards"] and bare.stats["memo_hits"] == 0 < memo.stats["memo_hits"]
+        assert answers(memo) == alone
+        assert memo.stats["forwards"] < 2 * fewer
 
 
 def test_seed_none_draws_afresh(model: LocalChatModel) -> None:

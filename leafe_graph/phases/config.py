@@ -82,8 +82,8 @@ class Spread(Settings):
     on this machine, and listens on 127.0.0.1 alone."""
     batch_invariant: Annotated[bool, Pace] = False
     """Compute each answer of a local: model by itself, so that it is the same to the last bit however many tasks are
-    played at once, by however many workers; many times as slow. Else answers that are computed together differ in
-    rounding, which now and then decides a token."""
+    played at once, by however many workers; many times as slow where prompts are new. Else answers that are computed
+    together differ in rounding, which now and then decides a token."""
 
 
 class Played(Environment, Texts, Acting, Spread):

@@ -32,7 +32,6 @@ from ...files import holding, path_of
 from ..adapters import check_adapter
 from ..identity import Digests, adapter_files, identity
 from ..tool_calls import no_calls, read_tool_calls
-from .batch import PREFIX_BYTES
 from .engine import Engine, shared_engine
 from .loading import load, version
 from .memo import Ids
@@ -86,9 +85,10 @@ class LocalChatModel(BaseChatModel):
     """Bound of the memo of next-token logits by exact token sequence, with the distributions of small vocabularies; 0
     turns it off."""
     batch_invariant: bool = False
-    """Compute each answer by itself, with nothing that another one left: same seed and prompt, same answer to the last
-    bit, whoever asks beside, on a machine of the same kind with as many threads. Many times as slow. Else what is
-    computed together, or from what is remembered, differs in rounding, which now and then decides a token."""
+    """Compute each answer by itself, or draw all of it from what was computed so: same seed and prompt, same answer to
+    the last bit, whoever asks beside, on a machine of the same kind with as many threads. Many times as slow where
+    prompts are new. Else what is computed together, or from what is remembered in part, differs in rounding, which now
+    and then decides a token."""
 
     _engine: Engine | None = PrivateAttr(default=None)
     _engine_key: Any = PrivateAttr(default=None)
@@ -340,10 +340,10 @@ class LocalChatModel(BaseChatModel):
                 (key, *map(version, (path, *adapters))),
                 lambda: Engine(
                     lambda: load(path, adapters),
-                    max_batch_size=1 if alone else self.max_batch_size,
+                    max_batch_size=self.max_batch_size,
                     batch_window=self.batch_window,
-                    memo_bytes=0 if alone else self.memo_bytes,
-                    prefix_bytes=0 if alone else PREFIX_BYTES,
+                    memo_bytes=self.memo_bytes,
+                    alone=alone,
                 ),
             )
             self._engine_key = key

@@ -37,7 +37,8 @@ class Engine:
     ``load`` gives the model and its tokenizer and is called at first use. At most ``max_batch_size`` requests are
     decoded together; an idle worker starts once as many calls wait as did at once before, else when none came for
     ``batch_window`` seconds; the memo of logits takes at most ``memo_bytes``, what prompts have in common
-    ``prefix_bytes``.
+    ``prefix_bytes``. ``alone``: each answer is computed by itself, or is all remembered from one that was, so that it
+    is the same to the last bit.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class Engine:
         max_batch_size: int,
         batch_window: float,
         memo_bytes: int,
-        prefix_bytes: int = PREFIX_BYTES,
+        alone: bool = False,
     ) -> None:
-        self._load, self._max_batch_size, self._batch_window = load, max_batch_size, batch_window
-        self._memo_bytes, self._prefix_bytes = memo_bytes, prefix_bytes
+        self._load, self._max_batch_size, self._batch_window = load, 1 if alone else max_batch_size, batch_window
+        self._memo_bytes, self._prefix_bytes, self._alone = memo_bytes, 0 if alone else PREFIX_BYTES, alone
         self._stats = Stats()
         self._loading = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
@@ -119,13 +120,22 @@ class Engine:
 
         On the caller's thread or the worker's.
         """
+        if self._alone and request.tokens:  # it is being computed, and goes on so
+            return None, 0
         known = 0
-        while (row := self._memo.get(request.sequence)) is not None:
+        while (row := self._memo.get(self._key(request))) is not None:
             known += 1
             request.draw(row)
             if (answer := request.finished(self._decode, self._stops)) is not None:
                 return answer, known
+        if self._alone and known:
+            request.restart()
+            return None, 0
         return None, known
+
+    def _key(self, request: Request) -> Ids:
+        """What the memo knows the sequence by; to the last bit, tokens of a prompt differ from those decoded."""
+        return (len(request.prompt), *request.sequence) if self._alone else request.sequence
 
     def close(self) -> None:
         """Fail what waits, end the thread, and drop the weights; a later call loads them again."""
@@ -181,7 +191,7 @@ class Engine:
         groups: Rows = {}
         late: list[Request] = []
         for request in waiting:
-            if not self._walk(request):
+            if (room > 0 or not self._alone) and not self._walk(request):
                 continue
             if room > 0:
                 groups.setdefault(request.sequence, []).append(request)
@@ -203,9 +213,9 @@ class Engine:
         """Draw a token for every request; the rows that go on, and for each the row of ``groups`` that it continues."""
         rows: Rows = {}
         parents: list[int] = []
-        for parent, (ids, group) in enumerate(groups.items()):
+        for parent, group in enumerate(groups.values()):
             again = any(len(request.tokens) < MEMO_DEPTH for request in group)
-            row = self._memo.keep(ids, logits[parent]) if again else Row(logits[parent])
+            row = self._memo.keep(self._key(group[0]), logits[parent]) if again else Row(logits[parent])
             for request in group:
                 if not self._draw(request, row):
                     continue

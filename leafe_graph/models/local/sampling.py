@@ -55,6 +55,10 @@ class Request:
     def __post_init__(self) -> None:
         self._random = random.Random(self.sampling.seed)
 
+    def restart(self) -> None:
+        """As it was before anything was drawn."""
+        self.tokens, self.logprobs, self._random = [], [], random.Random(self.sampling.seed)
+
     @property
     def sequence(self) -> Ids:
         """Prompt and sampled tokens."""
