@@ -133,8 +133,9 @@ class TrainConfig(BaseModel):
     """Rows per optimiser step, of both kinds together."""
 
     micro_batch_size: Annotated[int, Pace] = Field(default=8, ge=1)
-    """Chains of rows (see finetune/batches.py) per forward pass: memory and speed only, the result does not depend on
-    it. A chain has at most `batch_size` rows, whose logits are held together."""
+    """Chains of rows (see finetune/batches.py) per forward pass, those that run the same tokens counted once: memory
+    and speed only, the result does not depend on it. A chain has at most `batch_size` rows, whose logits are held
+    together."""
 
     max_length: int = Field(default=2048, ge=2)
     """Longest row in tokens, completion included; a longer row is an error, never cut. 2048 is Unsloth's default."""
