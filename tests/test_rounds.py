@@ -491,6 +491,25 @@ def test_the_dry_run_warns_of_prompts_that_the_context_does_not_hold(
         assert "the longest prompt with its answer has about 8,3" in said and told in said
 
 
+def test_the_dry_run_tells_the_price(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of trees that a server's model grows, without a word to it; of rounds, by phase; nothing where none is given."""
+    flags = ["--model", "openai:gpt-5-mini", "--tasks", "100", "--env-steps", "100", "--out", str(tmp_path / "none")]
+    prices = ["--estimate", "prompt_price=0.25,completion_price=2,cached=0.5,cached_price=0.025"]
+    assert main(["explore", "--dry-run", *flags, "--max-turns", "30", *prices]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    # 10,000 steps of 1,170 tokens and 16 new ones; 1,600 reflections, of 16 branches in 100 trees, of 2,100 and 100.
+    prompt, new = 10_000 * 1170 + 1600 * 2100, 10_000 * 16 + 1600 * 100
+    assert f"Price, at most: {(prompt * (0.25 + 0.025) / 2 + new * 2) / 1e6:,.2f}." in said
+    assert not (tmp_path / "none").exists()
+    assert main(["explore", "--dry-run", *flags]) == 0 and "Price" not in capsys.readouterr().out
+    assert main(["explore", "--dry-run", *flags, "--estimate", "promt_price=1"]) == 2
+    assert "promt_price='1'" in capsys.readouterr().err
+    file = tmp_path / "f.yaml"
+    file.write_text(FILE.replace("adapter: warm\n", ""))
+    assert main(["run", str(file), "--dry-run", "--set", "estimate.prompt_price=1,estimate.completion_price=1"]) == 0
+    assert re.search(r"Price, at most: [\d.,]+: [\d.,]+ for 0 eval, [\d.,]+ for 1 explore", capsys.readouterr().out)
+
+
 def test_the_dry_run_counts_all_weights_where_all_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Their gradients and the optimiser's moments, in float32 unless told; no adapter."""
     file = tmp_path / "f.yaml"

@@ -106,6 +106,7 @@ def test_report_opens_from_the_disk_and_asks_for_nothing(visit: Any, played: Pat
     window = visit()
     page = window.open(played)
     assert window.asked == [played.as_uri()]
+    assert page.locator(".alike").is_hidden() and page.locator(".tasks .text").count() == 7
     assert page.locator(".tasks li").count() == 7 and page.locator(".tasks svg.small").count() == 7
     assert "grid" in page.title() and "of 7 tasks solved" in page.locator("aside").inner_text()
 
@@ -162,12 +163,17 @@ def test_link_leads_to_a_turn(visit: Any, played: Path) -> None:
 
 
 def test_run_of_the_demo_is_walked(visit: Any, demo: Path | None) -> None:
-    """Its tasks that a rewind solved are found, and each fork tells what the policy itself had reflected."""
+    """Its tasks that a rewind solved are found, and each fork tells what the policy itself had reflected.
+
+    The instruction is that of all tasks, and is told once.
+    """
     if demo is None:
         pytest.skip('pip install ".[hf]"')
     run = RunFolder(demo)
     depths = {task: [b.depth for b in tree.values() if b.end == "success"] for task, tree in run.trees.outlines.items()}
     page = visit().open(write_report(demo))
+    assert run.branches[0]["task"]["instruction"][:30] in page.locator(".alike").inner_text()
+    assert page.locator(".tasks .text").count() == 0
     page.get_by_role("button", name="solved after a rewind").click()
     rewound = sorted(task for task, found in depths.items() if found and min(found))
     assert sorted(page.locator(".tasks .id").all_inner_texts()) == rewound

@@ -1,8 +1,12 @@
 """The commands that are one phase each: explore, demonstrate, export, train, eval."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from ..finetune.config import TrainConfig
+from ..parsing import key_values
 from ..phases.config import DemonstrateConfig, EvalConfig, ExploreConfig, ExportConfig, Recorded
 
 
@@ -16,9 +20,21 @@ class Explore(ExploreConfig):
     """Play a whole agent of yours instead of an environment: MODULE:ATTRIBUTE of build(model, world). The module also
     has tasks(split, n, start=…) and judge(result, world, task), and may have world(task), inputs(task) and
     answer(interrupt), as explore_agent takes them."""
+    estimate: Annotated[dict[str, Any], NoDecode, BeforeValidator(key_values)] = Field(default_factory=dict)
+    """What --dry-run assumes, as a section of that name in a file of rounds: turn_tokens=80,prompt_price=0.25,…"""
+    dry_run: bool = False
+    """Only print what it would come to at most: steps, calls, tokens, time and price. Nothing is loaded or asked."""
 
     def cli_cmd(self) -> None:
         """``leafe explore``."""
+        if self.dry_run:
+            from ..phases.console import console
+            from ..rounds.config import Estimate
+            from ..rounds.dry_run import plan_of_trees
+
+            for told in plan_of_trees(self, Estimate(**self.estimate), agent=self.agent):
+                console.print(told)
+            return
         from ..phases.explore import run_explore
 
         run_explore(self, agent=self.agent)

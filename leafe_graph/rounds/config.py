@@ -73,6 +73,12 @@ class Estimate(Settings):
     """Speed of generating at the run's concurrency, all devices together."""
     train_tokens_per_second: float | None = Field(default=None, gt=0)
     """Speed of training, all devices together."""
+    prompt_price: float | None = Field(default=None, ge=0)
+    """Price of a million prompt tokens, in your currency; no price is told unless both are given."""
+    completion_price: float | None = Field(default=None, ge=0)
+    """Price of a million new tokens."""
+    cached_price: float | None = Field(default=None, ge=0)
+    """Price of a million prompt tokens that the cache spares; as the others unless given."""
 
 
 class RunConfig(Played):

@@ -1,4 +1,4 @@
-"""``leafe run --dry-run``: what the rounds would play, make, need and take, without a model or an environment.
+"""``--dry-run`` of ``leafe run`` and ``leafe explore``: what would be played, made, needed and paid, without a model.
 
 Counts are upper bounds: every task uses all that it may. Lengths, shares and speeds are the guesses of the file's
 ``estimate`` section. Sizes come from the model's config.json, or from the table here where it is not at hand. Nothing
@@ -14,9 +14,10 @@ from rich.table import Table
 from ..envs.catalog import ENVS, find
 from ..errors import LeafeError
 from ..models.shapes import shape
+from ..phases.config import ExploreConfig
 from ..settings import MAX_TURNS
 from ..strategies import STRATEGIES
-from .config import RunConfig
+from .config import Estimate, RunConfig
 
 GIB = 2**30
 OPTIMIZER_VALUES = 4
@@ -25,6 +26,8 @@ FOUR_BIT_BYTES = 0.5625
 """Of a weight in NF4: half a byte, and a float32 scale for 64 weights (Dettmers et al., QLoRA, 2023)."""
 ACTIVATION_BYTES = 34
 """Of a token, layer and hidden unit in 16 bits, attention's scores not kept (Korthikanti et al. 2022, section 4)."""
+TASKS = 50
+"""Played where none are named."""
 LOCAL_BATCH = 64
 """Sequences that a model in this process decodes at once."""
 
@@ -46,18 +49,16 @@ class Work:
     """Counterfactual and rehearsal rows."""
     seconds: float | None = None
     """None where a speed is not given."""
+    price: float | None = None
+    """None where no price is given, and of a training."""
 
 
 def plan(config: RunConfig) -> Iterator[Table | str]:
     """Tables and remarks for the terminal."""
-    turns, told = config.max_turns, ""
-    if turns is None:
-        try:
-            turns = find(config.env).horizon
-        except LeafeError:
-            turns, told = MAX_TURNS, f"{config.env} cannot be asked for its horizon here; {MAX_TURNS} turns are assumed"
+    turns, told = _turns(config.max_turns, config.env)
     work = list(_phases(config, turns))
-    yield _work_table(config, work)
+    yield _work_table(str(config.out), work)
+    yield from _price(work)
     yield _memory_table(config, turns)
     kept = {"all": " and those of all rounds before", 0: ""}.get(
         config.keep_rows, f" and those of the last {config.keep_rows} before"
@@ -75,9 +76,7 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
     e = config.estimate
     yield (
         "Prompt and new are tokens, those of a training all that are run; its steps are the optimiser's. Rows are "
-        "counterfactual + rehearsal. "
-        f"Assumed: paths of {e.turns or turns:g} turns of {turns}, an instruction of {e.instruction_tokens} tokens, "
-        f"{e.turn_tokens} a turn, {_action_tokens(config)} an action, {e.reflection_tokens} a reflection; "
+        f"counterfactual + rehearsal. {_assumed(e, config.explore, turns)}; "
         f"{100 * e.success:g}% of the explored tasks succeed, {100 * e.corrected:g}% of those by a revised action; "
         f"{100 * e.cached:g}% of the prompt tokens are cached. The file's estimate section changes that."
     )
@@ -103,50 +102,45 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
         yield f"Note: {config.env} needs {', '.join(missing)}, not installed here: {env.install}"
 
 
+def plan_of_trees(explore: ExploreConfig, e: Estimate, *, agent: str | None = None) -> Iterator[Table | str]:
+    """The same of one exploration, of trees that a whole agent grows where one is named."""
+    turns, told = (explore.max_turns or MAX_TURNS, "") if agent else _turns(explore.max_turns, explore.env)
+    work = [_trees(explore, explore.tasks or TASKS, turns, e)]
+    yield _work_table(str(explore.out), work)
+    yield from _price(work)
+    yield (
+        f"{_assumed(e, explore, turns)}; {100 * e.cached:g}% of the prompt tokens are cached. To say otherwise: "
+        "--estimate turn_tokens=200,prompt_price=0.25,completion_price=2 (prices of a million tokens)."
+    )
+    if explore.reflector is not None:
+        yield f"Note: the reflections of {explore.reflector} are counted at the policy's price and speed."
+    if told:
+        yield f"Note: {told}."
+
+
+def _turns(given: int | None, env: str) -> tuple[int, str]:
+    """The longest path, and what to know of it."""
+    if given is not None:
+        return given, ""
+    try:
+        return find(env).horizon, ""
+    except LeafeError:
+        return MAX_TURNS, f"{env} cannot be asked for its horizon here; {MAX_TURNS} turns are assumed"
+
+
 def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
     e = config.estimate
-    mean = min(e.turns or turns, turns)
-    shown = min(turns if config.explore.history is None else config.explore.history, (mean - 1) / 2)
-    context = e.instruction_tokens + shown * e.turn_tokens
-    act = _action_tokens(config)
-    plays = config.explore
-    each, whole = plays.budget, plays.total_budget
-
-    def timed(work: Work) -> Work:
-        if e.prompt_tokens_per_second is None or e.completion_tokens_per_second is None:
-            return work
-        read = work.prompt * (1 - e.cached) / e.prompt_tokens_per_second
-        return replace(work, seconds=read + work.completion / e.completion_tokens_per_second)
-
-    # One task's tree, within its budget; then the run's.
-    steps = _least(plays.max_branches * mean, each.env_steps, each.model_calls)
-    reflections = 0.0
-    if STRATEGIES[plays.strategy].reflects:
-        reflections = plays.max_branches + (steps / plays.reflect_every if plays.reflect_every else 0)
-    reflections = _least(reflections, each.reflections)
-    calls = _least(steps + reflections, each.model_calls)
-    prompt = steps * context + reflections * (e.instruction_tokens + mean * e.turn_tokens)
-    new = steps * act + reflections * e.reflection_tokens
-    n = config.tasks
-    explore = timed(
-        Work(
-            phase="explore",
-            tasks=n,
-            steps=_least(n * steps, whole.env_steps),
-            calls=_least(n * calls, whole.model_calls),
-            prompt=_least(n * _least(prompt, each.prompt_tokens), whole.prompt_tokens),
-            completion=_least(n * _least(new, each.completion_tokens), whole.completion_tokens),
-        )
-    )
-    tasks = config.eval.tasks or 50
+    mean, context, act = _lengths(e, config.explore, turns)
+    explore = _trees(config.explore, n := config.tasks, turns, e)
+    tasks = config.eval.tasks or TASKS
     played = tasks * config.eval.samples * mean
-    judge = timed(
-        Work(phase="eval", tasks=tasks, steps=played, calls=played, prompt=played * context, completion=played * act)
+    judge = _paid(
+        Work(phase="eval", tasks=tasks, steps=played, calls=played, prompt=played * context, completion=played * act), e
     )
     solved = n * e.success
     cf, reh = round(solved * e.corrected), round(solved * mean)
     # Where prompts show the whole history, the rows of an episode are run at once.
-    tokens = solved * _longest(config, mean) if plays.history is None else (cf + reh) * (context + act)
+    tokens = solved * _longest(config, mean) if config.explore.history is None else (cf + reh) * (context + act)
     yield replace(judge, phase="0 eval")
     for number in range(1, config.rounds + 1):
         rounds = len(config.kept(number))
@@ -158,29 +152,84 @@ def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
             yield replace(work, phase=f"{number} {work.phase}")
 
 
+def _trees(plays: ExploreConfig, n: int, turns: int, e: Estimate) -> Work:
+    """The trees of n tasks: each within its budget, then all within the run's."""
+    mean, context, act = _lengths(e, plays, turns)
+    each, whole = plays.budget, plays.total_budget
+    steps = _least(plays.max_branches * mean, each.env_steps, each.model_calls)
+    reflections = 0.0
+    if STRATEGIES[plays.strategy].reflects:
+        reflections = plays.max_branches + (steps / plays.reflect_every if plays.reflect_every else 0)
+    reflections = _least(reflections, each.reflections)
+    calls = _least(steps + reflections, each.model_calls)
+    prompt = steps * context + reflections * (e.instruction_tokens + mean * e.turn_tokens)
+    new = steps * act + reflections * e.reflection_tokens
+    return _paid(
+        Work(
+            phase="explore",
+            tasks=n,
+            steps=_least(n * steps, whole.env_steps),
+            calls=_least(n * calls, whole.model_calls),
+            prompt=_least(n * _least(prompt, each.prompt_tokens), whole.prompt_tokens),
+            completion=_least(n * _least(new, each.completion_tokens), whole.completion_tokens),
+        ),
+        e,
+    )
+
+
+def _lengths(e: Estimate, plays: ExploreConfig, turns: int) -> tuple[float, float, int]:
+    """Turns of a mean path, tokens of its mean prompt, and of an action."""
+    mean = min(e.turns or turns, turns)
+    shown = min(turns if plays.history is None else plays.history, (mean - 1) / 2)
+    return mean, e.instruction_tokens + shown * e.turn_tokens, _action_tokens(e, plays)
+
+
+def _paid(work: Work, e: Estimate) -> Work:
+    """With its time and its price, where speeds and prices are given."""
+    if e.prompt_tokens_per_second is not None and e.completion_tokens_per_second is not None:
+        read = work.prompt * (1 - e.cached) / e.prompt_tokens_per_second
+        work = replace(work, seconds=read + work.completion / e.completion_tokens_per_second)
+    if e.prompt_price is not None and e.completion_price is not None:
+        cached = e.prompt_price if e.cached_price is None else e.cached_price
+        read = work.prompt * ((1 - e.cached) * e.prompt_price + e.cached * cached)
+        work = replace(work, price=(read + work.completion * e.completion_price) / 1e6)
+    return work
+
+
+def _assumed(e: Estimate, plays: ExploreConfig, turns: int) -> str:
+    return (
+        f"Assumed: paths of {e.turns or turns:g} turns of {turns}, an instruction of {e.instruction_tokens} tokens, "
+        f"{e.turn_tokens} a turn, {_action_tokens(e, plays)} an action, {e.reflection_tokens} a reflection"
+    )
+
+
 def _least(value: float, *limits: int | None) -> float:
     return min(value, *(limit for limit in limits if limit is not None), math.inf)
 
 
-def _action_tokens(config: RunConfig) -> int:
-    return min(config.estimate.action_tokens, config.explore.max_tokens or config.estimate.action_tokens)
+def _action_tokens(e: Estimate, plays: ExploreConfig) -> int:
+    return min(e.action_tokens, plays.max_tokens or e.action_tokens)
 
 
 def _longest(config: RunConfig, turns: float) -> int:
     """Tokens of the longest prompt with its answer."""
-    shown = turns if config.explore.history is None else min(turns, config.explore.history)
-    return math.ceil(config.estimate.instruction_tokens + shown * config.estimate.turn_tokens + _action_tokens(config))
+    e, plays = config.estimate, config.explore
+    shown = turns if plays.history is None else min(turns, plays.history)
+    return math.ceil(e.instruction_tokens + shown * e.turn_tokens + _action_tokens(e, plays))
 
 
-def _work_table(config: RunConfig, work: list[Work]) -> Table:
-    shown = Table(title=f"{config.out}: at most, by the file's estimates")
-    for head in ("round", "tasks", "steps", "calls", "prompt", "new", "rows", "time"):
+def _work_table(out: str, work: list[Work]) -> Table:
+    more = len(work) > 1
+    shown = Table(title=f"{out}: at most, by the {'file' if more else 'flag'}'s estimates")
+    for head in ("round", "tasks", "steps", "calls", "prompt", "new", *["rows"] * more, "time"):
         shown.add_column(head, justify="left" if head == "round" else "right", no_wrap=True)
     for each in work:
         cells = [_short(value) for value in (each.tasks, each.steps, each.calls)]
         cells += [_short(each.prompt), _short(each.completion)]
-        cells += [" + ".join(_short(count) for count in each.rows) if any(each.rows) else "", _hours(each.seconds)]
-        shown.add_row(each.phase, *cells)
+        cells += [" + ".join(_short(count) for count in each.rows) if any(each.rows) else ""] * more
+        shown.add_row(each.phase, *cells, _hours(each.seconds))
+    if not more:
+        return shown
     shown.add_section()
     times = [each.seconds for each in work]
     total = None if None in times else sum(time or 0 for time in times)
@@ -228,9 +277,10 @@ def _memory_table(config: RunConfig, turns: int) -> Table:
     shown.add_row(f"  activations of {train.micro_batch_size} rows of {longest:,} tokens", _gib(kept))
     # A step's rows of one episode are run together. Logits and their gradients as they are, and three times in float32.
     actions = train.micro_batch_size * (min(train.batch_size, turns) if config.explore.history is None else 1)
-    logits = actions * _action_tokens(config) * size.vocab * (2 * given + 3 * 4)
+    act = _action_tokens(config.estimate, config.explore)
+    logits = actions * act * size.vocab * (2 * given + 3 * 4)
     kept += logits
-    shown.add_row(f"  logits of {actions} actions of {_action_tokens(config)} tokens", _gib(logits))
+    shown.add_row(f"  logits of {actions} actions of {act} tokens", _gib(logits))
     shown.add_section()
     shown.add_row("policy, in all", _gib(parameters * width + cache))
     shown.add_row("training, in all (not at the same time)", _gib(base + learned + kept))
@@ -252,3 +302,11 @@ def _hours(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.0f} min"
+
+
+def _price(work: list[Work]) -> Iterator[str]:
+    """What it costs, in the currency of the prices; nothing where none are given."""
+    paid = [each for each in work if each.price is not None]
+    if paid:
+        parts = [f"{each.price:,.2f} for {each.phase}" for each in paid] * (len(paid) > 1)
+        yield f"Price, at most: {sum(each.price or 0 for each in paid):,.2f}{': ' * bool(parts)}{', '.join(parts)}."

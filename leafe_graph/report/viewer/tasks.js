@@ -45,6 +45,7 @@ export class TaskList {
     this.state = Object.assign(state, { filter: "all", sort: "telling", depth: 0, query: "", ...state });
     this.list = h("ol", { class: "tasks", onkeydown: (event) => this.key(event) });
     this.count = h("p", { class: "dim count", role: "status" });
+    this.instruction = h("p", { class: "dim alike", dir: "auto" });
     this.search = h("input", { type: "search", placeholder: "Search tasks", "aria-label": "Search tasks", value: this.state.query,
       oninput: () => this.set("query", this.search.value) });
     this.filters = h("div", { class: "chips", role: "group", "aria-label": "Filter" });
@@ -55,7 +56,7 @@ export class TaskList {
     this.element = h("section", { class: "list", "aria-label": "Tasks" },
       h("div", { class: "tools" }, this.search,
         h("label", {}, "sort ", this.sort), h("label", {}, "depth ", this.depth)),
-      this.filters, this.count, this.list, this.more);
+      this.filters, this.count, this.instruction, this.list, this.more);
     new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && this.grow(), { rootMargin: "600px" }).observe(this.more);
     this.update(run);
   }
@@ -64,6 +65,9 @@ export class TaskList {
     const drawn = this.drawn ?? 0;
     this.run = run;
     this.tasks = run.trees.map(known);
+    this.alike = run.trees.length > 1 && run.trees.every((tree) => tree.text === run.trees[0].text);
+    this.instruction.textContent = this.alike ? `All of them: ${short(run.trees[0].text, 160)}` : "";
+    this.instruction.hidden = !this.alike;
     const deepest = Math.max(0, ...this.tasks.map((task) => task.depth));
     this.depth.replaceChildren(...Array.from({ length: deepest + 1 }, (_, depth) =>
       h("option", { value: depth, selected: depth === this.state.depth }, depth ? `${depth} or more` : "any")));
@@ -108,7 +112,7 @@ export class TaskList {
       small(tree.branches),
       h("span", { class: "what" },
         h("span", { class: "id" }, visible(tree.id)),
-        h("span", { class: "dim text", dir: "auto" }, short(tree.text, 160))),
+        !this.alike && h("span", { class: "dim text", dir: "auto" }, short(tree.text, 160))),
       h("span", { class: "facts" },
         h("span", { class: `state ${state[0]}` }, state[1]),
         h("span", { class: "dim" }, [many(tree.branches.length, "branch", "branches"), many(turns, "step"),
