@@ -43,6 +43,15 @@ def notebook_page(notebook: Path) -> Iterator[str]:
                 yield f"```text\n{''.join(told['text/plain']).rstrip()}\n```"
 
 
+def on_startup(**_: Any) -> None:
+    """Show the reference's reader a tree in which envs/ and finetune/ are where they are when they are installed."""
+    package = ROOT / "build" / "reference" / "leafe_graph"
+    package.mkdir(parents=True, exist_ok=True)
+    for part in [*(ROOT / "leafe_graph").iterdir(), ROOT / "envs", ROOT / "finetune"]:
+        if not (package / part.name).exists():
+            (package / part.name).symlink_to(part)
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add what is pointed to."""
     for name in sorted(set().union(*_pages().values())):
