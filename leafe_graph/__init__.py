@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .prompts import Prompts
     from .serve.server import VllmServer
     from .settings import Limits, Workers
+    from .tracing.sending import trace
     from .tree.run_folder import RunFolder
     from .types import Branch, Cost, Divergence, EndReason, Example, Message, ModelMessage, Reflection, Task, Turn
 
@@ -130,6 +131,7 @@ __all__ = [
     "policy",
     "prune",
     "result_from_branches",
+    "trace",
 ]
 
 _HOME = {
@@ -168,6 +170,7 @@ _HOME = {
         "prompts": "Prompts",
         "serve.server": "VllmServer",
         "settings": "Limits Workers",
+        "tracing.sending": "trace",
         "tree.run_folder": "RunFolder",
         "types": "Branch Cost Divergence EndReason Example Message ModelMessage Reflection Task Turn",
     }.items()

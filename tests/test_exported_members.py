@@ -36,6 +36,7 @@ EXPORTED = {
     "TreeSaver",
     "PostgresTreeSaver",
     "prune",
+    "trace",
     "export",
     "Summary",
     "compare",

@@ -14,7 +14,7 @@ FLOORS = [
     "settings terminal redaction clock",
     "budget prompts files parsing importing processes method_settings",
     "env models checkpoint tree strategies",
-    "agent dataset evaluation serve envs",
+    "agent dataset evaluation serve tracing envs",
     "exploration report testing finetune",
     "phases",
     "methods",

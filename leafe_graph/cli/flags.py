@@ -35,6 +35,7 @@ GROUPS = {
     "Texts": "the prompts",
     "Acting": "how the policy acts",
     "Spread": "where it plays",
+    "Traced": "where it is told",
     "Play": "how the policy acts",
     "Limits": "bounds of a task's tree",
     "TaskBudget": "budget of each task",

@@ -29,7 +29,7 @@ from .demo import Demo
 from .flags import Flags, model_of, spelt, told
 from .look import Compare, Envs, Report, Show, View
 from .phases import Demonstrate, Eval, Explore, Export, Train
-from .runs import Compact, Prune, Run
+from .runs import Compact, Prune, Run, Trace
 from .serve import Serve
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Leafe(BaseSettings):
     """Show a run's trees and curves as an HTML page."""
     view: CliSubCommand[View]
     """Serve a run to a browser on this machine, and follow it."""
+    trace: CliSubCommand[Trace]
+    """Send a run's trees to an OpenTelemetry collector."""
     prune: CliSubCommand[Prune]
     """Drop checkpoints that a run no longer needs."""
     compact: CliSubCommand[Compact]

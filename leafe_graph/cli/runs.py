@@ -11,6 +11,7 @@ from pydantic_settings import CliPositionalArg, NoDecode
 from ..errors import ConfigError, LeafeError
 from ..files import FileOrAddress, UserFile, UserPath
 from ..parsing import key_values
+from ..redaction import without_passwords
 from ..settings import Settings
 from ..tree.run_folder import RunFolder
 
@@ -62,6 +63,29 @@ class Compact(Settings):
         console.print(f"{files} files of the log are Parquet now; {rest}")
 
 
+class Trace(Settings):
+    """Send a run's trees as traces to an OpenTelemetry collector; what was sent there before is not sent again.
+
+    Example: leafe trace runs/first --to http://127.0.0.1:4318
+    """
+
+    run: CliPositionalArg[UserPath]
+    """A run folder, or one of leafe run: then all its rounds."""
+    to: str
+    """The collector, http://HOST:PORT; /v1/traces is put behind it. Headers are OTEL_EXPORTER_OTLP_HEADERS."""
+
+    def cli_cmd(self) -> None:
+        """``leafe trace``."""
+        from ..phases.console import console
+        from ..tracing import trace
+
+        for run in rounds_in(self.run) or [RunFolder(self.run)]:
+            run.require()
+            console.print(
+                f"{run.folder}: {trace(run, self.to)} branches sent to {without_passwords(self.to)}", soft_wrap=True
+            )
+
+
 class Run(Settings):
     """Explore, export, train and judge, round after round, as a YAML file says; the same command again goes on.
 
@@ -76,6 +100,8 @@ class Run(Settings):
     """The folder, instead of what the file says; runs/NAME-OF-THE-FILE unless either does."""
     set: Annotated[dict[str, Any], NoDecode, BeforeValidator(key_values)] = Field(default_factory=dict)
     """Other values for fields of the file: --set explore.max_branches=4,train.beta=2"""
+    trace_to: str | None = None
+    """Send every tree that is finished as a trace to this OpenTelemetry collector, instead of what the file says."""
     dry_run: bool = False
     """Only print the plan: rows, tokens, memory and time, estimated without loading a model; and what is not there of
     what the file names."""
@@ -85,7 +111,7 @@ class Run(Settings):
         from ..phases.console import console
         from ..rounds.yaml_file import read_config
 
-        flags = {"rounds": self.rounds, "out": self.out}
+        flags = {"rounds": self.rounds, "out": self.out, "trace_to": self.trace_to}
         settings = read_config(self.config, self.set | {name: value for name, value in flags.items() if value})
         if self.dry_run:
             from ..rounds.absent import absent

@@ -6,7 +6,6 @@ again from the same decision point.
 """
 
 import asyncio
-import json
 import logging
 import threading
 from collections import Counter
@@ -35,8 +34,8 @@ from ..models.ready import check_model
 from ..prompts import Prompts
 from ..settings import Limits, Live, Pace, Play, Workers, part
 from ..strategies import STRATEGIES, Strategy
-from ..text import utf8_all
-from ..tree.branches import FAILED, causes, played, refuse_unplayed, told_causes
+from ..tracing import Tracing
+from ..tree.branches import played
 from ..tree.log import SHARD_BYTES
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
@@ -47,6 +46,7 @@ from .grow import Here, Source, Worker, wants_play
 from .players import Player
 from .progress import Progress
 from .pruning import wanted
+from .refused import same_tasks, tell_failures
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,9 @@ class Growing(Play):
     """Once set, the branches that are being played are finished and no other is begun."""
     shard_bytes: Annotated[int, Pace] = Field(default=SHARD_BYTES, ge=1)
     """From this size on a file of the run's log is closed, and another one is begun."""
+    trace_to: Annotated[str | None, Pace] = None
+    """Send each tree that is finished as a trace to this OpenTelemetry collector, ``http://HOST:PORT``, see
+    `leafe_graph.trace`; needs the extra ``otel``."""
     progress: bool = False
     """Show a progress bar."""
     label: str = "explore"
@@ -191,9 +194,10 @@ async def grow_trees(
 
             many = started(workers, kit, concurrency=given.concurrency, tasks=len(work))
             actors = await stack.enter_async_context(many)
+        tracing = None if given.trace_to is None else Tracing(run, given.trace_to, prompts=prompts)
         run.open(settings.saved())
         trees, before = run.trees, len(run.all_outlines)
-        _same_tasks(run, work)
+        same_tasks(run, work)
         if trees:
             have = f"{len(run.outlines)} branches of {len(trees)} of {len(work)} tasks are there"
             log.info("going on with %s: %s", run.folder, have)
@@ -253,6 +257,8 @@ async def grow_trees(
 
         bar.stragglers = stragglers
         log_of_run = Commits(run)
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         stack.push_async_callback(log_of_run.close)
 
         async def write(task: Task) -> None:
@@ -269,6 +275,8 @@ async def grow_trees(
                     admission.leave(task["id"])
                 if not halted():
                     bar.task_done()
+                    if tracing is not None:
+                        tracing.finished(task["id"])
                 if prune:
                     tree = run.trees.get(task["id"], {})
                     kept = {} if is_spent(ledger) else wanted(strategy, played(tree), limits)
@@ -293,37 +301,8 @@ async def grow_trees(
                 "plays the branches that failed anew and goes on"
             ) from outage.error
     if not halted():
-        _tell_failures(run, before)
+        tell_failures(run, before)
     return run
-
-
-def _tell_failures(run: RunFolder, before: int) -> None:
-    """Refuse a run in which every branch failed, and warn where all that was played now did.
-
-    Raises:
-        NothingPlayed: no branch of the run says anything about the policy.
-    """
-    known = run.outlines
-    refuse_unplayed(known, run.folder)
-    now = run.all_outlines[before:]
-    if now and all(branch.end in FAILED for branch in now):
-        log.warning("all %d branches that were played now failed%s", len(now), told_causes(causes(now)))
-    if not any(branch.reflections for branch in known):
-        unreflected = [branch for branch in known if branch.error and branch.end not in FAILED]
-        if unreflected:
-            log.warning("no reflection was made: %d failed%s", len(unreflected), told_causes(causes(unreflected)))
-
-
-def _same_tasks(run: RunFolder, work: Sequence[Task]) -> None:
-    """Refuse to go on with a tree of another task of the same id."""
-    now = {task["id"]: json.loads(json.dumps(task)) for task in work}
-    for known in {id(branch.task): branch.task for branch in run.outlines}.values():
-        task = utf8_all(known)  # as `as_task` gives it
-        if task != now[task["id"]]:
-            raise ConfigError(
-                f"{run.folder} holds a run whose task {task['id']!r} is {task}, now it is {now[task['id']]}; give the "
-                "same tasks to resume it, or choose another folder"
-            )
 
 
 def _of_workers(checkpointer: Checkpoints | None) -> str | None:

@@ -86,7 +86,15 @@ class Spread(Settings):
     together differ in rounding, which now and then decides a token."""
 
 
-class Played(Environment, Texts, Acting, Spread):
+class Traced(Settings):
+    """Where it is told."""
+
+    trace_to: Annotated[str | None, Pace] = None
+    """Send each task's tree, once it is finished, as a trace to this OpenTelemetry collector: http://HOST:PORT. Headers
+    are OTEL_EXPORTER_OTLP_HEADERS; docs/tracing.md tells more. Needs the extra "otel"."""
+
+
+class Played(Environment, Texts, Acting, Spread, Traced):
     """What a policy plays, how and where: the settings that a run's sections share."""
 
     model: Annotated[str, Recorded]

@@ -62,7 +62,8 @@ def run_eval(config: EvalConfig) -> Result:
 def _in_lockstep(config: EvalConfig, policy: str) -> Result | None:
     """What no record is wanted of, if it can be played so."""
     limited = any(getattr(config, name) is not None for name in (*TaskBudget.model_fields, *TotalBudget.model_fields))
-    if config.keep_samples or limited or config.checkpointer is not None or config.workers is not None:
+    recorded = config.keep_samples or config.trace_to is not None
+    if recorded or limited or config.checkpointer is not None or config.workers is not None:
         return None
     found = resolve(config)
     env = found.make()

@@ -1,0 +1,103 @@
+"""Spans as OpenTelemetry's SDK makes them, sent by its exporter: what goes over the wire is theirs."""
+
+import logging
+from collections.abc import Sequence
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from ..errors import LeafeError
+from ..importing import __version__
+from ..redaction import without_passwords
+from .spans import Key, Span, ident
+
+
+class Collector:
+    """Takes spans at an address; headers, certificates, compression and time limits are OTEL_…'s."""
+
+    def __init__(self, to: str) -> None:
+        self.to, self._ids, self._made = to, _Ids(), InMemorySpanExporter()
+        self._exporter = OTLPSpanExporter(endpoint=to)
+        resource = Resource({"service.name": "leafe-graph"}).merge(OTELResourceDetector().detect())
+        provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, id_generator=self._ids)
+        provider.add_span_processor(SimpleSpanProcessor(self._made))
+        self._tracer = provider.get_tracer("leafe_graph", __version__)
+        self._said = ""
+        self._log = logging.getLogger(OTLPSpanExporter.__module__)
+        self._log.addFilter(self._hear)
+
+    def take(self, spans: Sequence[Span], run: str, task: str) -> None:
+        """Send spans of a task, in one request.
+
+        Raises:
+            LeafeError: they were not taken.
+        """
+        trace = ident(run, ("trace", task), 16)
+
+        def context(key: Key) -> SpanContext:
+            return SpanContext(trace, ident(run, key, 8), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+        for span in spans:
+            self._ids.trace, self._ids.span = trace, ident(run, span.key, 8)
+            within = Context() if span.parent is None else set_span_in_context(NonRecordingSpan(context(span.parent)))
+            made = self._tracer.start_span(
+                span.name,
+                within,
+                SpanKind.CLIENT if span.calls else SpanKind.INTERNAL,
+                {name: value for name, value in span.attributes.items() if value is not None},
+                [Link(context(key), {"leafe.link": "rewound to"}) for key in span.links],
+                _nanoseconds(span.time["started"]),
+            )
+            for name, moment, told in span.events:
+                known = {field: value for field, value in told.items() if value is not None}
+                made.add_event(name, known, _nanoseconds(moment))
+            if span.error is not None:
+                made.set_status(Status(StatusCode.ERROR, span.error))
+            made.end(_nanoseconds(max(span.time["started"], span.time["ended"])))
+        ended = self._made.get_finished_spans()
+        self._made.clear()
+        if self._exporter.export(ended) is not SpanExportResult.SUCCESS:
+            said = self._said or "no reason was given"
+            raise LeafeError(f"{without_passwords(self.to)} did not take the traces of task {task!r}: {said}")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._exporter.shutdown()
+        self._log.removeFilter(self._hear)
+
+    def _hear(self, record: logging.LogRecord) -> bool:
+        """What the exporter says of a failure is told in the error."""
+        self._said = without_passwords(record.getMessage())
+        return False
+
+
+class _Ids(IdGenerator):  # type: ignore[misc]
+    """Gives the ids that a span has by what it is."""
+
+    trace = span = 0
+
+    def generate_span_id(self) -> int:
+        return self.span
+
+    def generate_trace_id(self) -> int:
+        return self.trace
+
+
+def _nanoseconds(moment: float) -> int:
+    return round(moment * 1e6) * 1000
