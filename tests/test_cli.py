@@ -346,7 +346,7 @@ def test_help_loads_nothing_heavy() -> None:
         "print([m for m in ('torch', 'transformers', 'langgraph', 'langchain_core', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    commands = "explore,demonstrate,export,train,eval,compare,show,serve,report,view,prune,compact,envs,run,bench,demo"
+    commands = "explore,demonstrate,export,train,eval,compare,show,serve,report,view,trace,prune,compact,envs,run,bench,demo"
     assert f"{{{commands}}}" in done.stdout
     assert done.stdout.endswith("[]\n")
 
