@@ -194,7 +194,10 @@ async def grow_trees(
 
             many = started(workers, kit, concurrency=given.concurrency, tasks=len(work))
             actors = await stack.enter_async_context(many)
-        tracing = None if given.trace_to is None else Tracing(run, given.trace_to, prompts=prompts)
+        tracing = None
+        if given.trace_to is not None:
+            tracing = Tracing(run, given.trace_to, prompts=prompts)
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         run.open(settings.saved())
         trees, before = run.trees, len(run.all_outlines)
         same_tasks(run, work)
@@ -257,8 +260,6 @@ async def grow_trees(
 
         bar.stragglers = stragglers
         log_of_run = Commits(run)
-        if tracing is not None:
-            stack.push_async_callback(asyncio.to_thread, tracing.close)
         stack.push_async_callback(log_of_run.close)
 
         async def write(task: Task) -> None:
