@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {"leafe_graph": "leafe_graph", "envs": "leafe_graph/envs", "finetune": "leafe_graph/finetune"}
 """Folders of the checkout and of the wheel."""
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
 BLOCKED = """
 import sys
 class Missing:
@@ -81,14 +83,14 @@ def run(installed: Path, code: str) -> str:
 def test_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
     """All modules, the typing mark, the licence, the warm start; no tests, no top-level envs or finetune."""
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names} == {"leafe_graph", "leafe_graph-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"leafe_graph", f"leafe_graph-{VERSION}.dist-info"}
     for folder, package in PACKAGES.items():
         files = {file.relative_to(ROOT / folder).as_posix() for file in (ROOT / folder).rglob("*.py")}
         assert {f"{package}/{file}" for file in files} <= set(names)
     data = {"leafe_graph/py.typed", "leafe_graph/envs/webshop/words.toml"}
     data |= {f"leafe_graph/report/viewer/{file.name}" for file in (ROOT / "leafe_graph/report/viewer").iterdir()}
     assert data | {f"leafe_graph/cli/demo-{policy}.yaml" for policy in ("tiny", "smollm2")} <= set(names)
-    assert "leafe_graph-0.1.0.dist-info/licenses/LICENSE" in names
+    assert f"leafe_graph-{VERSION}.dist-info/licenses/LICENSE" in names
     for file in (ROOT / "envs" / "sokoban" / "warm_start_adapter").glob("*"):
         assert f"leafe_graph/envs/sokoban/warm_start_adapter/{file.name}" in names
 

@@ -27,6 +27,7 @@ export const percent = (share) => (100 * share).toFixed(1);
 export const many = (count, one, more = `${one}s`) => `${amount(count)} ${count === 1 ? one : more}`;
 
 export function duration(seconds) {
+  if (seconds > 0 && seconds < 0.1) return `${amount(1000 * seconds)} ms`;
   if (seconds < 100) return `${amount(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 100 ? `${minutes} min` : `${amount(minutes / 60)} h`;
