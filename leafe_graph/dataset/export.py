@@ -22,6 +22,7 @@ from .examples import Arguments as Making
 from .examples import clean_rows
 from .formats import RowFormat, refuse_formats, write_formats
 from .hub import push_rows
+from .rollouts import episodes
 from .row_files import SHARD_BYTES, RowFiles
 from .row_files import write_jsonl as write_jsonl
 from .row_files import write_parquet as write_parquet
@@ -47,7 +48,8 @@ class Arguments(Rows):
     """Render the rows with ``prompts`` even if the policy was run with other texts."""
     formats: list[RowFormat] = Field(default=[])
     """Forms that others read, written beside the rows: chats as "sharegpt" has them; the same with the
-    ``dataset_info.json`` that "llama-factory" takes; preferences for TRL's DPOTrainer, "trl-dpo"."""
+    ``dataset_info.json`` that "llama-factory" takes; preferences for TRL's DPOTrainer, "trl-dpo"; and, of the trees
+    themselves, traces as "verifiers" reads them."""
     push_to_hub: Repo | None = None
     """Upload what is written to this dataset, "user/name", of the Hugging Face hub. It is made, and is private, unless
     it is there; the card that it gets names no folder and no server of yours."""
@@ -124,7 +126,9 @@ def export(args: Arguments) -> Summary:
         save_text(target / "README.md", text)
         files.place()
     jsonl = [target / name for name in summary.files if name.endswith(".jsonl")]
-    others = write_formats(target, lambda: _rows(jsonl), args.formats, tools=files.tools)
+    trees = ((task, folder.trees[task]) for task in sorted(folder.trees))
+    traces = episodes(trees, settings, prompts, shown)
+    others = write_formats(target, lambda: _rows(jsonl), args.formats, tools=files.tools, traces=traces)
     if args.formats and not others:
         summary.notes.append(f"no file of {', '.join(args.formats)}: these rows have no such form")
     summary.files += [*others, "README.md"]

@@ -1,4 +1,4 @@
-"""Rows as other trainers read them: ShareGPT's chats, LLaMA-Factory's datasets, TRL's preferences.
+"""Rows as other trainers read them: ShareGPT's chats, LLaMA-Factory's datasets, TRL's preferences; verifiers' traces.
 
 Each is a file beside ``examples.jsonl`` with the same rows in the same order. What a format has no place for is not in
 it: weights, recorded token ids, a teacher's prompt. Rollouts go into none: their advantages have no place.
@@ -15,9 +15,10 @@ from ..errors import ConfigError
 from ..files import replace_file, save_json
 from ..parsing import json_line, json_text
 from ..types import Message
+from .rollouts import FILE as TRACES
 
-RowFormat = Literal["sharegpt", "llama-factory", "trl-dpo"]
-"""A form of rows that others read."""
+RowFormat = Literal["sharegpt", "llama-factory", "trl-dpo", "verifiers"]
+"""A form of rows, or of the trees that they are from, that others read."""
 
 _ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 _CALLS = "function_call"
@@ -33,7 +34,7 @@ _TAGS = {
     "system_tag": "system",
 }
 _INFO = "dataset_info.json"
-FILES = ("sharegpt.jsonl", "sharegpt_preferences.jsonl", "trl_dpo.jsonl", _INFO)
+FILES = ("sharegpt.jsonl", "sharegpt_preferences.jsonl", "trl_dpo.jsonl", _INFO, TRACES)
 """All files of these forms."""
 _CHATS = ("sharegpt.jsonl", "sharegpt_preferences.jsonl")
 
@@ -52,7 +53,12 @@ def refuse_formats(formats: Sequence[RowFormat], kinds: Sequence[str]) -> None:
 
 
 def write_formats(
-    folder: Path, read: Callable[[], Iterable[Mapping[str, Any]]], formats: Sequence[RowFormat], *, tools: bool
+    folder: Path,
+    read: Callable[[], Iterable[Mapping[str, Any]]],
+    formats: Sequence[RowFormat],
+    *,
+    tools: bool,
+    traces: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     """Write the rows in these forms too, and remove what an earlier export left of others.
 
@@ -63,6 +69,7 @@ def write_formats(
         read: the rows, read once for each file.
         formats: which forms.
         tools: whether any row has tools.
+        traces: the trees as verifiers reads them; read only where they are asked for.
 
     Returns:
         The files' names; of rows that a form cannot hold there is none.
@@ -86,7 +93,12 @@ def write_formats(
             continue
         replace_file(folder / name, partial(_write, chain([first], held)))
         made.append(name)
-    ours = {Path(name).stem: _told(name, tools) for name in made if asked and name != "trl_dpo.jsonl"}
+    if "verifiers" in formats:
+        replace_file(folder / TRACES, partial(_write, traces))
+        made.append(TRACES)
+    else:
+        (folder / TRACES).unlink(missing_ok=True)
+    ours = {Path(name).stem: _told(name, tools) for name in made if asked and name in _CHATS}
     if asked or known != others:
         save_json(folder / _INFO, others | ours)
     if asked:

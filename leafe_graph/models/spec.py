@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..files import path_of
 
@@ -47,3 +48,16 @@ class ModelSpec:
         """The folder that it names; None where there is none."""
         path = path_of(self.weights)
         return path if path.is_dir() else None
+
+
+def called(model: Any) -> tuple[str, str]:
+    """What others are told of a run's model: who has it, and its name, without folders and servers.
+
+    ``model``: its text, or what `leafe_graph.models.identity.described` tells of a live one.
+    """
+    if isinstance(model, str):
+        spec = ModelSpec.parse(model)
+        return spec.kind or "unknown", spec.name.rstrip("/").rsplit("/")[-1] if spec.kind == "local" else spec.name
+    held = model if isinstance(model, dict) else {}
+    kind = str(held.get("class") or "unknown")
+    return kind, str(held.get("model_name") or held.get("model") or kind)

@@ -231,7 +231,8 @@ class ExportConfig(Taught, Rows):
     out: UserPath | None = None
     """Folder to write to; RUN/examples unless given."""
     formats: list[RowFormat] = Field(default=[], validation_alias=AliasChoices("format", "formats"))
-    """Forms that others read, beside the rows: sharegpt, llama-factory (the same and a dataset_info.json), trl-dpo."""
+    """Forms that others read, beside the rows: sharegpt, llama-factory (the same and a dataset_info.json), trl-dpo; and
+    the trees as verifiers reads them."""
     push_to_hub: Repo | None = None
     """Upload it all to this dataset, "user/name", of the Hugging Face hub: made where it is not there, private then."""
 

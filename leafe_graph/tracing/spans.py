@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..models.spec import ModelSpec
+from ..models.spec import called
 from ..prompts import Prompts
 from ..redaction import redacted
 from ..text import utf8_all
@@ -51,16 +51,11 @@ class Told:
     def asked(self, model: Any) -> Attributes:
         """Of a call: who was asked, and for what."""
         more = self.settings.model_extra or {}
-        if isinstance(model, str):
-            spec = ModelSpec.parse(model)
-            provider, name = spec.kind, spec.name
-        else:  # of a live one its class and settings are told
-            held = model if isinstance(model, dict) else {}
-            provider, name = held.get("class"), str(held.get("model_name") or held.get("model") or held.get("class"))
+        provider, name = called(model)
         return {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider or "unknown",
-            "gen_ai.request.model": name.rstrip("/").split("/")[-1] if provider == "local" else name,
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": name,
             "gen_ai.request.temperature": more.get("temperature"),
             "gen_ai.request.top_p": more.get("top_p"),
         }
