@@ -7,9 +7,12 @@ and a notebook is a page.
 import json
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
@@ -68,3 +71,42 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri.startswith("source/"):
         return markdown
     return _OUTSIDE.sub(lambda link: f"]({_place(link[1])}", markdown)
+
+
+class _Page(HTMLParser):
+    """Where a page leads, and the places in it that others can lead to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.places: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Of every element, what it has of both."""
+        found = dict(attributes)
+        self.links |= {link for name in ("href", "src") if (link := found.get(name))}
+        self.places |= {place for name in ("id", "name") if (place := found.get(name))}
+
+
+def on_post_build(config: Any) -> None:
+    """Follow all links within the site as a browser does, also those in notebooks and docstrings.
+
+    Raises:
+        PluginError: some lead nowhere.
+    """
+    site = Path(config["site_dir"]).resolve()
+    pages = {file: _Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html") if file.name != "404.html"}
+    lost = []
+    for file, page in pages.items():
+        for link in sorted(page.links):
+            to = urlsplit(link)
+            target = (file.parent / unquote(to.path)).resolve() if to.path else file
+            target = target / "index.html" if target.is_dir() else target
+            if to.scheme or to.netloc:
+                continue
+            there = pages[target].places if target in pages else {unquote(to.fragment)}  # a text has no places
+            if not target.is_file() or (to.fragment and unquote(to.fragment) not in there):
+                lost.append(f"{file.relative_to(site)}: {link}")
+    if lost:
+        raise PluginError("these links lead nowhere:\n" + "\n".join(lost))

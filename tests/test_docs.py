@@ -193,3 +193,17 @@ def test_every_public_name_is_in_the_reference() -> None:
     told = set(re.findall(r"^::: (leafe_graph\S*)", PAGES["api.md"], re.MULTILINE))
     homes = {name: f"leafe_graph.{leafe_graph._HOME[name]}" for name in leafe_graph.__all__}
     assert [f"{home}.{name}" for name, home in homes.items() if not {home, f"{home}.{name}"} & told] == []
+
+
+def test_links_of_the_site_that_lead_nowhere_are_told(tmp_path: Path, monkeypatch: Patch) -> None:
+    """A page or a place that is not there; what leads elsewhere is not asked."""
+    exceptions = pytest.importorskip("mkdocs.exceptions", reason="pip install --group dev")
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import docs_site
+
+    (tmp_path / "a.html").write_text('<a href="b.html#here">b</a><a href="https://c/">c</a><img src="a.html">')
+    (tmp_path / "b.html").write_text('<h2 id="here">b</h2><a href="#here">up</a>')
+    docs_site.on_post_build({"site_dir": str(tmp_path)})
+    (tmp_path / "b.html").write_text('<a href="d.html">d</a>')
+    with pytest.raises(exceptions.PluginError, match=r"(?s)a.html: b.html#here.*b.html: d.html"):
+        docs_site.on_post_build({"site_dir": str(tmp_path)})
