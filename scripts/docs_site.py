@@ -96,7 +96,8 @@ def on_post_build(config: Any) -> None:
         PluginError: some lead nowhere.
     """
     site = Path(config["site_dir"]).resolve()
-    pages = {file: _Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html") if file.name != "404.html"}
+    files = (file for file in sorted(site.rglob("*.html")) if file.name != "404.html")
+    pages = {file: _Page(file.read_text(encoding="utf-8")) for file in files}
     lost = []
     for file, page in pages.items():
         for link in sorted(page.links):
