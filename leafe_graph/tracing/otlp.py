@@ -38,7 +38,7 @@ class Collector:
         provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, id_generator=self._ids)
         provider.add_span_processor(SimpleSpanProcessor(self._made))
         self._tracer = provider.get_tracer("leafe_graph", __version__)
-        self._said = ""
+        self._said: list[str] = []
         self._log = logging.getLogger(OTLPSpanExporter.__module__)
         self._log.addFilter(self._hear)
 
@@ -71,9 +71,10 @@ class Collector:
                 made.set_status(Status(StatusCode.ERROR, span.error))
             made.end(_nanoseconds(max(span.time["started"], span.time["ended"])))
         ended = self._made.get_finished_spans()
+        self._said.clear()
         self._made.clear()
         if self._exporter.export(ended) is not SpanExportResult.SUCCESS:
-            said = self._said or "no reason was given"
+            said = "; ".join(dict.fromkeys(self._said[:1] + self._said[-1:])) or "no reason was given"
             raise LeafeError(f"{without_passwords(self.to)} did not take the traces of task {task!r}: {said}")
 
     def close(self) -> None:
@@ -83,7 +84,7 @@ class Collector:
 
     def _hear(self, record: logging.LogRecord) -> bool:
         """What the exporter says of a failure is told in the error."""
-        self._said = without_passwords(record.getMessage())
+        self._said.append(without_passwords(record.getMessage()))
         return False
 
 
