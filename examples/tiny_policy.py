@@ -126,10 +126,17 @@ def new_policy(size: int, width: int = 64, layers: int = 3) -> tuple[PreTrainedT
     words += [f"{walls:0{size - 2}b}".replace("0", "_").replace("1", "#") for walls in range(2 ** (size - 2))]
     words += [*sokoban.ACTIONS, PROMPTS.failed, PROMPTS.unfinished, "Mistake?", "Experience:", *map(str, range(TURNS))]
     phrases = [*FEEDBACK, *REFLECTION, "Do not go"]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *words, *phrases]))}
-    wordy = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     longest_first = sorted([*phrases, *sokoban.ACTIONS], key=len, reverse=True)
     pieces = "|".join([*map(re.escape, longest_first), r"\d+", r"\S+"])
+    return worded([*words, *phrases], pieces, width, layers)
+
+
+def worded(
+    words: Sequence[str], pieces: str, width: int = 64, layers: int = 3
+) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """An untaught policy with a token for each of the words, and its tokenizer: a text is what matches ``pieces``."""
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *words]))}
+    wordy = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     wordy.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=wordy, pad_token="<pad>", eos_token="<end>", bos_token="<user>", unk_token="<unk>"
