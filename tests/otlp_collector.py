@@ -10,10 +10,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class OtlpCollector:
-    """Takes traces while it is entered; ``status`` is what it answers."""
+    """Takes traces while it is entered; ``status`` is what it answers, 413 to what has ``refused`` in it."""
 
     def __init__(self) -> None:
         self.status = 200
+        self.refused: bytes | None = None
+        self.asked, self.answers = threading.Event(), threading.Event()
+        """Whether something has come, and whether it is answered yet."""
+        self.answers.set()
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -23,12 +27,15 @@ class OtlpCollector:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if collector.status == 200:
+                collector.asked.set()
+                collector.answers.wait()
+                status = 413 if collector.refused and collector.refused in body else collector.status
+                if status == 200:
                     packed = self.headers.get("Content-Encoding") == "gzip"
                     collector.bodies.append(gzip.decompress(body) if packed else body)
                     collector.headers.append({name.lower(): value for name, value in self.headers.items()})
                     collector.paths.append(self.path)
-                self.send_response(collector.status)
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -1,5 +1,6 @@
 """Trees as OpenTelemetry traces, as a collector gets them."""
 
+import asyncio
 import json
 import os
 import socket
@@ -17,11 +18,14 @@ from test_explore_agent import explored, ready_made
 from trees import branch, run_folder, turn
 from worlds import LESSON, PIT, pit_reply
 
-from leafe_graph import ConfigError, Limits, MissingDependency, RunFolder, explore, trace
+from leafe_graph import ConfigError, LeafeError, Limits, MissingDependency, Prompts, RunFolder, explore, trace
 from leafe_graph.cli.main import main
 from leafe_graph.clock import since
+from leafe_graph.phases.config import EvalConfig
+from leafe_graph.phases.evaluate import run_eval
 from leafe_graph.rounds.config import RunConfig
 from leafe_graph.testing import GridWorld, ScriptedModel
+from leafe_graph.tracing import Tracing, unsent
 from leafe_graph.types import Branch
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason='pip install ".[otel]"')
@@ -126,6 +130,81 @@ def test_a_collector_that_is_away_loses_nothing(
     assert "2 branches" in capsys.readouterr().out and len(collector.bodies) == 2
 
 
+def test_a_tree_that_a_collector_refuses_holds_up_no_other(
+    tmp_path: Path, collector: OtlpCollector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither while a run is played nor afterwards; it alone is told of."""
+    collector.refused = b"task pit0"
+    tasks = [{**PIT, "id": f"pit{number}"} for number in range(3)]
+    more: Any = {"limits": LIMITS, "concurrency": 1, "trace_to": collector.url}
+    run = explore(ScriptedModel(reply=pit_reply), GridWorld, tasks, out=tmp_path / "run", **more)
+    assert {span["name"] for span in collector.spans if not span["parent"]} == {"task pit1", "task pit2"}
+    assert "1 trees were not sent" in caplog.text
+    (run.folder / "traced.jsonl").unlink()
+    collector.bodies.clear()
+    with pytest.raises(LeafeError, match="did not take the traces of task 'pit0'"):
+        trace(run, collector.url)
+    assert {span["name"] for span in collector.spans if not span["parent"]} == {"task pit1", "task pit2"}
+
+
+def test_who_stops_a_run_does_not_wait_for_its_traces(tmp_path: Path, collector: OtlpCollector) -> None:
+    """Of a collector that takes its time: what is being sent is the last; another call sends the rest."""
+    branches = [timed(branch("0", [turn("o", "up")], "failure", task=f"t{number}")) for number in range(4)]
+    run = run_folder(tmp_path, branches)
+    collector.answers.clear()
+
+    async def stopped() -> None:
+        async with Tracing(run, collector.url) as tracing:
+            for task in run.trees:
+                tracing.finished(task)
+            await asyncio.to_thread(collector.asked.wait)
+            asyncio.get_running_loop().call_soon(collector.answers.set)  # once nobody but the collector is waited for
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stopped())
+    assert len(collector.bodies) == 1 and unsent(run, collector.url)
+    assert trace(run, collector.url) == 3 and not unsent(run, collector.url)
+
+
+def test_what_was_judged_is_kept_until_it_is_sent(tmp_path: Path, collector: OtlpCollector) -> None:
+    """Samples that are not to be kept are what the command that sends the rest reads."""
+    given: Any = {"model": "python:test_tracing:loses", "env": "sokoban", "tasks": 1, "samples": 1, "max_turns": 2}
+    config = EvalConfig(out=tmp_path / "judged", keep_samples=False, trace_to=collector.url, **given)
+    collector.status = 400
+    run_eval(config)
+    assert len(RunFolder(config.out).branches) == 1
+    collector.status = 200
+    run_eval(config)
+    assert collector.spans and not config.out.exists()
+
+
+def loses() -> ScriptedModel:
+    """A policy that goes up."""
+    return ScriptedModel(reply=lambda messages, seed: "up")
+
+
+def test_a_long_branch_is_sent_in_parts(
+    tmp_path: Path, collector: OtlpCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Collectors refuse requests that are too large."""
+    run = pit(tmp_path / "run", trace_to=collector.url)
+    whole, requests = collector.spans, len(collector.bodies)
+    (run.folder / "traced.jsonl").unlink()
+    monkeypatch.setattr("leafe_graph.tracing.otlp.PART", 1000)
+    collector.bodies.clear()
+    assert trace(run, collector.url) == 2
+    assert len(collector.bodies) > requests and collector.spans == whole
+
+
+def test_opentelemetry_that_is_switched_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would be sent, and all be noted as sent."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with pytest.raises(ConfigError, match="OTEL_SDK_DISABLED"):
+        pit(tmp_path / "run", trace_to="http://127.0.0.1:4318")
+    assert not (tmp_path / "run").exists()
+
+
 def test_secrets_are_no_part_of_a_trace(
     tmp_path: Path, collector: OtlpCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +215,9 @@ def test_secrets_are_no_part_of_a_trace(
     told["reflections"] = [
         {"turn": 1, "verdict": "rewind", "decision_point": 0, "experience": SECRET, "raw": SECRET, "time": since(1.0)}
     ]
-    run = run_folder(tmp_path / "run", [told], model="local:/home/me/models/ours")
+    texts = Prompts().texts | {"step": f"{SECRET} {Prompts().step}"}
+    told["turns"] *= 2
+    run = run_folder(tmp_path / "run", [told], model="local:/home/me/models/ours", texts=texts)
     assert trace(run, collector.url) == 1
     assert collector.headers[0]["x-team"] == "trees"
     sent = b"".join(collector.bodies)
@@ -164,6 +245,18 @@ def test_a_log_without_times_is_no_trace(
     run = run_folder(tmp_path, [branch("0", [turn("o", "up")], "failure")])
     assert main(["trace", str(run.folder), "--to", collector.url]) == 0
     assert "0 branches" in capsys.readouterr().out and not collector.bodies
+
+
+def test_a_run_of_an_earlier_release_that_goes_on_has_whole_traces(tmp_path: Path, collector: OtlpCollector) -> None:
+    """A task whose first branches have no moments is sent with the first one that has."""
+    old, new = (branch("0", [turn("o", "up")], "failure", task=task) for task in ("old", "new"))
+    run = run_folder(tmp_path, [old, timed(new)])
+    assert trace(run, collector.url) == 1
+    with open(tmp_path / "branches.jsonl", "a") as log:
+        log.write(json.dumps(timed(branch("1", [turn("o", "down")], "success", task="old"))) + "\n")
+    assert trace(run, collector.url) == 1
+    names = {span["name"]: span for span in collector.spans}
+    assert names["branch 1"]["parent"] == names["task old"]["id"] and names["task old"]["leafe.solved"]
 
 
 @pytest.mark.parametrize("to", ["127.0.0.1:4318", "file:///tmp/x", "http://", "http://[::1"])

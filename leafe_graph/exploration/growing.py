@@ -196,8 +196,7 @@ async def grow_trees(
             actors = await stack.enter_async_context(many)
         tracing = None
         if given.trace_to is not None:
-            tracing = Tracing(run, given.trace_to, prompts=prompts)
-            stack.push_async_callback(asyncio.to_thread, tracing.close)
+            tracing = await stack.enter_async_context(Tracing(run, given.trace_to, prompts=prompts))
         run.open(settings.saved())
         trees, before = run.trees, len(run.all_outlines)
         same_tasks(run, work)

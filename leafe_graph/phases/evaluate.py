@@ -15,6 +15,7 @@ from ..models.identity import digests
 from ..models.local.chat_model import LocalChatModel
 from ..settings import Acting, Limits, Pace, Play, marked, part
 from ..terminal.bar import Bar
+from ..tracing import unsent
 from ..tree.branches import frequent
 from .config import EvalConfig, Recorded, TaskBudget, TotalBudget
 from .console import console
@@ -43,7 +44,8 @@ def run_eval(config: EvalConfig) -> Result:
         )
         result = result_from_run(run, policy=name, n=config.samples)
     file = result.save(beside(config.out, ".json"))
-    if run is not None and not config.keep_samples:  # what they came to is safe
+    untold = run is not None and config.trace_to is not None and unsent(run, config.trace_to)
+    if run is not None and not config.keep_samples and not untold:  # what they came to is safe
         shutil.rmtree(run.folder)
         run = None
     console.print(table([result]))

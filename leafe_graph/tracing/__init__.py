@@ -5,6 +5,6 @@ Importing it loads nothing heavy.
 Floor 5: it may know the floors below.
 """
 
-from .sending import Tracing, trace
+from .sending import Tracing, trace, unsent
 
-__all__ = ["Tracing", "trace"]
+__all__ = ["Tracing", "trace", "unsent"]

@@ -1,12 +1,13 @@
 """Spans as OpenTelemetry's SDK makes them, sent by its exporter: what goes over the wire is theirs."""
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -22,16 +23,25 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from ..errors import LeafeError
+from ..errors import ConfigError, LeafeError
 from ..importing import __version__
 from ..redaction import without_passwords
 from .spans import Key, Span, ident
 
+PART = 4 * 2**20
+"""Characters that a request tells, unless one span has more: collectors take 20 MiB unless told otherwise."""
+
 
 class Collector:
-    """Takes spans at an address; headers, certificates, compression and time limits are OTEL_…'s."""
+    """Takes spans at an address; headers, certificates, compression and time limits are OTEL_…'s.
+
+    Raises:
+        ConfigError: OpenTelemetry is switched off, and would send nothing.
+    """
 
     def __init__(self, to: str) -> None:
+        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            raise ConfigError("OTEL_SDK_DISABLED=true, so no trace can be sent: unset it, or send none")
         self.to, self._ids, self._made = to, _Ids(), InMemorySpanExporter()
         self._exporter = OTLPSpanExporter(endpoint=to)
         resource = Resource({"service.name": "leafe-graph"}).merge(OTELResourceDetector().detect())
@@ -43,7 +53,7 @@ class Collector:
         self._log.addFilter(self._hear)
 
     def take(self, spans: Sequence[Span], run: str, task: str) -> None:
-        """Send spans of a task, in one request.
+        """Send spans of a task, in as few requests as `PART` allows.
 
         Raises:
             LeafeError: they were not taken.
@@ -71,11 +81,16 @@ class Collector:
                 made.set_status(Status(StatusCode.ERROR, span.error))
             made.end(_nanoseconds(max(span.time["started"], span.time["ended"])))
         ended = self._made.get_finished_spans()
-        self._said.clear()
         self._made.clear()
-        if self._exporter.export(ended) is not SpanExportResult.SUCCESS:
-            said = "; ".join(dict.fromkeys(self._said[:1] + self._said[-1:])) or "no reason was given"
-            raise LeafeError(f"{without_passwords(self.to)} did not take the traces of task {task!r}: {said}")
+        for part in _parts(ended):
+            self._said.clear()
+            if self._exporter.export(part) is not SpanExportResult.SUCCESS:
+                said = "; ".join(dict.fromkeys(self._said[:1] + self._said[-1:])) or "no reason was given"
+                raise LeafeError(f"{without_passwords(self.to)} did not take the traces of task {task!r}: {said}")
+
+    def stop(self) -> None:
+        """Begin no other try of what is being sent."""
+        self._exporter.shutdown()
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -98,6 +113,21 @@ class _Ids(IdGenerator):  # type: ignore[misc]
 
     def generate_trace_id(self) -> int:
         return self.trace
+
+
+def _parts(spans: Sequence[ReadableSpan]) -> Iterator[list[ReadableSpan]]:
+    """The same spans in their order, so many together as a request may have."""
+    part: list[ReadableSpan] = []
+    told = 0
+    for span in spans:
+        own = sum(len(held) for held in (span.attributes or {}).values() if isinstance(held, str))
+        if part and told + own > PART:
+            yield part
+            part, told = [], 0
+        part.append(span)
+        told += own
+    if part:
+        yield part
 
 
 def _nanoseconds(moment: float) -> int:

@@ -1,16 +1,17 @@
 """Trees are sent as traces once they are finished, and noted: whoever goes on with a run sends no span twice."""
 
+import asyncio
 import json
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import ConfigError, MissingDependency
+from ..errors import ConfigError, LeafeError, MissingDependency
 from ..files import path_of, writing
 from ..parsing import json_line
 from ..prompts import Prompts
@@ -43,13 +44,24 @@ def trace(run: RunFolder | str | Path, to: str, *, prompts: Prompts | None = Non
         How many branches were sent. Those of releases that logged no times are left out.
 
     Raises:
-        ConfigError: no run folder, or an address that is none.
+        ConfigError: no run folder, an address that is none, or OpenTelemetry is switched off.
         MissingDependency: OpenTelemetry is not installed.
         LeafeError: the collector did not take it all; another call sends the rest.
     """
     with Tracing(run, to, prompts=prompts) as tracing:
         tracing.run.require()
-        return sum(tracing.send(task) for task in [*tracing.run.trees])
+        told = [*tracing.send_all([*tracing.run.trees])]
+        for _, error in told:
+            if isinstance(error, Exception):
+                raise error
+        return sum(sent for _, sent in told if isinstance(sent, int))
+
+
+def unsent(run: RunFolder, to: str) -> bool:
+    """Whether something that a run has logged was not sent to this address."""
+    sent = dict(_noted(run.folder / SENT, without_passwords(address(to))))
+    logged = Counter(outline.task["id"] for outline in run.all_outlines)
+    return any(sent.get(task, 0) < branches for task, branches in logged.items())
 
 
 class Tracing:
@@ -75,6 +87,7 @@ class Tracing:
         self._id: str | None = None
         self._waiting: dict[str, None] = {}
         self._not_before = 0.0
+        self._stopped = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="leafe-traces")
 
     def __enter__(self) -> "Tracing":
@@ -82,6 +95,19 @@ class Tracing:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> "Tracing":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """`close`, which whoever cancels it does not wait for: then no other request is begun."""
+        try:
+            if kind is not None and issubclass(kind, asyncio.CancelledError):
+                self._stop()
+            await asyncio.to_thread(self.close)
+        except asyncio.CancelledError:
+            self._stop()
+            raise
 
     def close(self) -> None:
         """Send what waits, and say what could not be sent."""
@@ -107,20 +133,20 @@ class Tracing:
             LeafeError: the collector did not take it.
         """
         self.run.refresh()
-        logged = self.run.all_outlines
+        logged, branches = self.run.all_outlines, self.run.logged
         for place in range(self._placed, len(logged)):
             self._places[logged[place].task["id"]].append(place)
+            self._id = self._id or _identity(branches[place])
         self._placed = len(logged)
-        places, branches = self._places[task], self.run.logged
-        if (known := self._sent.get(task, 0)) >= len(places):
-            return 0
-        self._id = self._id or _identity(branches)
-        if self._id is None:
+        places = self._places[task]
+        if self._id is None or (known := self._sent.get(task, 0)) >= len(places):
             return 0
         settings = self.run.settings
         told = Told(settings=settings, prompts=texts_of(settings, self._prompts))
         entries, sent = [(place, branches[place]) for place in places], 0
         for spans in spans_of(entries, known, told):
+            if self._stopped:
+                raise LeafeError("it was stopped")
             if spans:
                 self._collector.take(spans, self._id, task)
                 sent += 1
@@ -131,19 +157,36 @@ class Tracing:
                 notes.write("\n" + json_line(note))  # behind a line that a process died in
         return sent
 
+    def send_all(self, tasks: Iterable[str]) -> Iterator[tuple[str, int | Exception]]:
+        """`send` each of these tasks: how many branches of it, or why not. Where two in a row fail, it ends."""
+        failed = 0
+        for task in tasks:
+            try:
+                found: int | Exception = self.send(task)
+                failed = 0
+            except Exception as error:
+                found, failed = error, failed + 1
+            yield task, found
+            if failed == 2:
+                return
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._collector.stop()
+
     def _work(self, task: str | None = None) -> None:
         if task is not None:
             self._waiting[task] = None
-        if time.monotonic() < self._not_before:
+        if self._stopped or time.monotonic() < self._not_before:
             return
-        for each in [*self._waiting]:
-            try:
-                self.send(each)
-            except Exception as error:
-                log.warning("a trace was not sent, which is tried again: %s", error)
-                self._not_before = time.monotonic() + PAUSE
-                return
+        for each, sent in self.send_all([*self._waiting]):
             del self._waiting[each]
+            if isinstance(sent, Exception):
+                self._waiting[each] = None  # behind the others, which it does not hold up
+                if self._stopped:
+                    return
+                log.warning("a trace was not sent, which is tried again: %s", sent)
+                self._not_before = time.monotonic() + PAUSE
 
 
 def address(to: str) -> str:
@@ -170,7 +213,6 @@ def _noted(file: Path, to: str) -> Iterator[tuple[str, int]]:
                 yield note["task"], note["branches"]
 
 
-def _identity(branches: Sequence[Branch]) -> str | None:
-    """What tells a run from all others: when its first branch began; None where none of them says."""
-    first = next((branch for branch in branches if "time" in branch), None)
-    return None if first is None else json.dumps([first["task"]["id"], first["id"], first["time"]["started"]])
+def _identity(first: Branch) -> str | None:
+    """What tells a run from all others: when the first branch began that says so."""
+    return json.dumps([first["task"]["id"], first["id"], first["time"]["started"]]) if "time" in first else None

@@ -67,7 +67,7 @@ def ident(run: str, key: Key, size: int) -> int:
 
 
 def spans_of(entries: Sequence[tuple[int, Branch]], known: int, told: Told) -> Iterator[list[Span]]:
-    """The spans of each logged branch of a task that has its times; the task's own is with those of the first branch.
+    """The spans of each logged branch of a task that has its times; the task's own is with those of the first of them.
 
     Args:
         entries: all that is logged of the task, with the places in the log.
@@ -75,6 +75,7 @@ def spans_of(entries: Sequence[tuple[int, Branch]], known: int, told: Told) -> I
         told: of the run.
     """
     timed = [branch["time"] for _, branch in entries if "time" in branch]
+    first = next((number for number, (_, branch) in enumerate(entries) if "time" in branch), None)
     tree, places = dict[str, Branch](), dict[str, int]()
     root: Key = ("task", entries[0][1]["task"]["id"])
     for number, (place, logged) in enumerate(entries):
@@ -83,7 +84,7 @@ def spans_of(entries: Sequence[tuple[int, Branch]], known: int, told: Told) -> I
         if number < known:
             continue
         found = [*_branch(branch, tree, places, root, told)] if "time" in branch else []
-        if not known and number == 0 and timed:
+        if number == first:
             solved = any(each["end"] == "success" for _, each in entries)
             found.insert(0, _task(branch, root, timed, solved, told))
         yield found
@@ -265,6 +266,7 @@ def _json(value: Any) -> str:
 
 
 def texts_of(settings: RunSettings, given: Prompts | None) -> Prompts:
-    """The prompts with the texts that were played, as far as they have them."""
+    """The prompts with the texts that were played, as far as they have them; without secrets."""
     prompts = given or Prompts()
-    return replace(prompts, **{name: text for name, text in settings.texts.items() if name in prompts.texts})  # type: ignore[arg-type]
+    played = {name: settings.texts.get(name, text) for name, text in prompts.texts.items()}
+    return replace(prompts, **redacted(played))  # type: ignore[arg-type]
