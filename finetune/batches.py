@@ -85,7 +85,7 @@ def micro_batches(rows: Sequence[TokenRow], chains: Sequence[Sequence[int]], siz
     there: set[tuple[tuple[int, ...], ...]] = set()
     for length, _, ids, chain in sorted(map(order, chains)):
         new = ids not in there
-        full = len(there) == size if new else len(batches[-1]) == ALIKE * size
+        full = (new and len(there) == size) or bool(batches and len(batches[-1]) == ALIKE * size)
         if not batches or full or length > 1.25 * len(rows[batches[-1][0][-1]]):
             batches.append([])
             there = set()

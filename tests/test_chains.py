@@ -121,6 +121,9 @@ def test_equal_sequences_share_a_forward_pass_and_count_once() -> None:
     assert sorted(i for batch in batches for [i] in batch) == list(range(60))
     assert [len(batch) for batch in batches] == [2 * ALIKE, 2 * ALIKE, 2 * ALIKE, 12]
     assert [len({run(rows[i]) for [i] in batch}) for batch in batches] == [1, 2, 2, 1]
+    rows = [token_row([4], [6])] * 2 * ALIKE + [token_row([5], [6])] * 50
+    batches = micro_batches(rows, [[i] for i in range(len(rows))], 2)  # a pass is full where another sequence begins
+    assert max(map(len, batches)) == 2 * ALIKE
 
 
 def test_training_on_whole_histories_runs_them_once(tiny_model_path: Path, tmp_path: Path) -> None:

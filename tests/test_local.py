@@ -134,6 +134,19 @@ def test_what_was_computed_by_itself_is_remembered_to_the_last_bit(tiny_model_pa
         assert memo.stats["forwards"] < 2 * fewer
 
 
+def test_a_request_that_begins_anew_draws_the_same() -> None:
+    """Also without a seed: else answers that are remembered as a whole would be drawn too often."""
+    row, drawn = Row(torch.zeros(1000)), []
+    for seed in (None, None, 3, 3):
+        request = Request((1, 2), Sampling(seed=seed))
+        for _ in range(2):
+            for _ in range(8):
+                request.draw(row)
+            drawn.append(request.tokens)
+            request.restart()
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3] != drawn[4] == drawn[5] == drawn[6] == drawn[7]
+
+
 def test_seed_none_draws_afresh(model: LocalChatModel) -> None:
     """Without a seed the same prompt gives different answers; with one, always the same."""
     assert len({tuple(facts(m)[0]) for m in model.batch([PROMPT] * 10)}) > 1

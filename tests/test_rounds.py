@@ -501,6 +501,16 @@ def test_the_dry_run_tells_the_price(tmp_path: Path, capsys: pytest.CaptureFixtu
     prompt, new = 10_000 * 1170 + 1600 * 2100, 10_000 * 16 + 1600 * 100
     assert f"Price, at most: {(prompt * (0.25 + 0.025) / 2 + new * 2) / 1e6:,.2f}." in said
     assert not (tmp_path / "none").exists()
+    assert main(["explore", "--dry-run", *flags, "--max-turns", "30", "--total-env-steps", "1000", *prices]) == 0
+    assert f"Price, at most: {(prompt * (0.25 + 0.025) / 2 + new * 2) / 1e7:,.2f}." in capsys.readouterr().out
+    levels = tmp_path / "levels.txt"
+    levels.write_text("\n\n".join(f"#######\n#{' ' * n}.$@{' ' * (2 - n)}#\n#######" for n in range(3)))
+    more = ["--levels", str(levels), "--max-turns", "30", *prices]
+    assert main(["explore", "--dry-run", *flags[:2], *flags[4:], *more]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"Price, at most: {(prompt * (0.25 + 0.025) / 2 + new * 2) * 0.03 / 1e6:,.2f}." in told
+    assert main(["explore", "--dry-run", *flags, *prices, "--expert"]) == 0
+    assert "Price, at most: 0.00." in capsys.readouterr().out
     assert main(["explore", "--dry-run", *flags]) == 0 and "Price" not in capsys.readouterr().out
     assert main(["explore", "--dry-run", *flags, "--estimate", "promt_price=1"]) == 2
     assert "promt_price='1'" in capsys.readouterr().err

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from leafe_graph import explore, prune, strategies
 from leafe_graph.errors import ConfigError
+from leafe_graph.exploration.pruning import wanted
 from leafe_graph.settings import Limits
 from leafe_graph.strategies import STRATEGIES, Request
 from leafe_graph.testing import GridWorld, ScriptedModel, grid_tasks
+from leafe_graph.tree.branches import owner, path
 from leafe_graph.types import Branch
 
 WIDE = Limits(max_branches=100)
@@ -246,3 +248,23 @@ def test_tree_search_tells_the_last_three_reflections() -> None:
         assert next_request("lats", tree[: n + 1], WIDE) == Request(
             "0", 1 if n == 4 else 0, "\n".join(f"lesson {m}" for m in range(max(0, n - 2), n + 1))
         )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_pruning_keeps_every_decision_point_that_is_gone_back_to(strategy: str) -> None:
+    """Of a tree that is not finished: the branches that come, whatever they come to, find where they start."""
+    limits = Limits(max_branches=30, max_roots=5, branches_per_reflection=2)
+    tree, kept = dict[str, Branch](), list[dict[str, set[str]]]()
+    while (request := next_request(strategy, [*tree.values()], limits)) is not None:
+        kept.append(wanted(STRATEGIES[strategy], tree, limits))
+        name, depth, before = str(len(tree)), 0, request.decision_point
+        if request.parent is not None:
+            depth = tree[request.parent]["depth"] + 1
+            point = path(tree, request.parent)[before]["checkpoint_id"]
+            thread = owner(tree, request.parent, before)["thread_id"]
+            assert thread is not None
+            assert all(point in points.get(thread, ()) for points in kept[int(thread) + 1 :])
+        turns = [{"checkpoint_id": f"{name}/{t}", "action": "a"} for t in range(before, 5)]
+        more = {"turns": turns, "decision_point": before, "return_": int(name) % 7 / 7, "thread_id": name}
+        tree[name] = branch(int(name), request.parent, depth=depth, tau=2, **more)
+    assert len(tree) > 4 and not wanted(STRATEGIES[strategy], tree, limits)

@@ -16,7 +16,7 @@ from ..checkpoint.shrink import Shrunk, shrink_file, shrink_saver
 from ..errors import ConfigError
 from ..files import path_of
 from ..settings import Limits
-from ..strategies import STRATEGIES, Strategy, waiting
+from ..strategies import STRATEGIES, Strategy, next_request, waiting
 from ..tree.branches import owner, path, played
 from ..tree.run_folder import RunFolder
 from ..types import Branch
@@ -73,7 +73,7 @@ def prune(
             over = is_spent(Ledger(settings.budget, spent=costs.get(task), parent=spent))
             rest = played(tree)  # what failed will be played anew
             found = {} if over else wanted(next_by, rest, limits)
-            finished += over or not waiting(next_by, list(rest.values()), limits)
+            finished += over or next_request(next_by, list(rest.values()), limits) is None
             for thread_id, ids in found.items():
                 decisions[thread_id] |= ids
         kept = sum(map(len, decisions.values()))
@@ -94,11 +94,16 @@ def prune(
 def wanted(strategy: Strategy, tree: Mapping[str, Branch], limits: Limits) -> dict[str, set[str]]:
     """The decision points of a tree's branches at which the strategy will still fork: checkpoint ids by thread."""
     found: dict[str, set[str]] = defaultdict(set)
-    for request in waiting(strategy, list(tree.values()), limits):
-        if request.parent is None:
-            continue
-        decision = path(tree, request.parent)[request.decision_point]
-        thread_id = owner(tree, request.parent, request.decision_point)["thread_id"]
+    branches = list(tree.values())
+    if strategy.anywhere:
+        grows = next_request(strategy, branches, limits) is not None
+        forks = [(b["id"], b["decision_point"] + t) for b in branches if grows for t in range(len(b["turns"]))]
+    else:  # a branch that is only supposed will have decision points of its own
+        asked = [(request.parent, request.decision_point) for request in waiting(strategy, branches, limits)]
+        forks = [(parent, t) for parent, t in asked if parent is not None and parent in tree]
+    for parent, t in forks:
+        decision = path(tree, parent)[t]
+        thread_id = owner(tree, parent, t)["thread_id"]
         checkpoint_id = decision["checkpoint_id"]
         if thread_id is not None and checkpoint_id is not None:
             found[thread_id].add(checkpoint_id)

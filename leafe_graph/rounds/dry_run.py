@@ -13,8 +13,9 @@ from rich.table import Table
 
 from ..envs.catalog import ENVS, find
 from ..errors import LeafeError
+from ..finetune.batches import ALIKE
 from ..models.shapes import shape
-from ..phases.config import ExploreConfig
+from ..phases.config import Choosing, ExploreConfig
 from ..settings import MAX_TURNS
 from ..strategies import STRATEGIES
 from .config import Estimate, RunConfig
@@ -105,7 +106,7 @@ def plan(config: RunConfig) -> Iterator[Table | str]:
 def plan_of_trees(explore: ExploreConfig, e: Estimate, *, agent: str | None = None) -> Iterator[Table | str]:
     """The same of one exploration, of trees that a whole agent grows where one is named."""
     turns, told = (explore.max_turns or MAX_TURNS, "") if agent else _turns(explore.max_turns, explore.env)
-    work = [_trees(explore, explore.tasks or TASKS, turns, e)]
+    work = [_trees(explore, _played(explore), turns, e)]
     yield _work_table(str(explore.out), work)
     yield from _price(work)
     yield (
@@ -132,7 +133,7 @@ def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
     e = config.estimate
     mean, context, act = _lengths(e, config.explore, turns)
     explore = _trees(config.explore, n := config.tasks, turns, e)
-    tasks = config.eval.tasks or TASKS
+    tasks = _played(config.eval)
     played = tasks * config.eval.samples * mean
     judge = _paid(
         Work(phase="eval", tasks=tasks, steps=played, calls=played, prompt=played * context, completion=played * act), e
@@ -152,29 +153,34 @@ def _phases(config: RunConfig, turns: int) -> Iterator[Work]:
             yield replace(work, phase=f"{number} {work.phase}")
 
 
+def _played(config: Choosing) -> int:
+    """How many tasks; those of a file of levels are counted there."""
+    if config.levels is None:
+        return config.tasks or TASKS
+    from ..phases.resolve import chosen
+
+    return len(chosen(config)[1])
+
+
 def _trees(plays: ExploreConfig, n: int, turns: int, e: Estimate) -> Work:
-    """The trees of n tasks: each within its budget, then all within the run's."""
+    """The trees of n tasks: each within its budget, then all within the run's, which is enough for a share of them."""
     mean, context, act = _lengths(e, plays, turns)
     each, whole = plays.budget, plays.total_budget
+    if plays.expert:  # no model is asked
+        return _paid(Work(phase="explore", tasks=n, steps=n * mean), e)
     steps = _least(plays.max_branches * mean, each.env_steps, each.model_calls)
     reflections = 0.0
     if STRATEGIES[plays.strategy].reflects:
         reflections = plays.max_branches + (steps / plays.reflect_every if plays.reflect_every else 0)
     reflections = _least(reflections, each.reflections)
     calls = _least(steps + reflections, each.model_calls)
-    prompt = steps * context + reflections * (e.instruction_tokens + mean * e.turn_tokens)
-    new = steps * act + reflections * e.reflection_tokens
-    return _paid(
-        Work(
-            phase="explore",
-            tasks=n,
-            steps=_least(n * steps, whole.env_steps),
-            calls=_least(n * calls, whole.model_calls),
-            prompt=_least(n * _least(prompt, each.prompt_tokens), whole.prompt_tokens),
-            completion=_least(n * _least(new, each.completion_tokens), whole.completion_tokens),
-        ),
-        e,
-    )
+    prompt = _least(steps * context + reflections * (e.instruction_tokens + mean * e.turn_tokens), each.prompt_tokens)
+    new = _least(steps * act + reflections * e.reflection_tokens, each.completion_tokens)
+    used = {"env_steps": steps, "model_calls": calls, "prompt_tokens": prompt, "completion_tokens": new}
+    limits = ((getattr(whole, name), cost) for name, cost in used.items())
+    trees = _least(n, *(limit / cost for limit, cost in limits if limit is not None and cost))
+    steps, calls, prompt, new = (trees * cost for cost in used.values())
+    return _paid(Work(phase="explore", tasks=n, steps=steps, calls=calls, prompt=prompt, completion=new), e)
 
 
 def _lengths(e: Estimate, plays: ExploreConfig, turns: int) -> tuple[float, float, int]:
@@ -203,7 +209,7 @@ def _assumed(e: Estimate, plays: ExploreConfig, turns: int) -> str:
     )
 
 
-def _least(value: float, *limits: int | None) -> float:
+def _least(value: float, *limits: float | None) -> float:
     return min(value, *(limit for limit in limits if limit is not None), math.inf)
 
 
@@ -275,8 +281,11 @@ def _memory_table(config: RunConfig, turns: int) -> Table:
     lora = f"LoRA of rank {train.lora_r}, {size.lora(train.lora_r) / 1e6:.1f}e6 parameters, AdamW"
     shown.add_row(f"  {'gradients of all parameters, AdamW' if whole else lora}", _gib(learned))
     shown.add_row(f"  activations of {train.micro_batch_size} rows of {longest:,} tokens", _gib(kept))
-    # A step's rows of one episode are run together. Logits and their gradients as they are, and three times in float32.
-    actions = train.micro_batch_size * (min(train.batch_size, turns) if config.explore.history is None else 1)
+    # A step's rows of one episode are run together, without history those of one state. Logits and their gradients as
+    # they are, and three times in float32.
+    actions = train.micro_batch_size * min(train.batch_size, turns)
+    if config.explore.history is not None:
+        actions = min(train.micro_batch_size * ALIKE, train.batch_size)
     act = _action_tokens(config.estimate, config.explore)
     logits = actions * act * size.vocab * (2 * given + 3 * 4)
     kept += logits

@@ -27,6 +27,7 @@ class Lats(Strategy):
     """
 
     name = "lats"
+    anywhere = True
 
     def next(self, branches: Sequence[Branch], limits: Limits) -> Request | None:
         """From the first state on the way of greatest bounds that fewer than `WIDTH` branches leave."""

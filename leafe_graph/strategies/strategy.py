@@ -28,6 +28,8 @@ class Strategy(ABC):
     """What a run's settings call it; the class's name in small letters unless given."""
     forks: ClassVar[bool] = True
     """Whether branches start at decision points of others, which then have to be kept."""
+    anywhere: ClassVar[bool] = False
+    """Whether a later branch may start at any decision point that there is, whatever the next one does (`waiting`)."""
     reflects: ClassVar[bool] = True
     """Whether it goes by reflections, which then have to be made."""
 

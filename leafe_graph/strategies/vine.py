@@ -20,6 +20,7 @@ class Vine(Strategy):
     """
 
     name = "vine"
+    anywhere = True  # of the first rollouts, once the others are there
     reflects = False
 
     def next(self, branches: Sequence[Branch], limits: Limits) -> Request | None:

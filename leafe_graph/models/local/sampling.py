@@ -1,6 +1,7 @@
 """One answer on its way: how it is drawn, what was drawn so far, and when it ends."""
 
 import random
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
@@ -53,11 +54,12 @@ class Request:
     """Where the answer is waited for; None while its caller draws by itself."""
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.sampling.seed)
+        self._seed = secrets.randbits(64) if self.sampling.seed is None else self.sampling.seed
+        self._random = random.Random(self._seed)
 
     def restart(self) -> None:
-        """As it was before anything was drawn."""
-        self.tokens, self.logprobs, self._random = [], [], random.Random(self.sampling.seed)
+        """As it was before anything was drawn: what is drawn again is the same, or what is known would be favoured."""
+        self.tokens, self.logprobs, self._random = [], [], random.Random(self._seed)
 
     @property
     def sequence(self) -> Ids:
