@@ -63,6 +63,19 @@ def test_prompts_that_show_fewer_turns_are_branches_of_the_graph(tmp_path: Path)
     assert [node["message"]["role"] for node in nodes] == ["system", *["user", "assistant"] * 3]
 
 
+def test_equal_answers_to_equal_prompts_are_samples_each(tmp_path: Path) -> None:
+    """A policy that sees no history and is stuck says the same again; what its parent said is not its own."""
+    stuck = [turn("a", "up")] * 3
+    (episode,) = told(
+        tmp_path, [branch("0", stuck, "max_turns"), branch("1", stuck, "failure", parent="0", at=1)], history=0
+    )
+    first, second = episode["traces"]
+    assert [node["parent"] for node in first["nodes"]] == [None, 0, 1, 1, 1]
+    assert [node.get("sampled") for node in first["nodes"]] == [None, None, True, True, True]
+    assert [node.get("sampled") for node in second["nodes"]] == [None, None, False, True, True, True]
+    assert [call["node"] for call in second["calls"]] == [3, 4, 5]
+
+
 def test_calls_have_the_numbers_that_their_results_name(tmp_path: Path) -> None:
     """Of agents with tools; a prompt goes on from the answer before it, whatever ids a provider gave."""
     episode = told(tmp_path, flight())[0]

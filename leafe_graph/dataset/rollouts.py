@@ -107,7 +107,7 @@ def _call(node: int, turn: Turn, model: str) -> dict[str, Any]:
 
 
 class _Graph:
-    """Messages, each once for all prompts that begin alike."""
+    """Messages, each once for all prompts that begin alike; each answer, as equal ones are several samples."""
 
     def __init__(self) -> None:
         self.nodes: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ class _Graph:
         for message in [*asked, None]:
             told = _answer(turn, numbers) if message is None else _message(message, numbers)
             key = json.dumps([parent, told, tools if parent is None else None], sort_keys=True)
-            if key not in self._known:
+            if message is None or key not in self._known:
                 node: dict[str, Any] = {"parent": parent, "message": told, "timestamp": moment}
                 if parent is None and tools:
                     node["tools"] = [{"type": each["type"], **each["function"]} for each in tools]
