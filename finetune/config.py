@@ -266,7 +266,7 @@ class TrainResult:
     kept_step: int
     """Step whose weights were saved: the last, or the one with the lowest held-out loss."""
     tokens: int
-    """Tokens (prompt and completion) run, epochs counted; a history that rows share is run once."""
+    """Tokens (prompt and completion) run, epochs counted: a history that rows share once, equal sequences each time."""
     target_tokens: int = 0
     """Tokens of completions that were learned, epochs counted."""
     seconds: float

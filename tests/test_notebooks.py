@@ -38,6 +38,18 @@ def test_notebook_runs_and_prints_what_it_shows(name: str, needs: str, words: bo
     assert printed(notebooks.played(file, tmp_path), words=words) == printed(kept, words=words)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database")  # as notebooks have it
+def test_the_agents_notebook_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier run left is no part of what the next one shows."""
+    pytest.importorskip("IPython", reason="pip install --group dev")
+    pytest.importorskip("langchain.agents")
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "examples" / "rewinding_agent.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    for _ in range(2):
+        exec(code, {"__name__": "notebook"})
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
 def test_notebook_shows_what_it_printed_and_nothing_of_a_machine(notebook: Path) -> None:
     """Every cell was run, in order, without an error or a warning; no folder, version or time is in it."""

@@ -238,6 +238,8 @@ def test_tree_search_ends_where_all_states_are_tried() -> None:
     # 5 ways on from the start, from each of these 5, from each of these 5
     assert len(tree) == 125 and max(b["depth"] for b in tree) == 2
     assert len(grown("lats", Limits(max_branches=300, max_depth=0))) == 5
+    one = [branch(0, turns=[{}] * 3, reflection=None)]  # of which nothing is told, and no other may begin
+    assert next_request("lats", one, Limits(max_roots=1)) == Request("0", 1)
 
 
 def test_tree_search_tells_the_last_three_reflections() -> None:

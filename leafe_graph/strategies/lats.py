@@ -50,8 +50,14 @@ class Lats(Strategy):
                 following[state(branch, t)].append((branch["id"], t + 1))
                 left[branch["id"], t + 1] += t + 1 < end
 
+        experience = remembered(branches)
+        root = next((branch for branch in branches if branch["parent"] is None and branch["turns"]), None)
+        anew = new_root(branches, limits) if experience is None or root is None else Request(root["id"], 0, experience)
+
         def expandable(at: State) -> bool:
-            return left[at] < WIDTH and (at == START or (left[at] > 0 and named[at[0]]["depth"] < limits.max_depth))
+            if at == START:
+                return left[at] < WIDTH and anew is not None
+            return 0 < left[at] < WIDTH and named[at[0]]["depth"] < limits.max_depth
 
         open_states = set[State]()  # which something can still be tried at or behind; the latest are known first
         for at in sorted({START, *visits}, key=lambda at: -at[1]):
@@ -67,8 +73,4 @@ class Lats(Strategy):
             at = max(bounds, key=bounds.__getitem__)
         if at not in open_states:
             return None
-        experience = remembered(branches)
-        if at != START:
-            return Request(*at, experience)
-        root = next((branch for branch in branches if branch["parent"] is None and branch["turns"]), None)
-        return new_root(branches, limits) if experience is None or root is None else Request(root["id"], 0, experience)
+        return anew if at == START else Request(*at, experience)
