@@ -21,6 +21,7 @@ from worlds import LESSON, PIT, pit_reply
 from leafe_graph import ConfigError, LeafeError, Limits, MissingDependency, Prompts, RunFolder, explore, trace
 from leafe_graph.cli.main import main
 from leafe_graph.clock import since
+from leafe_graph.models.spec import called
 from leafe_graph.phases.config import EvalConfig
 from leafe_graph.phases.evaluate import run_eval
 from leafe_graph.rounds.config import RunConfig
@@ -225,6 +226,21 @@ def test_secrets_are_no_part_of_a_trace(
     spans = collector.spans
     assert {span.get("gen_ai.request.model", "ours") for span in spans} == {"ours"}
     assert collector.resource["service.name"] == "ours"
+
+
+@pytest.mark.parametrize(
+    "model, told",
+    [
+        ("local:/home/me/ours/", ("local", "ours")),
+        ("vllm:/home/me/ours@http://10.0.0.3:8000/v1", ("vllm", "ours")),
+        ("vllm:Qwen/Qwen3-8B@http://10.0.0.3:8000/v1", ("vllm", "Qwen/Qwen3-8B")),
+        ({"class": "LocalChatModel", "path": "/home/me/ours"}, ("LocalChatModel", "ours")),
+        ({"class": "ChatOpenAI", "model_name": "gpt-4.1"}, ("ChatOpenAI", "gpt-4.1")),
+    ],
+)
+def test_others_are_told_a_models_name_without_its_place(model: Any, told: tuple[str, str]) -> None:
+    """Neither folders nor servers."""
+    assert called(model) == told
 
 
 def test_whole_agents_are_told_with_their_tools(tmp_path: Path, collector: OtlpCollector) -> None:

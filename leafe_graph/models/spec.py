@@ -57,7 +57,10 @@ def called(model: Any) -> tuple[str, str]:
     """
     if isinstance(model, str):
         spec = ModelSpec.parse(model)
-        return spec.kind or "unknown", spec.name.rstrip("/").rsplit("/")[-1] if spec.kind == "local" else spec.name
-    held = model if isinstance(model, dict) else {}
-    kind = str(held.get("class") or "unknown")
-    return kind, str(held.get("model_name") or held.get("model") or kind)
+        kind, name = spec.kind or "unknown", spec.name
+    else:
+        held = model if isinstance(model, dict) else {}
+        kind = str(held.get("class") or "unknown")
+        name = str(held.get("model_name") or held.get("model") or held.get("path") or kind)
+    folder = kind == "local" or name.startswith(("/", "~", "."))
+    return kind, name.rstrip("/").rsplit("/")[-1] if folder else name
