@@ -6,6 +6,7 @@ and a notebook is a page.
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -49,10 +50,10 @@ def notebook_page(notebook: Path) -> Iterator[str]:
 def on_startup(**_: Any) -> None:
     """Show the reference's reader a tree in which envs/ and finetune/ are where they are when they are installed."""
     package = ROOT / "build" / "reference" / "leafe_graph"
-    package.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(package, ignore_errors=True)  # links to what was moved or is gone
+    package.mkdir(parents=True)
     for part in [*(ROOT / "leafe_graph").iterdir(), ROOT / "envs", ROOT / "finetune"]:
-        if not (package / part.name).exists():
-            (package / part.name).symlink_to(part)
+        (package / part.name).symlink_to(part)
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -207,3 +207,27 @@ def test_links_of_the_site_that_lead_nowhere_are_told(tmp_path: Path, monkeypatc
     (tmp_path / "b.html").write_text('<a href="d.html">d</a>')
     with pytest.raises(exceptions.PluginError, match=r"(?s)a.html: b.html#here.*b.html: d.html"):
         docs_site.on_post_build({"site_dir": str(tmp_path)})
+
+
+def test_the_reference_is_made_of_this_checkout(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Links of an earlier build that lead nowhere, or to another place, are replaced or gone."""
+    pytest.importorskip("mkdocs.exceptions", reason="pip install --group dev")
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import docs_site
+
+    monkeypatch.setattr(docs_site, "ROOT", tmp_path)
+    for part in ("leafe_graph", "envs", "finetune"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "leafe_graph/new.py").touch()
+    built = tmp_path / "build/reference/leafe_graph"
+    built.mkdir(parents=True)
+    for name in ("envs", "old.py"):
+        (built / name).symlink_to(tmp_path / "moved" / name)
+    docs_site.on_startup()
+    assert {link.name: link.resolve().relative_to(tmp_path).as_posix() for link in built.iterdir()} == {
+        "new.py": "leafe_graph/new.py",
+        "envs": "envs",
+        "finetune": "finetune",
+    }
+    docs_site.on_startup()
+    assert (tmp_path / "leafe_graph/new.py").is_file()

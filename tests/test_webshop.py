@@ -143,8 +143,8 @@ def test_leaving_a_product_forgets_its_options(shop: Catalog) -> None:
 def test_a_visit_is_the_same_however_it_was_come_to(shop: Catalog) -> None:
     """Its anchor tells: the page, what was chosen there, and where its buttons lead."""
 
-    def after(*actions: str) -> str:
-        env = webshop.WebShopEnv()
+    def after(*actions: str, **options: Any) -> str:
+        env = webshop.WebShopEnv(**options)
         env.reset(options={"goal": 0, "catalog": "thirteen"})
         for action in actions:
             assert env.step(action)[4]["valid"] is True
@@ -155,6 +155,9 @@ def test_a_visit_is_the_same_however_it_was_come_to(shop: Catalog) -> None:
     large_blue = after("search[red]", "search[shirt]", "click[b000000000]", "click[large]", "click[dark blue]")
     assert blue_large == large_blue != item
     assert after("search[striped shirt]", "click[b000000000]") != item  # it goes back to other results
+    other = ("search[shirt]", "click[b000000003]", "click[< prev]", "click[b000000000]")
+    assert after(*other) == item  # only rich pages mark what was opened
+    assert after(*other, observation_mode="text_rich") != after(*other[::3], observation_mode="text_rich")
 
 
 @pytest.mark.parametrize(

@@ -234,8 +234,11 @@ class WebShopEnv:
         return json.dumps(record).encode()
 
     def anchor(self) -> str:
-        """The visit: a session has no more than its pages depend on."""
-        return json.dumps(asdict(self.session), sort_keys=True)
+        """What the visit's pages and score depend on: pages of the mode "text" mark no product that was opened."""
+        held = asdict(self.session)
+        if self._mode == "text":
+            del held["visited"]
+        return json.dumps(held, sort_keys=True)
 
     def restore(self, state: bytes) -> None:
         """Bring back what `snapshot` saved, in any instance and process.
