@@ -42,6 +42,9 @@ def test_each_attempt_is_a_branch(recorded: RunFolder) -> None:
     assert (first["feedback"], second["message"]["content"]) == ("cellar: key", "I have searched the cellar.")
     assert TIP not in str(solved["turns"]) and (solved["return_"], failed["return_"]) == (1.0, 0.0)
     assert solved["cost"]["model_calls"] == 2 + len(solved["reflections"])
+    for each in (failed, solved):
+        asked = [*(made["message"] for made in each["turns"]), *each["reflections"]]
+        assert each["cost"]["completion_tokens"] == sum(call["usage"]["output_tokens"] for call in asked)
 
 
 def test_rows_are_made_of_them(recorded: RunFolder, tmp_path: Path) -> None:

@@ -144,6 +144,16 @@ class Recorder:
                 end: EndReason = "success" if success else "failure" if success is False else "truncated"
                 end = "rewound" if rewinds and success is None else end
                 told, asked = progress["experience"], len(reflected)
+                used = [each["usage"] for each in reflected if "usage" in each]
+                reflections = Cost(
+                    **no_cost()
+                    | {
+                        "reflections": asked,
+                        "model_calls": asked,
+                        "prompt_tokens": sum(each["input_tokens"] for each in used),
+                        "completion_tokens": sum(each["output_tokens"] for each in used),
+                    }
+                )
                 branch = Branch(
                     version=FORMAT_VERSION,
                     id=name,
@@ -162,7 +172,7 @@ class Recorder:
                     end=end,
                     error=None,
                     return_=float(bool(success)),
-                    cost=add_costs(*spent, Cost(**no_cost() | {"reflections": asked, "model_calls": asked})),
+                    cost=add_costs(*spent, reflections),
                     thread_id=None,
                 )
                 if "time" in own[0]["message"]:

@@ -22,6 +22,7 @@ from ..clock import now, since
 from ..errors import ConfigError, LeafeError
 from ..models.door import policy
 from ..models.episode import KEY, Episode
+from ..models.requests import model_message
 from ..prompts import Prompts
 from ..types import Reflection
 from .context import Model
@@ -184,16 +185,11 @@ class Rewinder:
         if said == "rewind" and point is None:
             said = "out_of_range"
         _tell(runtime, {"event": "reflection", "verdict": said, "decision": t, "experience": experience})
-        self._reflected.setdefault(progress["run"], []).append(
-            Reflection(
-                turn=done,
-                verdict=said,
-                decision_point=t,
-                experience=experience,
-                raw=answer.text,
-                time=since(started),
-            )
-        )
+        reflection = Reflection(turn=done, verdict=said, decision_point=t, experience=experience, raw=answer.text)
+        reflection["time"] = since(started)
+        if "usage" in (message := model_message(answer)):
+            reflection["usage"] = message["usage"]
+        self._reflected.setdefault(progress["run"], []).append(reflection)
         if said == "out_of_range":
             progress["out_of_range"] += 1
         if said != "rewind" or point is None or experience is None:
