@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -129,6 +131,22 @@ def test_a_collector_that_is_away_loses_nothing(
     collector.status = 200
     assert main(["trace", str(run.folder), "--to", collector.url]) == 0
     assert "2 branches" in capsys.readouterr().out and len(collector.bodies) == 2
+
+
+def test_what_an_exporter_of_others_says_is_logged(
+    tmp_path: Path, collector: OtlpCollector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that is traced itself hears of its own failures while a run is sent."""
+    run, said = pit(tmp_path / "run"), logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    with Tracing(run, collector.url) as tracing, Tracing(run, collector.url + "/other") as second:
+        assert tracing.send("pit") == 2
+        other = threading.Thread(target=said.error, args=("theirs",))
+        other.start()
+        other.join()
+        collector.status = 400
+        with pytest.raises(LeafeError, match="code: 400"):
+            second.send("pit")
+    assert [record.message for record in caplog.records] == ["theirs"]
 
 
 def test_a_tree_that_a_collector_refuses_holds_up_no_other(

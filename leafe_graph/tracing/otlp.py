@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator, Sequence
 
 from opentelemetry.context import Context
@@ -49,6 +50,7 @@ class Collector:
         provider.add_span_processor(SimpleSpanProcessor(self._made))
         self._tracer = provider.get_tracer("leafe_graph", __version__)
         self._said: list[str] = []
+        self._sends: int | None = None  # the thread that does at this moment
         self._log = logging.getLogger(OTLPSpanExporter.__module__)
         self._log.addFilter(self._hear)
 
@@ -84,7 +86,10 @@ class Collector:
         self._made.clear()
         for part in _parts(ended):
             self._said.clear()
-            if self._exporter.export(part) is not SpanExportResult.SUCCESS:
+            self._sends = threading.get_ident()
+            result = self._exporter.export(part)
+            self._sends = None
+            if result is not SpanExportResult.SUCCESS:
                 said = "; ".join(dict.fromkeys(self._said[:1] + self._said[-1:])) or "no reason was given"
                 raise LeafeError(f"{without_passwords(self.to)} did not take the traces of task {task!r}: {said}")
 
@@ -94,11 +99,14 @@ class Collector:
 
     def close(self) -> None:
         """Let go of the connection."""
+        self._sends = threading.get_ident()
         self._exporter.shutdown()
         self._log.removeFilter(self._hear)
 
     def _hear(self, record: logging.LogRecord) -> bool:
-        """What the exporter says of a failure is told in the error."""
+        """What the exporter says of a failure is told in the error; what others' exporters say is theirs."""
+        if record.thread != self._sends:
+            return True
         self._said.append(without_passwords(record.getMessage()))
         return False
 
