@@ -31,7 +31,7 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     "a flag misspelt": ([*EXPLORE, "--max-branchs", "3"], "no flag --max-branchs", "did you mean '--max-branches'?"),
     "a choice misspelt": (["export", "run", "--keep", "succes"], "'succes'", "did you mean 'success'?"),
     "a split misspelt": ([*EXPLORE, "--split", "tets"], "'tets'", "did you mean 'test'?"),
-    "a strategy misspelt": ([*EXPLORE, "--strategy", "refin"], "'refin'", "leafe, independent, refine"),
+    "a strategy misspelt": ([*EXPLORE, "--strategy", "refin"], "'refin'", "leafe, independent, lats, refine"),
     "an environment misspelt": (
         [*EXPLORE, "--env", "sokobn"], "unknown environment 'sokobn'", "did you mean 'sokoban'?",
     ),

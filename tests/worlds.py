@@ -126,12 +126,12 @@ def actions(record: Any) -> list[str]:
     return [turn["action"] for turn in record["turns"]]
 
 
-def lasting(value: Any) -> Any:
-    """A record without what differs between equal runs: ids of threads and checkpoints, moments and seconds."""
+def lasting(value: Any, *also: str) -> Any:
+    """A record without what differs between equal runs: ids of threads and checkpoints, moments, seconds; and these."""
     if isinstance(value, dict):
-        gone = ("checkpoint_id", "decision_checkpoint", "thread_id", "seconds", "time")
-        return {key: lasting(item) for key, item in value.items() if key not in gone}
-    return [lasting(item) for item in value] if isinstance(value, list) else value
+        gone = ("checkpoint_id", "decision_checkpoint", "thread_id", "seconds", "time", *also)
+        return {key: lasting(item, *also) for key, item in value.items() if key not in gone}
+    return [lasting(item, *also) for item in value] if isinstance(value, list) else value
 
 
 def forest(branches: Sequence[Branch]) -> list[Any]:
