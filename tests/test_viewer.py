@@ -114,8 +114,11 @@ def test_report_opens_from_the_disk_and_asks_for_nothing(visit: Any, played: Pat
 def test_tasks_are_searched_filtered_and_sorted(visit: Any, played: Path) -> None:
     """By their words, by what became of them, by their numbers."""
     page = visit().open(played)
+    page.wait_for_selector(".tasks .id")
     page.keyboard.press("/")
+    page.wait_for_selector("[type=search]:focus")
     page.keyboard.type("pit")
+    page.locator(".count").get_by_text("1 of 7 tasks").wait_for()  # keys are answered a moment later
     assert page.locator(".tasks .id").all_inner_texts() == ["pit"]
     page.get_by_role("button", name="never solved").click()
     assert page.locator(".tasks li").count() == 0 and "0 of 7 tasks" in page.locator(".count").inner_text()
@@ -144,8 +147,8 @@ def test_tree_is_walked_by_keys(visit: Any, played: Path) -> None:
     assert LESSON in page.locator(".rewind-card").inner_text()
     for key, end in [("ArrowRight", "1/3"), ("End", "1/4"), ("ArrowUp", "0/3"), ("Home", "0/0"), ("j", "0/1")]:
         page.keyboard.press(key)
-        assert page.url.endswith(f"#/task/pit/{end}"), key
-    assert page.locator(".turn.open .act").inner_text() == "right"
+        page.wait_for_function("end => location.hash.endsWith(end)", arg=f"#/task/pit/{end}")
+    page.locator(".turn.open .act").get_by_text("right", exact=True).wait_for()
     page.keyboard.press("Escape")
     page.wait_for_selector(".tasks a:focus")
     assert page.locator(".tasks a:focus .id").inner_text() == "pit"
@@ -184,7 +187,7 @@ def test_run_of_the_demo_is_walked(visit: Any, demo: Path | None) -> None:
     told = page.locator(".rewind-card").inner_text()
     assert parent["reflections"][-1]["raw"].strip() in told and str(fork["experience"]) in told
     page.keyboard.press("End")
-    assert ENDS[fork["end"]][2] in page.locator(".turn.open .head").inner_text()
+    page.locator(".turn.open .head").get_by_text(ENDS[fork["end"]][2]).wait_for()
 
 
 def test_dark_mode_is_dark(visit: Any, played: Path) -> None:
