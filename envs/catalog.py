@@ -22,7 +22,7 @@ from leafe_graph.env.common import Split
 from leafe_graph.env.gymnasium_adapter import registered
 from leafe_graph.errors import ConfigError, MissingDependency, install
 from leafe_graph.importing import attribute, see_this_folder
-from leafe_graph.settings import MAX_TURNS
+from leafe_graph.settings import MAX_TURNS, TASKS
 from leafe_graph.text import did_you_mean
 from leafe_graph.types import Task
 
@@ -230,7 +230,7 @@ def environment(
     env, for_env, for_tasks = find(name), *check_options(name, options)
     make, tasks = env.make, env.tasks
     if levels is None:
-        found = tasks(split, n or 50, start=start, **for_tasks)
+        found = tasks(split, n or TASKS, start=start, **for_tasks)
     elif (load_levels := env.load_levels) is not None:
         found = load_levels(levels)[start:][:n]
     else:

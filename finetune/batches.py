@@ -79,7 +79,7 @@ def micro_batches(rows: Sequence[TokenRow], chains: Sequence[Sequence[int]], siz
 
     def order(chain: Sequence[int]) -> tuple[int, int, tuple[tuple[int, ...], ...], Sequence[int]]:
         last = rows[chain[-1]]
-        return len(last), len(last.prompt_ids), run(last), chain
+        return len(last), len(last.prompt_ids), last.runs, chain
 
     batches: list[list[Sequence[int]]] = []
     there: set[tuple[tuple[int, ...], ...]] = set()
@@ -92,10 +92,3 @@ def micro_batches(rows: Sequence[TokenRow], chains: Sequence[Sequence[int]], siz
         batches[-1].append(chain)
         there.add(ids)
     return batches
-
-
-def run(row: TokenRow) -> tuple[tuple[int, ...], ...]:
-    """The sequences that a chain's last row has the model run: the last token of each predicts nothing."""
-    return tuple(
-        (*row.prompt_ids, *answer[:-1]) for answer in (row.completion_ids, row.rejected_ids) if answer is not None
-    )

@@ -73,16 +73,16 @@ def ask(model: Any, chains: Sequence[Sequence[TokenRow]], *, pad_id: int = 0) ->
 
     device = next(model.parameters()).device
     rows = [row for chain in chains for row in chain]
-    places: dict[tuple[int, ...], int] = {}  # of what is run in the batch; a sequence's last token predicts nothing
+    places: dict[tuple[int, ...], int] = {}  # of what is run, in the batch
 
-    def place(prompt: list[int], answer: list[int]) -> int:
-        return places.setdefault((*prompt, *answer[:-1]), len(places))
+    def place(sequence: tuple[int, ...]) -> int:
+        return places.setdefault(sequence, len(places))
 
-    runs = [place(chain[-1].prompt_ids, chain[-1].completion_ids) for chain in chains for _ in chain]
+    runs = [b for chain in chains for b in [place(chain[-1].runs[0])] * len(chain)]
     answers = [(n, b, row.prompt_ids, row.completion_ids) for n, (b, row) in enumerate(zip(runs, rows, strict=True))]
     for n, row in enumerate(rows, len(rows)):
         if row.rejected_ids is not None:
-            answers.append((n, place(row.prompt_ids, row.rejected_ids), row.prompt_ids, row.rejected_ids))
+            answers.append((n, place(row.runs[1]), row.prompt_ids, row.rejected_ids))
     T = max(map(len, places))
     ids_BT = torch.tensor([[*ids, *[pad_id] * (T - len(ids))] for ids in places])
     spots = [(n, b, len(prompt) + t - 1, target) for n, b, prompt, ids in answers for t, target in enumerate(ids)]

@@ -62,6 +62,12 @@ class TokenRow:
         return len(self.prompt_ids) + len(self.completion_ids)
 
     @property
+    def runs(self) -> tuple[tuple[int, ...], ...]:
+        """What a model runs for its completion, and for the rejected one: the last token of each predicts nothing."""
+        answers = (answer for answer in (self.completion_ids, self.rejected_ids) if answer is not None)
+        return tuple((*self.prompt_ids, *answer[:-1]) for answer in answers)
+
+    @property
     def labels(self) -> list[int]:
         """`IGNORED` for the prompt, the ids of the completion."""
         return [IGNORED] * len(self.prompt_ids) + self.completion_ids

@@ -82,6 +82,8 @@ class Settings(BaseModel, metaclass=_Told):
 
 MAX_TURNS = 30
 """Longest path, in decisions, where neither a setting nor an environment's horizon says it."""
+TASKS = 50
+"""How many are played where no number is given."""
 
 
 class Shown(Settings):

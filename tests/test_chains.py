@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rows import write
 
 from leafe_graph.finetune import TrainConfig
-from leafe_graph.finetune.batches import ALIKE, chains, epoch_steps, micro_batches, run
+from leafe_graph.finetune.batches import ALIKE, chains, epoch_steps, micro_batches
 from leafe_graph.finetune.metrics import read_metrics
 from leafe_graph.finetune.said import ask
 from leafe_graph.finetune.tokens import TokenRow
@@ -120,7 +120,7 @@ def test_equal_sequences_share_a_forward_pass_and_count_once() -> None:
     batches = micro_batches(rows, [[i] for i in range(60)], 2)
     assert sorted(i for batch in batches for [i] in batch) == list(range(60))
     assert [len(batch) for batch in batches] == [2 * ALIKE, 2 * ALIKE, 2 * ALIKE, 12]
-    assert [len({run(rows[i]) for [i] in batch}) for batch in batches] == [1, 2, 2, 1]
+    assert [len({rows[i].runs for [i] in batch}) for batch in batches] == [1, 2, 2, 1]
     rows = [token_row([4], [6])] * 2 * ALIKE + [token_row([5], [6])] * 50
     batches = micro_batches(rows, [[i] for i in range(len(rows))], 2)  # a pass is full where another sequence begins
     assert max(map(len, batches)) == 2 * ALIKE

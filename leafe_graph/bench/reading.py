@@ -12,6 +12,7 @@ from ..methods import METHODS
 from ..phases.config import PlayConfig
 from ..rounds.config import RunConfig
 from ..rounds.yaml_file import Problem, YamlFile, stands, validated
+from ..settings import TASKS
 from .config import BenchConfig, Cell
 
 SEEDED = (("seed",), ("explore", "seed"), ("eval", "seed"), ("train", "seed"))
@@ -86,7 +87,7 @@ def _mistakes(config: BenchConfig) -> Iterator[Problem]:
                 yield ((*here, *where) if where and stands(own, where) else where or here), what
             if rounds is None:
                 continue
-            compared = _span(rounds.eval, rounds.eval.tasks or 50)
+            compared = _span(rounds.eval, rounds.eval.tasks or TASKS)
             first = first or (name, compared)
             if compared != first[1]:
                 yield (*here, "eval"), f"judged on other tasks than {first[0]}: only the same can be compared"
@@ -104,7 +105,7 @@ def _span(told: PlayConfig, n: int) -> Span:
 def _leaks(config: BenchConfig, rounds: RunConfig) -> Iterator[Problem]:
     """Tasks that would be learned from, chosen by or compared on twice."""
     spans = {
-        "compared on": _span(rounds.eval, rounds.eval.tasks or 50),
+        "compared on": _span(rounds.eval, rounds.eval.tasks or TASKS),
         "learned from": _span(rounds.explore, rounds.tasks * (rounds.rounds if rounds.fresh_tasks else 1)),
     }
     if config.tune is not None:

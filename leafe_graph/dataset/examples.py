@@ -182,9 +182,8 @@ def _row(each: Asked, tree: Mapping[str, Branch], prompts: Prompts, args: Argume
     branch, t, turns = each.branch, each.t, each.turns
     turn, request = turns[t], turns[t].get("request")
     message = turn["message"]
-    hidden = (
-        owner(tree, branch["id"], t)["experience"] is not None
-    )  # then the recorded prompt's ids hold the experience
+    # Where it was told one, the recorded prompt's ids hold the experience.
+    hidden = owner(tree, branch["id"], t)["experience"] is not None
 
     def asked_with(experience: str | None) -> list[Message]:
         if request is not None:

@@ -14,7 +14,7 @@ from ..exploration.explore_agent import explore_agent
 from ..importing import attribute
 from ..models.load import chat_model
 from ..prompts import Prompts
-from ..settings import Limits, Play, marked, part
+from ..settings import TASKS, Limits, Play, marked, part
 from ..tree.branches import causes, frequent
 from ..tree.run_folder import RunFolder
 from ..tree.run_settings import RunSettings
@@ -128,7 +128,7 @@ def _play_agent(config: ExploreConfig, agent: str, limits: Limits) -> RunFolder:
     tasks, judge = (attribute(f"{module}:{name}", f"the agent's {name}") for name in ("tasks", "judge"))
     more: Any = {name: getattr(sys.modules[module], name, None) for name in ("world", "inputs", "answer")}
     more["fork"] = bool(getattr(sys.modules[module], "fork", False))
-    found = tasks(config.split, config.tasks or 50, start=config.start)
+    found = tasks(config.split, config.tasks or TASKS, start=config.start)
     if not found:
         raise ConfigError(f"no task is left of {config.split} after the first {config.start}")
     recorded = config.model_dump(mode="json", include=marked(type(config), Recorded) - {*_ENVIRONMENT})

@@ -20,7 +20,7 @@ from ..models.spec import ModelSpec
 from ..phases.config import EvalConfig, ExploreConfig, ExportConfig, Played
 from ..serve.adapters import lora_rank
 from ..serve.config import ServeSection
-from ..settings import Output, Pace, Settings, marked
+from ..settings import TASKS, Output, Pace, Settings, marked
 
 DECIDED: dict[str, dict[str, Any]] = {
     "explore": {"out": ".", "adapter": None, "playbook": None},
@@ -256,7 +256,7 @@ class RunConfig(Played):
     @property
     def tasks(self) -> int:
         """Tasks that a round explores at most."""
-        return self.explore.tasks or 50
+        return self.explore.tasks or TASKS
 
     def start(self, number: int) -> int:
         """Where in the split round ``number`` (the first is 1) begins."""

@@ -16,7 +16,7 @@ from ..errors import LeafeError
 from ..finetune.batches import ALIKE
 from ..models.shapes import shape
 from ..phases.config import Choosing, ExploreConfig
-from ..settings import MAX_TURNS
+from ..settings import MAX_TURNS, TASKS
 from ..strategies import STRATEGIES
 from .config import Estimate, RunConfig
 
@@ -27,8 +27,6 @@ FOUR_BIT_BYTES = 0.5625
 """Of a weight in NF4: half a byte, and a float32 scale for 64 weights (Dettmers et al., QLoRA, 2023)."""
 ACTIVATION_BYTES = 34
 """Of a token, layer and hidden unit in 16 bits, attention's scores not kept (Korthikanti et al. 2022, section 4)."""
-TASKS = 50
-"""Played where none are named."""
 LOCAL_BATCH = 64
 """Sequences that a model in this process decodes at once."""
 

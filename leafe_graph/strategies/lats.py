@@ -42,13 +42,15 @@ class Lats(Strategy):
 
         for branch in branches:
             end = branch["decision_point"] + len(branch["turns"])
-            left[state(branch, branch["decision_point"])] += 1
-            for t in range(end + 1):
-                visits[state(branch, t)] += 1
-                worth[state(branch, t)] += 1.0 if branch["end"] == "success" else min(1.0, max(0.0, branch["return_"]))
+            came_to = 1.0 if branch["end"] == "success" else min(1.0, max(0.0, branch["return_"]))
+            states = [state(branch, t) for t in range(end + 1)]
+            left[states[branch["decision_point"]]] += 1
+            for at in states:
+                visits[at] += 1
+                worth[at] += came_to
             for t in range(branch["decision_point"], end):
-                following[state(branch, t)].append((branch["id"], t + 1))
-                left[branch["id"], t + 1] += t + 1 < end
+                following[states[t]].append(states[t + 1])
+                left[states[t + 1]] += t + 1 < end
 
         experience = remembered(branches)
         root = next((branch for branch in branches if branch["parent"] is None and branch["turns"]), None)
