@@ -212,9 +212,9 @@ class Rows(Settings):
     of those forked from them."""
     rehearsal_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the successful attempts that are rehearsed, drawn at random for each by its name; the paper's is 0.2."""
-    rehearse: Literal["all", "recoveries", "shortest"] = "all"
-    """What of the successes is rehearsed: "all" of each; of "recoveries" alone, which are those of branches, from where
-    they left their parent; or the "shortest" known way to one from every state that any branch was in, once a state."""
+    rehearse: Literal["all", "recoveries"] = "all"
+    """Which successes are rehearsed: "all", or "recoveries" alone: those of branches, from where they left their
+    parent."""
     siblings: bool = False
     """Preferences also of the best over each worse of the branches that leave one decision point, told the same."""
     counterfactual_per_task: int | None = Field(default=None, ge=1)

@@ -288,29 +288,6 @@ def test_recoveries_are_rehearsed_from_where_they_left_their_parent() -> None:
     ]  # fmt: skip
 
 
-def test_the_shortest_known_ways_are_rehearsed_once_a_state() -> None:
-    """Also from states that only failures were in, and past what led nowhere; by anchors where there are any."""
-    round_about = [turn("a", "right"), turn("b", "down"), turn("c", "up"), turn("b", "right"), turn("d", "left")]
-    won = branch("0", round_about, "success")
-    lost = branch("1", [turn("e", "left"), turn("c", "left")], "failure")
-    longer = branch("2", [turn("a", "up"), turn("f", "right"), turn("c", "down")], "failure", parent="0", at=0)
-    unknown = branch("3", [turn("g", "down"), turn("h", "down")], "failure")
-    rows = [("rehearsal", "0", 4), ("rehearsal", "0", 3), ("rehearsal", "0", 0), ("rehearsal", "0", 2)]
-    rows += [("rehearsal", "1", 0), ("rehearsal", "2", 1)]
-    tree = [won, lost, longer, unknown]
-    assert kinds(examples(tree, kinds=["rehearsal"], rehearse="shortest")[0]) == rows
-    assert examples([lost, unknown], kinds=["rehearsal"], rehearse="shortest")[0] == []
-    first = next(row for row in examples(tree, rehearse="shortest")[0] if row["decision_point"] == 2)
-    assert (first["task_id"], first["completion"][0]["content"]) == (won["task"]["id"], "up")
-    summary = examples(tree, kinds=["rehearsal"], rehearse="shortest", rehearsal_share=0)[1]
-    assert (summary.rehearsal, summary.unrehearsed) == (0, 1)
-    for n, each in enumerate(each for one in tree for each in one["turns"]):
-        each["anchor"] = str(n)  # no two states are the same
-    assert kinds(examples(tree, kinds=["rehearsal"], rehearse="shortest")[0]) == [
-        ("rehearsal", "0", t) for t in (4, 3, 2, 1, 0)
-    ]
-
-
 def test_of_siblings_the_best_is_preferred_to_each_that_ended_worse() -> None:
     """Where they left one decision point, told the same, and acted otherwise; beside the pairs with the parent."""
     lost, won = tree()

@@ -13,7 +13,6 @@ from ..settings import RowKind, Rows
 from ..tree.branches import UNFINISHED, owner, path
 from ..types import Branch, Example, Outcome, Probe, Turn
 from .groups import advantages
-from .shortest import shortest
 from .summary import Summary
 
 
@@ -56,7 +55,6 @@ def asked(
     left_out = set() if rows.diverged else _diverged(tree)
     summary.diverged += len(left_out)
     better = _group(tree, rows, summary, left_out) if "rollout" in rows.kinds else {}
-    rehearsed = _rehearsed(tree, rows, summary, left_out) if "rehearsal" in rows.kinds else set()
     for name in sorted(tree, key=lambda name: (len(name), name)):
         if name in left_out:
             continue
@@ -65,15 +63,16 @@ def asked(
             yield from _revised(tree, branch, turns, rows, summary, left_out)
             if "on_policy" in rows.kinds and branch["parent"] not in left_out:
                 yield from _unrevised(tree, branch, experience_turns)
-        if name in rehearsed and rows.rehearse != "shortest":
+        recovered = branch["parent"] is not None
+        if branch["end"] == "success" and "rehearsal" in rows.kinds and (recovered or rows.rehearse == "all"):
             start = branch["decision_point"] if rows.rehearse == "recoveries" else 0
-            yield from (Asked("rehearsal", branch, t, turns) for t in range(start, len(turns)))
+            if draw(rows.seed, branch["task"]["id"], name) < rows.rehearsal_share:
+                yield from (Asked("rehearsal", branch, t, turns) for t in range(start, len(turns)))
+            else:
+                summary.unrehearsed += 1
         if name in better:
             known = [(t, own) for t, own in enumerate(better[name]) if own is not None]
             yield from (Asked("rollout", branch, t, turns, advantage=own) for t, own in known)
-    if rows.rehearse == "shortest" and rehearsed:
-        for name, t in shortest(tree, rehearsed, left_out):
-            yield Asked("rehearsal", tree[name], t, path(tree, name))
     if rows.siblings and "preference" in rows.kinds:
         yield from _siblings(tree, summary, left_out)
     for probe in probes:
@@ -83,16 +82,6 @@ def asked(
                 yield Asked("world_model", branch, t, turns, outcome=outcome)
         if "self_reflection" in rows.kinds and probe["reflection"] is not None:
             yield Asked("self_reflection", branch, t, turns, reflection=probe["reflection"])
-
-
-def _rehearsed(tree: Mapping[str, Branch], rows: Rows, summary: Summary, left_out: set[str]) -> set[str]:
-    """The successes that are rehearsed."""
-    own = {name for name, branch in tree.items() if branch["end"] == "success" and name not in left_out}
-    if rows.rehearse == "recoveries":
-        own = {name for name in own if tree[name]["parent"] is not None}
-    drawn = {name for name in own if draw(rows.seed, tree[name]["task"]["id"], name) < rows.rehearsal_share}
-    summary.unrehearsed += len(own) - len(drawn)
-    return drawn
 
 
 def uncounted(tree: Mapping[str, Branch], rows: Rows) -> dict[str, str]:
