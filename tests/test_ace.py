@@ -139,7 +139,7 @@ def test_a_playbook_is_written_task_by_task(tmp_path: Path) -> None:
         asked.append(messages[-1].text)
         return reply(messages, seed)
 
-    out = tmp_path / "playbook.txt"
+    out = tmp_path / "round-1" / "playbook.txt"  # a bench plays a first round elsewhere: nobody made its folder
     given: Any = (two_tasks(tmp_path / "run"), BEFORE, context(ScriptedModel(reply=noted)), Curating())
     found = curate(*given, out)
     assert out.read_text().splitlines()[1:] == [

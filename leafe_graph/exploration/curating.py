@@ -62,16 +62,18 @@ def curate(run: RunFolder | str | Path, before: str, context: Context, settings:
         before: the text of the playbook that the run's policy was shown; empty for none.
         context: the policy, which reflects and curates unless there is another reflector.
         settings: how.
-        out: the file to write.
+        out: the file to write; its folder is made.
 
     Raises:
         RunFolderError: it cannot be written.
     """
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    folder, out = run if isinstance(run, RunFolder) else RunFolder(run), Path(out)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     playbook = Playbook(
         before, count=counter(context.policy), max_tokens=settings.max_tokens, similarity=settings.similarity
     )
-    return asyncio.run(_curate(folder, before, playbook, context, settings, Path(out)))
+    return asyncio.run(_curate(folder, before, playbook, context, settings, out))
 
 
 def counter(model: Any) -> Callable[[str], int]:
