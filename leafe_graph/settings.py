@@ -330,6 +330,10 @@ def _type(field: FieldInfo) -> Any:
     return next((mark.kind for mark in field.metadata if isinstance(mark, Live)), field.annotation)  # type: ignore[misc]
 
 
+SHOWN = 200
+"""Characters of what was seen that a message shows at most."""
+
+
 def mistakes(error: ValidationError) -> str:
     """All of pydantic's errors in one line."""
     return "; ".join(_told(each) for each in error.errors())
@@ -337,12 +341,16 @@ def mistakes(error: ValidationError) -> str:
 
 def _told(error: "ErrorDetails") -> str:
     """One of pydantic's errors in this package's words: what was seen, and what was expected."""
-    name, seen, bounds = ".".join(map(str, error["loc"])), error["input"], error.get("ctx", {})
+    name, seen, bounds = ".".join(map(str, error["loc"])), repr(error["input"]), error.get("ctx", {})
+    if len(seen) > SHOWN:
+        seen = f"{seen[:SHOWN]}…"
+    if error["type"] == "missing":
+        return f"{name} is missing"
     if error["type"] == "greater_than_equal":
-        return f"{name}={seen!r}; expected {bounds['ge']} or more"
+        return f"{name}={seen}; expected {bounds['ge']} or more"
     if error["type"] == "greater_than":
-        return f"{name}={seen!r}; expected more than {bounds['gt']:g}"
+        return f"{name}={seen}; expected more than {bounds['gt']:g}"
     if error["type"] == "literal_error":
-        return f"{name}={seen!r}; expected one of {bounds['expected']}"
+        return f"{name}={seen}; expected one of {bounds['expected']}"
     said = error["msg"].removeprefix("Value error, ")
-    return f"{name}={seen!r}; {said}" if name else said
+    return f"{name}={seen}; {said}" if name else said

@@ -95,6 +95,7 @@ methods:
   base: {method: none}
   rejection: {explore: {reflector: null}}
   leafe: {grid: [{train.beta: 1}, {train.beta: 3}]}
+  ace: {seeds: [0], grid: [{playbook.max_tokens: 64}, {playbook.max_tokens: 128}], playbook: {answer_tokens: 8}}
 """
 )
 """The same world for methods side by side."""

@@ -1,6 +1,7 @@
 """Methods side by side over tasks and seeds: against hand computations, every resample, and simulation."""
 
 import itertools
+import json
 import random
 import sys
 from collections import Counter
@@ -206,6 +207,10 @@ def test_tables_say_all_of_it(tmp_path: Path) -> None:
     assert Panel.load(judged.save(tmp_path / "panel.json")) == judged
     with pytest.raises(ConfigError, match="not a saved panel"):
         Panel.load(BASE.save(tmp_path / "base.json"))
+    (tmp_path / "other.json").write_text(json.dumps({"panel": "x" * 10_000, "ks": "y" * 10_000}))
+    with pytest.raises(ConfigError, match="tasks is missing.*ks='y+…; ") as told_wrong:
+        Panel.load(tmp_path / "other.json")
+    assert len(str(told_wrong.value)) < 2_000  # not all that the file holds
 
 
 def test_what_failed_is_told_and_what_never_played_is_no_entry() -> None:
@@ -257,11 +262,12 @@ def test_a_panel_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
         small()
 
 
-def test_a_panel_is_drawn_with_lines_that_are_told_apart(tmp_path: Path) -> None:
-    """PNG and SVG; another colour and mark for each method."""
+@pytest.mark.parametrize("count", [6, 24])
+def test_a_panel_is_drawn_with_lines_that_are_told_apart(count: int, tmp_path: Path) -> None:
+    """PNG and SVG; another colour and mark for each method. Names of many stand beside the axes, which stay large."""
     figure = pytest.importorskip("matplotlib.figure", reason='pip install ".[report]"')
     rng = random.Random(6)
-    made = [Entry(method=f"m{i}", result=result("m", 8, [rng.randrange(9) for _ in range(6)])) for i in range(6)]
+    made = [Entry(method=f"m{i}", result=result("m", 8, [rng.randrange(9) for _ in range(6)])) for i in range(count)]
     judged = panel(made, baseline="m0", resamples=50)
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
@@ -273,5 +279,8 @@ def test_a_panel_is_drawn_with_lines_that_are_told_apart(tmp_path: Path) -> None
     lines = left.lines
     assert [line.get_color() for line in right.lines[1:]] == [line.get_color() for line in lines[1:]]
     assert right.get_ylabel() == "difference to m0, points"
-    assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 6
+    assert (len({*drawn[0].legends}), left.get_legend() is None) == ((0, False) if count == 6 else (1, True))
+    assert left.get_position().height > 0.7 and left.get_position().width > 0.3
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len(looks) == count and len({line.get_color() for line in lines}) == min(count, 8)
     assert len({line.get_linestyle() for line in lines}) > 3

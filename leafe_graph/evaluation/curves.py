@@ -12,6 +12,8 @@ COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#5
 """Okabe and Ito's palette, in which the colour-blind tell all apart; the first is the baseline's as a rule."""
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)))
 MARKS = "osD^vPX*<>"
+MANY = 10
+"""More curves than these are named beside the axes: a legend within would cover them."""
 
 
 class Curve(NamedTuple):
@@ -38,13 +40,16 @@ def draw(curves: Sequence[Curve], file: str | Path, *, differences: Sequence[Cur
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency(extra="report", needed_for="Plotting Pass@k") from error
-    figure = Figure(figsize=(6.4 if not differences else 11.0, 4.2), layout="constrained")
+    many = len(curves) > MANY
+    size = ((11.0 if differences else 6.4) + 2.4 * many, max(4.2, 0.22 * len(curves) * many))
+    figure = Figure(figsize=size, layout="constrained")
     left, *right = figure.subplots(1, 1 + bool(differences), squeeze=False)[0]
     lines = _lines(left, curves, [curve.name for curve in curves])
     left.set_ylabel("Pass@k, %")
     left.set_ylim(bottom=0)
     # A name is text: no formula between dollar signs, no codes, and a legend even where it begins with "_".
-    left.legend(lines, [_shown(curve.name) for curve in curves], handlelength=4)
+    beside = {"loc": "outside right upper", "fontsize": "small"} if many else {}
+    (figure if many else left).legend(lines, [_shown(curve.name) for curve in curves], handlelength=4, **beside)
     for axes in right:
         axes.axhline(0, color=COLOURS[0], linewidth=0.8)
         _lines(axes, differences, [curve.name for curve in curves])
