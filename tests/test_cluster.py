@@ -125,7 +125,7 @@ def test_total_budget_is_spent_as_exactly_as_in_one_process(
 ) -> None:
     """No limit is passed, also where workers die; and what is left is nothing that one process would play."""
     total = Budget(**{field: LIMITS[field] for field in fields})
-    killer = Killer(tmp_path / "run/branches.jsonl", kills=kills, every=4, seed=workers)
+    killer = Killer(tmp_path / "run/branches.jsonl", kills=kills, every=2, seed=workers)
     killer.start()
     given: dict[str, Any] = {"total_budget": total, "concurrency": 4}
     run = play(tmp_path / "run", World, 60, workers=at(ray, workers), **given)
