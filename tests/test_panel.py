@@ -208,7 +208,7 @@ def test_tables_say_all_of_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a saved panel"):
         Panel.load(BASE.save(tmp_path / "base.json"))
     (tmp_path / "other.json").write_text(json.dumps({"panel": "x" * 10_000, "ks": "y" * 10_000}))
-    with pytest.raises(ConfigError, match="tasks is missing.*ks='y+…; ") as told_wrong:
+    with pytest.raises(ConfigError, match=r"tasks is missing.*ks='y+…; ") as told_wrong:
         Panel.load(tmp_path / "other.json")
     assert len(str(told_wrong.value)) < 2_000  # not all that the file holds
 
