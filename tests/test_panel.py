@@ -283,4 +283,5 @@ def test_a_panel_is_drawn_with_lines_that_are_told_apart(count: int, tmp_path: P
     assert left.get_position().height > 0.7 and left.get_position().width > 0.3
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
     assert len(looks) == count and len({line.get_color() for line in lines}) == min(count, 8)
+    assert len({line.get_marker() for line in lines}) == min(count, 10)
     assert len({line.get_linestyle() for line in lines}) > 3
