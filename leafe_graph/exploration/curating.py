@@ -17,7 +17,7 @@ from ..agent.context import Context
 from ..agent.model_calls import innermost
 from ..budget import add_costs, no_cost
 from ..errors import RunFolderError
-from ..files import save_text, writing
+from ..files import make_folder, save_text, writing
 from ..method_settings import Curating
 from ..parsing import json_line
 from ..seeds import call_seed
@@ -68,8 +68,7 @@ def curate(run: RunFolder | str | Path, before: str, context: Context, settings:
         RunFolderError: it cannot be written.
     """
     folder, out = run if isinstance(run, RunFolder) else RunFolder(run), Path(out)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     playbook = Playbook(
         before, count=counter(context.policy), max_tokens=settings.max_tokens, similarity=settings.similarity
     )
